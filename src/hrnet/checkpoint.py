@@ -1,0 +1,86 @@
+"""One file is one model: safetensors whose header holds the ModelSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hrnet.atomic import atomic_path, read_tensors
+from hrnet.errors import InputError
+from hrnet.task import TaskModel
+from hrnet.tasks import build_model, spec_from_json, spec_to_json
+
+FORMAT = "hrnet-1"
+
+
+def save_model(
+    path: Path, model: TaskModel[Any], *, state: Mapping[str, Tensor] | None = None, half: bool = False, note: str = ""
+) -> None:
+    """Write a model that `load_model` reads.
+
+    Args:
+        path: ends in .safetensors.
+        model: whose spec goes into the header.
+        state: weights to save instead of the model's own.
+        half: store floating-point values in half precision.
+        note: free text for the header, for example where the weights come from.
+    """
+    tensors = {}
+    for name, value in (state or model.state_dict()).items():
+        value = value.detach().cpu()
+        tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
+    header = {"format": FORMAT, "spec": spec_to_json(model.spec), "note": note}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def load_model(path: Path) -> TaskModel[Any]:
+    """A model that `save_model` wrote, in evaluation mode, in single precision.
+
+    Raises:
+        InputError: the file is missing, damaged, not of this program, or its weights do not fit its spec.
+    """
+    header, state = read_tensors(path)
+    if header.get("format") != FORMAT or "spec" not in header:
+        raise InputError(
+            f"{path} holds weights but no model of this program; `hrnet convert` makes one of a known checkpoint."
+        )
+    try:
+        model = build_model(spec_from_json(header["spec"]))
+    except ValueError as error:
+        raise InputError(
+            f"{path} describes a model that cannot be built ({error}); was it made by a newer version?"
+        ) from error
+    load_state(model, state, path)
+    return model.eval()
+
+
+def load_state(model: TaskModel[Any], state: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a model completely.
+
+    Raises:
+        InputError: a tensor is missing, left over or of another shape; the first of them is named.
+    """
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        raise InputError(
+            f"{path} does not fit its model: {len(missing)} tensors are missing{_first(missing)}, "
+            f"{len(unknown)} are not expected{_first(unknown)}; the file was changed or made for another model."
+        )
+    for name, value in expected.items():
+        if state[name].shape != value.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, the model expects {tuple(value.shape)}; "
+                "the file was made for another width or another number of outputs."
+            )
+    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
+
+
+def _first(names: list[str]) -> str:
+    return f" (first {names[0]})" if names else ""

@@ -1,0 +1,92 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Counts up to a total. Everything goes to standard error.
+
+    Args:
+        title: what is counted.
+        total: how many there are.
+        unit: the name of one, in the plural.
+        quiet: show nothing.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.note = ""
+        self._start = self._last_line = time.monotonic()
+        self._quiet = quiet
+        self._bar: RichProgress | None = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(title, total=total, rate="", note="")
+
+    def __enter__(self) -> Progress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    @property
+    def rate(self) -> float:
+        """How many a second so far."""
+        return self.done / max(time.monotonic() - self._start, 1e-9)
+
+    def advance(self, count: int, note: str = "") -> None:
+        """More are done."""
+        self.done += count
+        self.note = note or self.note
+        if self._bar:
+            self._bar.update(self._task, advance=count, rate=f"{self.rate:.1f} {self.unit}/s", note=self.note)
+        elif not self._quiet and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            left = (self.total - self.done) / max(self.rate, 1e-9)
+            print(
+                f"{self.title}: {self.done} of {self.total} {self.unit}, {self.rate:.1f} a second, "
+                f"{_duration(left)} left {self.note}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

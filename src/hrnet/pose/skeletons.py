@@ -1,0 +1,129 @@
+"""Keypoint sets: names, links, left-right pairs and OKS sigmas, published ones and any other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Source: the median of COCO's seventeen, used for keypoints of which nothing is known.
+UNKNOWN_OKS_SIGMA = 0.072
+
+
+# Source: the COCO keypoint evaluation.
+_SIGMA_OF_WORD = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
+    "knee": 0.087, "ankle": 0.089,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """A set of keypoints.
+
+    Attributes:
+        names: of the keypoints, in the order of the network's outputs.
+        links: pairs of indices that a drawing joins.
+        pairs: indices of a left keypoint and of its right partner.
+        oks_sigmas: how precisely people mark each keypoint, as a share of the object's size (COCO's convention).
+        upper: indices that the half-body augmentation counts as upper; empty: that augmentation is off.
+    """
+
+    names: tuple[str, ...]
+    links: tuple[tuple[int, int], ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+    oks_sigmas: tuple[float, ...] = ()
+    upper: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if not count or len(set(self.names)) != count:
+            raise ValueError(f"Keypoint names must be there and differ: {self.names}.")
+        indices = [index for pair in (*self.links, *self.pairs) for index in pair] + list(self.upper)
+        if any(not 0 <= index < count for index in indices):
+            raise ValueError(f"Links, pairs and upper keypoints are indices from 0 to {count - 1}: {self}.")
+        paired = [index for pair in self.pairs for index in pair]
+        if len(set(paired)) != len(paired):
+            raise ValueError(f"A keypoint has one mirror partner at the most: {self.pairs}.")
+        if not self.oks_sigmas:
+            object.__setattr__(self, "oks_sigmas", infer_oks_sigmas(self.names))
+        if len(self.oks_sigmas) != count or min(self.oks_sigmas) <= 0:
+            raise ValueError(f"{count} keypoints need {count} positive oks_sigmas, not {self.oks_sigmas}.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+# A left keypoint and its right partner differ in one word, or in one letter that stands alone as L or R.
+_SIDES = (("left", "right"), ("l", "r"))
+
+
+def infer_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Left-right pairs by name: left_eye and right_eye, l-paw and r-paw, kneeL and kneeR, EyeLeft and EyeRight."""
+    index = {_words(name): number for number, name in enumerate(names)}
+    pairs: list[tuple[int, int]] = []
+    for number, name in enumerate(names):
+        words = _words(name)
+        for left, right in _SIDES:
+            for place, word in enumerate(words):
+                partner = index.get((*words[:place], right, *words[place + 1 :])) if word == left else None
+                if partner is not None:
+                    pairs.append((number, partner))
+    return tuple(dict.fromkeys(pairs))
+
+
+def _words(name: str) -> tuple[str, ...]:
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    # leftear, rightear: the side without a border.
+    spaced = re.sub(r"\b(left|right)(?=[a-z])", r"\1 ", spaced.lower().replace("_", " "))
+    return tuple(re.findall(r"[a-z]+|\d+", spaced))
+
+
+def infer_oks_sigmas(names: Sequence[str]) -> tuple[float, ...]:
+    """COCO's value for the joints that COCO has, under any spelling; the median of its seventeen for all others."""
+    return tuple(
+        _SIGMA_OF_WORD.get(next(iter(set(_words(name)) & set(_SIGMA_OF_WORD)), ""), UNKNOWN_OKS_SIGMA) for name in names
+    )
+
+
+def infer_upper(names: Sequence[str]) -> tuple[int, ...]:
+    """Keypoints of a person's upper body by name; empty where no shoulder or no hip is named."""
+    lower_words = {"hip", "knee", "ankle", "foot", "heel", "toe", "pelvis"}
+    lower = [bool(lower_words & set(_words(name))) for name in names]
+    if not any("shoulder" in _words(name) for name in names) or not any(lower):
+        return ()
+    return tuple(number for number in range(len(names)) if not lower[number])
+
+
+# fmt: off
+COCO = Skeleton(
+    names=("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+           "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+           "right_ankle"),
+    links=((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+           (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+    pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    upper=tuple(range(11)),
+)
+
+MPII = Skeleton(
+    names=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+           "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
+           "left_wrist"),
+    links=((0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7), (7, 13),
+           (13, 14), (14, 15)),
+    # Left first, as everywhere here.
+    pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
+    upper=tuple(range(7, 16)),
+)
+
+LSP = Skeleton(
+    names=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
+           "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top"),
+    links=((0, 1), (1, 2), (3, 4), (4, 5), (2, 3), (6, 7), (7, 8), (9, 10), (10, 11), (8, 9), (12, 13), (2, 8), (3, 9)),
+    pairs=((5, 0), (4, 1), (3, 2), (11, 6), (10, 7), (9, 8)),
+    upper=(6, 7, 8, 9, 10, 11, 12, 13),
+)
+# fmt: on
+
+KNOWN = {"coco": COCO, "mpii": MPII, "lsp": LSP}

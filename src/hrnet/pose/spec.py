@@ -1,0 +1,63 @@
+"""A pose network as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hrnet.geometry import Size
+from hrnet.pose.skeletons import COCO, Skeleton
+from hrnet.spec import HRNetSpec, hrnet
+
+
+@dataclass(frozen=True, slots=True)
+class CodecSpec:
+    """How keypoints become heatmaps and heatmaps keypoints.
+
+    Attributes:
+        kind: ``classic`` as published; ``dark`` with unrounded targets and a Taylor step (arXiv 1910.06278); ``udp``
+            the same on lengths counted between pixel centres (arXiv 1911.07524), which needs no flip shift.
+        heatmap_sigma: of the Gaussian, in heatmap pixels.
+        blur: size of the smoothing kernel before the Taylor step of ``dark`` and ``udp``; odd.
+        per_axis: of ``classic``: refine one axis even where the peak lies at the border of the other, as mmpose does and
+            the published code does not.
+        flip_shift: of ``classic`` and ``dark``: move the mirrored heatmap right by one pixel before averaging.
+    """
+
+    kind: Literal["classic", "dark", "udp"] = "classic"
+    heatmap_sigma: float = 2.0
+    blur: int = 11
+    per_axis: bool = False
+    flip_shift: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PoseSpec:
+    """Everything that fixes a pose network and how it is used.
+
+    Attributes:
+        skeleton: the keypoints it finds.
+        backbone: HRNetV1 has `high_resolution_only`.
+        representation: ``v1``: one convolution on the stride-4 map; ``v2``: the concatenation of all maps and a
+            `PixelHead`, as in the published face and hand networks.
+        input_size: height and width of the crop.
+        codec: how heatmaps are written and read.
+        head_kernel: of the last convolution, 1 or 3.
+        box_padding: the crop is this much larger than the box.
+    """
+
+    skeleton: Skeleton = COCO
+    backbone: HRNetSpec = field(default_factory=lambda: hrnet(32, high_resolution_only=True))
+    representation: Literal["v1", "v2"] = "v1"
+    input_size: Size = (256, 192)
+    codec: CodecSpec = CodecSpec()
+    head_kernel: int = 1
+    box_padding: float = 1.25
+
+    def __post_init__(self) -> None:
+        if min(self.input_size) < 32:
+            raise ValueError(f"input_size is at least 32 x 32, not {self.input_size}.")
+        if (self.representation == "v1") != self.backbone.high_resolution_only:
+            raise ValueError(
+                "representation 'v1' goes with a backbone that is high_resolution_only, 'v2' with one that is not."
+            )

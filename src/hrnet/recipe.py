@@ -1,0 +1,61 @@
+"""The parts of a training run that no task owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training samples.
+        batch: samples of one optimizer step, over all processes and accumulation together.
+        optimizer: ``adam``, ``adamw`` or ``sgd`` (momentum 0.9).
+        learning_rate: the highest of the run, at `batch` samples a step.
+        weight_decay: applied to every parameter, or only to weights with two or more dimensions if `decay_norms` is False.
+        decay_norms: whether weight decay reaches norms and biases.
+        schedule: ``step`` multiplies by 0.1 at each of `milestones` (epochs); ``cosine`` falls to zero; ``poly`` falls
+            with power 0.9.
+        milestones: epochs at which ``step`` falls.
+        warmup_steps: steps over which the rate rises linearly from a thousandth.
+        ema: decay of the exponential moving average of the weights, which is then what is evaluated and saved; 0 for none.
+        gradient_clip: largest norm of the gradient; 0 for none.
+        accumulate: optimizer steps gather this many smaller batches.
+        precision: ``auto`` takes bf16 where the hardware gains from it.
+        channels_last: memory layout; None takes it where the hardware gains from it.
+        workers: processes that read samples; None for one less than there are cores, at most 8.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        save_every: minutes between checkpoints inside an epoch.
+        seed: of weights, order and augmentation.
+    """
+
+    epochs: int = 210
+    batch: int = 32
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    decay_norms: bool = False
+    schedule: Literal["step", "cosine", "poly"] = "step"
+    milestones: tuple[int, ...] = ()
+    warmup_steps: int = 0
+    ema: float = 0.0
+    gradient_clip: float = 0.0
+    accumulate: int = 1
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    channels_last: bool | None = None
+    workers: int | None = None
+    evaluate_every: int = 1
+    save_every: float = 5.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A figure that was published for a recipe, and where."""
+
+    metric: str
+    value: float
+    source: str

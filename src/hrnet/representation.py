@@ -1,0 +1,78 @@
+"""What heads read from the four maps of the backbone: V1 one map, V2 their concatenation, V2p a pyramid.
+
+V1 is the first map alone (the backbone with `high_resolution_only`) and needs no code here.
+
+Source: arXiv 1908.07919, section 3.3 and figure 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hrnet.backbone import conv_bn
+
+
+def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = False) -> Float[Tensor, "n c h w"]:
+    """V2: all maps, from high to low resolution, at the size of the first."""
+    size = maps[0].shape[-2:]
+    coarse = [functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners) for x in maps[1:]]
+    return torch.cat([maps[0], *coarse], dim=1)
+
+
+class PixelHead(nn.Sequential):
+    """A value for each pixel of the V2 representation: 1x1 convolution, batch norm, ReLU, convolution.
+
+    The paper says "a linear classifier"; the released networks have the first three layers before it, with a bias that
+    the batch norm makes redundant.
+    """
+
+    def __init__(self, width: int, outputs: int, kernel: int = 1) -> None:
+        super().__init__(
+            *conv_bn(width, width, 1, relu=True, bias=True),
+            nn.Conv2d(width, outputs, kernel, padding=kernel // 2),
+        )
+
+
+class Pyramid(nn.Module):
+    """V2p: the concatenation reduced to one width, pooled to every level, each level with its own 3x3 convolution.
+
+    Every level is pooled from the stride-4 map at once, not from the level above it. No batch norm, no activation.
+
+    Args:
+        widths: channels of the maps of the backbone.
+        outputs: channels of every level.
+        num_levels: how many levels, the first at stride 4 times `stride`.
+        pooling: average as published, or maximum.
+        stride: of the last convolutions; 2 in the FCOS networks, which start at stride 8.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        outputs: int = 256,
+        num_levels: int = 5,
+        pooling: Literal["average", "max"] = "average",
+        stride: int = 1,
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.reduce = nn.Conv2d(sum(widths), outputs, 1)
+        self.levels = nn.ModuleList(nn.Conv2d(outputs, outputs, 3, stride, padding=1) for _ in range(num_levels))
+        for layer in [self.reduce, *self.levels]:
+            assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+            # Source: HRNet-Object-Detection, the neck's initialisation (Kaiming with slope 1).
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
+        finest = self.reduce(concatenate(maps))
+        pool = functional.avg_pool2d if self.pooling == "average" else functional.max_pool2d
+        return [
+            conv(finest if level == 0 else pool(finest, 2**level, 2**level)) for level, conv in enumerate(self.levels)
+        ]

@@ -1,0 +1,174 @@
+"""What the training loop, the predictor and the checkpoint know of a task: TaskModel, Sample, Batch, Evaluator."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hrnet.geometry import Frame, Image, Size
+
+# Source: statistics of ImageNet's training pictures, used by every published HRNet.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Draw(NamedTuple):
+    """Which sample, and in which epoch: all that its random choices may depend on."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One network input with what is to be learned from it.
+
+    Attributes:
+        image: the input, RGB.
+        frame: where it lies in its picture.
+        targets: arrays by name, as the task's loss wants them; all samples of a set have the same names and shapes.
+        index: position in the data set.
+    """
+
+    image: Image
+    frame: Frame
+    targets: dict[str, np.ndarray]
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples stacked: images `n 3 h w` in [0, 1], targets by name, frames and positions in order."""
+
+    images: Float[Tensor, "n c h w"]
+    frames: tuple[Frame, ...]
+    targets: dict[str, Tensor]
+    indices: tuple[int, ...]
+
+    @classmethod
+    def stack(cls, samples: Sequence[Sample]) -> Batch:
+        """Images stay bytes until `to`, which makes moving them cheap."""
+        names = samples[0].targets
+        return cls(
+            images=torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2),
+            frames=tuple(sample.frame for sample in samples),
+            targets={name: torch.from_numpy(np.stack([sample.targets[name] for sample in samples])) for name in names},
+            indices=tuple(sample.index for sample in samples),
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        """On a device, images as floats in [0, 1] (and channels-last in memory, as they were read)."""
+        return replace(
+            self,
+            images=scale_images(self.images.to(device, non_blocking=True)),
+            targets={name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
+        )
+
+
+def scale_images(images: Tensor) -> Float[Tensor, "n c h w"]:
+    """Bytes to floats in [0, 1]."""
+    return images.float().div_(255)
+
+
+Result = TypeVar("Result")
+
+
+class TaskModel(nn.Module, ABC, Generic[Result]):
+    """A network for one task. Each of the three methods does one thing, whatever the mode of the module.
+
+    `forward` is what is exported; `loss` is what is learned; `predict` gives results in pixels of the picture.
+    """
+
+    spec: Any
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Any, in_channels: int = 3) -> None:
+        super().__init__()
+        self.spec = spec
+        # More channels than three: the statistics repeat, as the first convolution's weights do when they are inflated.
+        mean, std = np.resize(IMAGENET_MEAN, in_channels), np.resize(IMAGENET_STD, in_channels)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def normalise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Images in [0, 1] as the backbone wants them."""
+        return (images - self.mean) / self.std
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Any:
+        """Raw outputs, a NamedTuple of tensors, of RGB images in [0, 1]."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Named terms; their sum is minimised."""
+
+    @abstractmethod
+    def decode(self, outputs: Any, frames: Sequence[Frame]) -> list[Result]:
+        """Results, in pixels of the pictures, of what `forward` (or a compiled form of it) returned."""
+
+    def merge_flip(self, outputs: Any, mirrored: Any, input_size: Size) -> Any:
+        """Outputs averaged with those of the mirrored images."""
+        raise NotImplementedError(f"{type(self).__name__} has no averaging over mirrored images.")
+
+    def predict(self, images: Float[Tensor, "n c h w"], frames: Sequence[Frame]) -> list[Result]:
+        """One result an input, in pixels of its picture."""
+        return self.decode(self(images), frames)
+
+
+class Evaluator(Protocol):
+    """Collects results over a data set and scores them.
+
+    Attributes:
+        headline: name of the metric that chooses the best checkpoint; larger is better.
+    """
+
+    headline: str
+
+    def update(self, indices: Sequence[int], results: Sequence[Any]) -> None:
+        """Add results by their position in the data set; a position seen twice counts once."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Metrics by name."""
+        ...
+
+
+class SampleSource(Protocol):
+    """A data set: how many samples, and one of them. Given a `Draw` it augments; given a number it does not."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Draw | int) -> Sample: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a recipe, opened, hands to the training loop.
+
+    Attributes:
+        model: with new weights.
+        train: samples to learn from.
+        validation: samples to score on; None for a run without.
+        evaluator: makes what scores them.
+        messages: what the reader of the data has to say: inferred things and left-out entries.
+    """
+
+    model: TaskModel[Any]
+    train: SampleSource
+    validation: SampleSource | None
+    evaluator: Callable[[], Evaluator]
+    messages: tuple[str, ...] = ()
+
+
+def random_generator(seed: int, draw: Draw) -> np.random.Generator:
+    """The generator of one sample's random choices: counted, never consumed, so that worker processes, resuming and the
+    number of machines change nothing."""
+    return np.random.default_rng((seed, draw.epoch, draw.index))

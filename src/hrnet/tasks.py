@@ -1,0 +1,76 @@
+"""The only list of tasks: ModelSpec and Recipe as closed unions, and what is built from them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from hrnet.pose import recipes as pose
+from hrnet.pose.model import PoseModel
+from hrnet.pose.spec import PoseSpec
+from hrnet.task import Job, TaskModel
+
+ModelSpec = PoseSpec
+Recipe = pose.PoseRecipe
+_SPECS: dict[str, type[Any]] = {"pose": PoseSpec}
+_RECIPES: dict[str, type[Any]] = {"pose": pose.PoseRecipe}
+RECIPES: dict[str, Recipe] = {**pose.RECIPES}
+
+
+def task_of(value: ModelSpec | Recipe) -> str:
+    """The name of the task that a spec or a recipe belongs to."""
+    spec = value.model if isinstance(value, pose.PoseRecipe) else value
+    return next(name for name, kind in _SPECS.items() if isinstance(spec, kind))
+
+
+def build_model(spec: ModelSpec) -> TaskModel[Any]:
+    """A model with new weights, drawn from torch's generator as the published training starts."""
+    return PoseModel(spec)
+
+
+def prepare(recipe: Recipe) -> Job:
+    """Open a recipe's data and build its model.
+
+    Raises:
+        InputError: a file is missing or cannot be used.
+    """
+    return pose.prepare(recipe)
+
+
+def spec_to_json(spec: ModelSpec) -> str:
+    """A spec as one line of JSON that names its task."""
+    return _to_json(spec, _SPECS)
+
+
+def spec_from_json(text: str) -> ModelSpec:
+    """The reverse of `spec_to_json`.
+
+    Raises:
+        ValueError: no such task, or a field that does not fit.
+    """
+    return _from_json(text, _SPECS)
+
+
+def recipe_to_json(recipe: Recipe) -> str:
+    """A recipe as one line of JSON that names its task."""
+    return _to_json(recipe, _RECIPES)
+
+
+def recipe_from_json(text: str) -> Recipe:
+    """The reverse of `recipe_to_json`; raises as `spec_from_json`."""
+    return _from_json(text, _RECIPES)
+
+
+def _to_json(value: Any, kinds: dict[str, type[Any]]) -> str:
+    task = task_of(value)
+    return json.dumps({"task": task, **TypeAdapter(kinds[task]).dump_python(value, mode="json")})
+
+
+def _from_json(text: str, kinds: dict[str, type[Any]]) -> Any:
+    content = json.loads(text)
+    task = content.pop("task", None) if isinstance(content, dict) else None
+    if task not in kinds:
+        raise ValueError(f"unknown task {task!r}, expected one of {', '.join(kinds)}")
+    return TypeAdapter(kinds[task]).validate_python(content)
