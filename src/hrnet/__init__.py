@@ -1,1 +1,45 @@
-"""HRNet."""
+"""HRNet: high-resolution networks for keypoints, segmentation, detection and classification.
+
+    model = hrnet.load("pose")
+    for result in hrnet.Predictor(model)(["photo.jpg"]):
+        result.plot().save("annotated.jpg")
+
+Source: arXiv 1908.07919.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hrnet import spec
+
+if TYPE_CHECKING:
+    from hrnet.backbone import HRNet
+    from hrnet.errors import InputError
+    from hrnet.predictor import Predictor
+    from hrnet.tasks import build_model as create_model
+    from hrnet.zoo import load
+
+__version__ = "0.1.0"
+__all__ = ["HRNet", "InputError", "Predictor", "create_model", "load", "spec"]
+
+# torch is imported with the first of these that is used, so that `hrnet --help` answers at once.
+_PLACES = {
+    "HRNet": ("hrnet.backbone", "HRNet"),
+    "InputError": ("hrnet.errors", "InputError"),
+    "Predictor": ("hrnet.predictor", "Predictor"),
+    "create_model": ("hrnet.tasks", "build_model"),
+    "load": ("hrnet.zoo", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hrnet' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

@@ -84,7 +84,9 @@ class Fusion(nn.ModuleList):
 
     def __init__(self, widths: Sequence[int], num_outputs: int, upsample: Upsample, align_corners: bool) -> None:
         super().__init__(
-            nn.ModuleList([self._path(widths, source, target) for source in range(len(widths))])
+            nn.ModuleList(
+                [self._path(widths, source, target) for source in range(len(widths))]  # type: ignore[arg-type]  # None: numbering
+            )
             for target in range(num_outputs)
         )
         self.upsample: Upsample = upsample
@@ -133,8 +135,8 @@ class HighResolutionModule(nn.Module):
 def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     """From the branches of one stage to those of the next.
 
-    A branch that stays gets a 3x3 convolution only where its width changes; a new branch comes from the lowest-resolution
-    branch alone, through stride-2 convolutions. (After stage 1 both branches come from its one map: two convolutions
+    A branch that stays gets a 3x3 convolution only where its width changes; a new branch comes from the
+    lowest-resolution branch alone, through stride-2 convolutions. (After stage 1 both branches come from its one map: two convolutions
     where the paper's text names one.)
     """
     layers: list[nn.Module | None] = []
@@ -154,7 +156,8 @@ class HRNet(nn.Module):
     Any input size works: where the fusion is ``nearest``, which needs sizes divisible by 32 to keep the resolutions in
     step, the picture is padded with zeros at the right and bottom and the maps are cropped back.
 
-    New weights are drawn as for the published classification networks; `init_normal` gives those of pose and segmentation.
+    New weights are drawn as for the published classification networks; `init_normal` gives those of pose and
+    segmentation.
     """
 
     stride = 32
@@ -222,7 +225,10 @@ def init_normal(module: nn.Module, *, zero_bias: bool = True) -> None:
 
 
 def count_multiply_accumulates(model: nn.Module, images: Float[Tensor, "n c h w"]) -> int:
-    """Multiply-accumulates of all convolutions and linear layers in one forward; the published "GFLOPs" are these / 2**30."""
+    """Multiply-accumulates of all convolutions and linear layers in one forward; published "GFLOPs" are these / 2**30.
+
+    Works on the device ``meta`` too, where nothing is computed.
+    """
     total = 0
 
     def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:

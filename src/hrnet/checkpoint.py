@@ -63,23 +63,37 @@ def load_state(model: TaskModel[Any], state: Mapping[str, Tensor], path: Path) -
     """Fill a model completely.
 
     Raises:
-        InputError: a tensor is missing, left over or of another shape; the first of them is named.
+        InputError: as `check_state`.
     """
     expected = model.state_dict()
+    check_state(expected, state, str(path))
+    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
+
+
+def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """See that weights fit a model exactly, without touching it (its tensors may be on the device ``meta``).
+
+    Args:
+        expected: the model's state.
+        state: what is to go into it.
+        source: where it comes from, for the message.
+
+    Raises:
+        InputError: a tensor is missing, left over or of another shape; the first of them is named.
+    """
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]
     if missing or unknown:
         raise InputError(
-            f"{path} does not fit its model: {len(missing)} tensors are missing{_first(missing)}, "
+            f"{source} does not fit its model: {len(missing)} tensors are missing{_first(missing)}, "
             f"{len(unknown)} are not expected{_first(unknown)}; the file was changed or made for another model."
         )
     for name, value in expected.items():
         if state[name].shape != value.shape:
             raise InputError(
-                f"{path}: {name} has shape {tuple(state[name].shape)}, the model expects {tuple(value.shape)}; "
+                f"{source}: {name} has shape {tuple(state[name].shape)}, the model expects {tuple(value.shape)}; "
                 "the file was made for another width or another number of outputs."
             )
-    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
 
 
 def _first(names: list[str]) -> str:

@@ -65,7 +65,8 @@ class Pyramid(nn.Module):
         self.reduce = nn.Conv2d(sum(widths), outputs, 1)
         self.levels = nn.ModuleList(nn.Conv2d(outputs, outputs, 3, stride, padding=1) for _ in range(num_levels))
         for layer in [self.reduce, *self.levels]:
-            assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
             # Source: HRNet-Object-Detection, the neck's initialisation (Kaiming with slope 1).
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 if TYPE_CHECKING:
     import PIL.Image
 
 Source = Path | np.ndarray | None
+
+# The label of a pixel that has none: not shown to the network, or not marked by people.
+OUTSIDE = 255
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[Any]:
@@ -83,3 +86,95 @@ class Poses:
         from hrnet.draw import draw_poses  # what draws stands above what is drawn
 
         return draw_poses(self, threshold=threshold)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classification:
+    """What one picture shows.
+
+    Attributes:
+        scores: `k`, the probability of each class.
+        names: of the k classes.
+        source: the picture, or where it is.
+    """
+
+    scores: Float[np.ndarray, " k"]
+    names: tuple[str, ...]
+    source: Source = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.scores.shape != (len(self.names),) or not self.names:
+            raise ValueError(f"{len(self.names)} classes need as many scores, not {self.scores.shape}.")
+
+    @property
+    def label(self) -> int:
+        """The most probable class."""
+        return int(self.scores.argmax())
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.names[self.label]
+
+    def top(self, count: int) -> list[int]:
+        """The most probable classes, best first."""
+        return np.argsort(-self.scores, kind="stable")[:count].tolist()
+
+    def to_dict(self, count: int = 5) -> dict[str, Any]:
+        """The best `count` classes as plain numbers, scores to 0.0001."""
+        classes = [
+            {"label": label, "name": self.names[label], "score": round(float(self.scores[label]), 4)}
+            for label in self.top(count)
+        ]
+        return {"task": "classification", "classes": classes}
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SemanticMap:
+    """A class for every pixel of one picture.
+
+    Attributes:
+        labels: `h w`, the size of the picture; 255 where the network did not see it.
+        names: of the classes.
+        source: the picture, or where it is.
+    """
+
+    labels: UInt8[np.ndarray, "h w"]
+    names: tuple[str, ...]
+    source: Source = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 2 or self.labels.dtype != np.uint8 or not self.labels.size:
+            raise ValueError(f"Labels are bytes, h w, not {self.labels.dtype} of shape {self.labels.shape}.")
+        inside = self.labels[self.labels != OUTSIDE]
+        if inside.size and int(inside.max()) >= len(self.names):
+            raise ValueError(f"Label {inside.max()} has no name; there are {len(self.names)}.")
+
+    def shares(self) -> Float[np.ndarray, " k"]:
+        """Which part of the picture each class covers, from 0 to 1."""
+        return np.bincount(self.labels.ravel(), minlength=OUTSIDE + 1)[: len(self.names)] / self.labels.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers: the share of each class that is there, and the whole map as `runs`: label and length in turn,
+        row after row from the top left."""
+        flat = self.labels.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+        lengths = np.diff(np.append(starts, flat.size))
+        shares = self.shares()
+        return {
+            "task": "segmentation",
+            "size": list(self.labels.shape),
+            "classes": [
+                {"label": label, "name": self.names[label], "share": round(float(shares[label]), 6)}
+                for label in np.flatnonzero(shares).tolist()
+            ],
+            "runs": np.stack([flat[starts], lengths], axis=1).ravel().tolist(),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())

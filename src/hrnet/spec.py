@@ -5,7 +5,7 @@ Source of every number: arXiv 1908.07919, table 1, and the released configuratio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Upsample = Literal["nearest", "bilinear"]
@@ -38,8 +38,8 @@ class HRNetSpec:
         stages: stages 2, 3 and 4, with two, three and four branches.
         bottlenecks: bottleneck blocks of stage 1.
         bottleneck_width: middle channels of those blocks; stage 1 returns four times as many.
-        fusion_upsample: how a fusion brings a map to a higher resolution. Classification, pose and detection networks were
-            trained with ``nearest``, segmentation and face networks with ``bilinear``.
+        fusion_upsample: how a fusion brings a map to a higher resolution. Classification, pose and detection networks
+            were trained with ``nearest``, segmentation and face networks with ``bilinear``.
         align_corners: of the bilinear fusion; True in every published OCR network.
         high_resolution_only: V1: the last fusion makes only the stride-4 map, and the backbone returns only that one.
         in_channels: channels of the input picture.
@@ -103,13 +103,28 @@ def hrnet(
     )
 
 
-def hrnet_small_v1(**options: bool | int | Upsample) -> HRNetSpec:
+def hrnet_small_v1(
+    *, fusion_upsample: Upsample = "nearest", align_corners: bool = False, high_resolution_only: bool = False
+) -> HRNetSpec:
     """W18-Small-v1, whose stride-4 branch is 16 wide, not 18; options as for `hrnet`."""
-    small = HRNetSpec(stages=_stages(16, blocks=2, modules=(1, 1, 1)), bottlenecks=1, bottleneck_width=32)
-    return replace(small, **options)  # type: ignore[arg-type]  # replace checks the names; __post_init__ the values
+    return HRNetSpec(
+        stages=_stages(16, blocks=2, modules=(1, 1, 1)),
+        bottlenecks=1,
+        bottleneck_width=32,
+        fusion_upsample=fusion_upsample,
+        align_corners=align_corners,
+        high_resolution_only=high_resolution_only,
+    )
 
 
-def hrnet_small_v2(**options: bool | int | Upsample) -> HRNetSpec:
+def hrnet_small_v2(
+    *, fusion_upsample: Upsample = "nearest", align_corners: bool = False, high_resolution_only: bool = False
+) -> HRNetSpec:
     """W18-Small-v2; options as for `hrnet`."""
-    small = HRNetSpec(stages=_stages(18, blocks=2, modules=(1, 3, 2)), bottlenecks=2)
-    return replace(small, **options)  # type: ignore[arg-type]  # as above
+    return HRNetSpec(
+        stages=_stages(18, blocks=2, modules=(1, 3, 2)),
+        bottlenecks=2,
+        fusion_upsample=fusion_upsample,
+        align_corners=align_corners,
+        high_resolution_only=high_resolution_only,
+    )

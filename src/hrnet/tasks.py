@@ -7,14 +7,22 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from hrnet.classification.model import ClassificationModel
+from hrnet.classification.spec import ClassificationSpec
 from hrnet.pose import recipes as pose
 from hrnet.pose.model import PoseModel
 from hrnet.pose.spec import PoseSpec
+from hrnet.segmentation.model import SegmentationModel
+from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Job, TaskModel
 
-ModelSpec = PoseSpec
+ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec
 Recipe = pose.PoseRecipe
-_SPECS: dict[str, type[Any]] = {"pose": PoseSpec}
+_SPECS: dict[str, type[Any]] = {
+    "pose": PoseSpec,
+    "classification": ClassificationSpec,
+    "segmentation": SegmentationSpec,
+}
 _RECIPES: dict[str, type[Any]] = {"pose": pose.PoseRecipe}
 RECIPES: dict[str, Recipe] = {**pose.RECIPES}
 
@@ -27,7 +35,13 @@ def task_of(value: ModelSpec | Recipe) -> str:
 
 def build_model(spec: ModelSpec) -> TaskModel[Any]:
     """A model with new weights, drawn from torch's generator as the published training starts."""
-    return PoseModel(spec)
+    match spec:
+        case PoseSpec():
+            return PoseModel(spec)
+        case ClassificationSpec():
+            return ClassificationModel(spec)
+        case SegmentationSpec():
+            return SegmentationModel(spec)
 
 
 def prepare(recipe: Recipe) -> Job:
@@ -73,4 +87,19 @@ def _from_json(text: str, kinds: dict[str, type[Any]]) -> Any:
     task = content.pop("task", None) if isinstance(content, dict) else None
     if task not in kinds:
         raise ValueError(f"unknown task {task!r}, expected one of {', '.join(kinds)}")
-    return TypeAdapter(kinds[task]).validate_python(content)
+    adapter = TypeAdapter(kinds[task])
+    value = adapter.validate_python(content)
+    # pydantic passes over fields that it does not know; here one is a typing error, or the work of a newer version.
+    unknown = _unknown(content, adapter.dump_python(value, mode="json"))
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}")
+    return value
+
+
+def _unknown(given: Any, known: Any) -> list[str]:
+    if isinstance(given, dict) and isinstance(known, dict):
+        inner = [name for key in given.keys() & known.keys() for name in _unknown(given[key], known[key])]
+        return sorted(given.keys() - known.keys()) + inner
+    if isinstance(given, list) and isinstance(known, list):
+        return [name for one, other in zip(given, known, strict=False) for name in _unknown(one, other)]
+    return []

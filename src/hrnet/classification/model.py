@@ -1,0 +1,82 @@
+"""The classification network: a backbone, and four maps that join on the way down to one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hrnet.backbone import Bottleneck, HRNet, conv_bn, init_kaiming
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.geometry import Frame, Size
+from hrnet.results import Classification
+from hrnet.task import Batch, TaskModel
+
+# Source: arXiv 1908.07919, section 3.3 (128, 256, 512, 1024 after the expansion), and HRNet-Image-Classification.
+BOTTLENECK_WIDTHS = (32, 64, 128, 256)
+VECTOR_WIDTH = 2048
+
+
+class ClassificationOutput(NamedTuple):
+    """What the network returns: one score a class, before the softmax."""
+
+    logits: Float[Tensor, "n k"]
+
+
+class ClassificationHead(nn.Module):
+    """Each map widened by a bottleneck; from the highest resolution downwards, halved and added to the next.
+
+    The sums have no activation. (The paper gives the stride-2 convolutions 256 outputs; only the first has so few.)
+    """
+
+    def __init__(self, widths: Sequence[int], num_classes: int, bias: bool) -> None:
+        super().__init__()
+        self.widen = nn.ModuleList(
+            Bottleneck(width, middle) for width, middle in zip(widths, BOTTLENECK_WIDTHS, strict=True)
+        )
+        wide = [Bottleneck.expansion * middle for middle in BOTTLENECK_WIDTHS]
+        self.halve = nn.ModuleList(
+            conv_bn(wide[level], wide[level + 1], 3, 2, relu=True, bias=bias) for level in range(3)
+        )
+        self.expand = conv_bn(wide[-1], VECTOR_WIDTH, 1, relu=True, bias=bias)
+        self.classifier = nn.Linear(VECTOR_WIDTH, num_classes)
+
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k"]:
+        x = self.widen[0](maps[0])
+        for level, halve in enumerate(self.halve, start=1):
+            x = self.widen[level](maps[level]) + halve(x)
+        return self.classifier(self.expand(x).mean(dim=(-2, -1)))
+
+
+class ClassificationModel(TaskModel[Classification]):
+    """One class a picture."""
+
+    def __init__(self, spec: ClassificationSpec) -> None:
+        super().__init__(spec, spec.backbone.in_channels)
+        self.spec: ClassificationSpec = spec
+        self.backbone = HRNet(spec.backbone)
+        self.head = ClassificationHead(spec.backbone.widths, spec.num_classes, spec.head_bias)
+        init_kaiming(self)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
+        return ClassificationOutput(self.head(self.backbone(self.normalise(images))))
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Cross entropy with the targets `labels` (`n`, whole numbers from 0), mean over the batch."""
+        logits = self(batch.images).logits.float()
+        return {"classes": functional.cross_entropy(logits, batch.targets["labels"].long())}
+
+    def merge_flip(
+        self, outputs: ClassificationOutput, mirrored: ClassificationOutput, input_size: Size
+    ) -> ClassificationOutput:
+        """The mean of the logits (so the geometric mean of the odds), not of the probabilities."""
+        return ClassificationOutput((outputs.logits + mirrored.logits) / 2)
+
+    def decode(self, outputs: ClassificationOutput, frames: Sequence[Frame]) -> list[Classification]:
+        """One result a picture: the probability of each class."""
+        scores = torch.softmax(outputs.logits.float(), dim=-1).cpu().numpy()
+        return [Classification(row, self.spec.class_names) for row, _ in zip(scores, frames, strict=True)]

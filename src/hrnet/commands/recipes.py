@@ -1,0 +1,41 @@
+"""`hrnet recipes`: the training runs there are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """List the training recipes with their published figures, or print one as JSON (which `hrnet train` accepts)."""
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """a recipe's name"""
+
+
+def main(arguments: list[str]) -> int:
+    options = tyro.cli(Recipes, args=arguments, prog="hrnet recipes")
+    from hrnet.tasks import RECIPES, find_recipe, recipe_to_json
+
+    if options.name is not None:
+        print(json.dumps(json.loads(recipe_to_json(find_recipe(options.name))), indent=2))
+        return 0
+    table = Table("name", "input", "width", "epochs", "published figure", "source")
+    for recipe in RECIPES.values():
+        figure = recipe.published
+        table.add_row(
+            recipe.name,
+            "{} x {}".format(*recipe.model.input_size),
+            str(recipe.model.backbone.widths[0]),
+            str(recipe.train.epochs),
+            f"{figure.metric} {figure.value}" if figure else "",
+            figure.source if figure else "",
+        )
+    Console().print(table)
+    return 0
