@@ -84,9 +84,8 @@ class Fusion(nn.ModuleList):
 
     def __init__(self, widths: Sequence[int], num_outputs: int, upsample: Upsample, align_corners: bool) -> None:
         super().__init__(
-            nn.ModuleList(
-                [self._path(widths, source, target) for source in range(len(widths))]  # type: ignore[arg-type]  # None: numbering
-            )
+            # None entries keep the published numbering.
+            nn.ModuleList([self._path(widths, source, target) for source in range(len(widths))])  # type: ignore[arg-type]
             for target in range(num_outputs)
         )
         self.upsample: Upsample = upsample
@@ -136,8 +135,8 @@ def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     """From the branches of one stage to those of the next.
 
     A branch that stays gets a 3x3 convolution only where its width changes; a new branch comes from the
-    lowest-resolution branch alone, through stride-2 convolutions. (After stage 1 both branches come from its one map: two convolutions
-    where the paper's text names one.)
+    lowest-resolution branch alone, through stride-2 convolutions. (After stage 1 both branches come from its one map:
+    two convolutions where the paper's text names one.)
     """
     layers: list[nn.Module | None] = []
     for branch, width in enumerate(after):

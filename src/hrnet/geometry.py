@@ -94,26 +94,41 @@ def warp(image: Image, frame: Frame, *, antialias: bool = True) -> Image:
     Args:
         image: RGB picture of the size `frame.source_size`.
         frame: where to look.
-        antialias: average whole blocks of pixels first where the input is less than half as fine as the picture;
+        antialias: average whole blocks of pixels first where the input is at most half as fine as the picture;
             the published protocol (False) skips pixels instead.
     """
     matrix = frame.matrix
-    factor = int(1 / frame.scale) if antialias else 1
-    if factor > 1:
-        image, matrix = _shrink(image, matrix, factor)
+    factor = max(int(1 / frame.scale), 1) if antialias else 1
+    if factor > 1 or max(image.shape[:2]) > _CV2_LARGEST:
+        image, matrix = _shrink(image, frame, factor)
     height, width = frame.size
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 
-def _shrink(image: Image, matrix: Float[np.ndarray, "2 3"], factor: int) -> tuple[Image, Float[np.ndarray, "2 3"]]:
-    """The part of the picture that the matrix shows, averaged over blocks, and the matrix from there."""
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    if not height or not width:
-        return image, matrix
-    small = cv2.resize(image[: height * factor, : width * factor], (width, height), interpolation=cv2.INTER_AREA)
-    # Pixel s of the small picture is centred on pixel factor * s + (factor - 1) / 2 of the large one.
-    offset = np.full(2, (factor - 1) / 2)
-    return small, np.column_stack([matrix[:, :2] * factor, matrix[:, :2] @ offset + matrix[:, 2]])
+# OpenCV keeps the positions it reads from as 16-bit integers.
+_CV2_LARGEST = 32_000
+
+
+def _shrink(image: Image, frame: Frame, factor: int) -> tuple[Image, Float[np.ndarray, "2 3"]]:
+    """The part of the picture that the frame shows, averaged over blocks, and the matrix from there to the input.
+
+    Blocks are counted from the corner of the picture, so that the same picture gives the same blocks in every frame.
+    """
+    height, width = frame.size
+    corners = frame.to_source(np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float) - 0.5)
+    blocks = np.array([image.shape[1], image.shape[0]]) // -factor * -1
+    # One block more on each side is what bilinear reading reaches for; what is left is never empty.
+    low = np.clip(np.floor(corners.min(0) / factor).astype(int) - 1, 0, blocks - 1)
+    high = np.clip(np.ceil(corners.max(0) / factor).astype(int) + 2, low + 1, blocks)
+    part = image[low[1] * factor : high[1] * factor, low[0] * factor : high[0] * factor]
+    if factor > 1:
+        # The last block of a row or column may be incomplete: it is filled up with its last pixel.
+        below, right = (high - low)[::-1] * factor - part.shape[:2]
+        part = cv2.copyMakeBorder(part, 0, int(below), 0, int(right), cv2.BORDER_REPLICATE)
+        part = cv2.resize(part, tuple(int(side) for side in high - low), interpolation=cv2.INTER_AREA)
+    # Pixel s of the part is centred on pixel factor * (s + low) + (factor - 1) / 2 of the picture.
+    offset = factor * low + (factor - 1) / 2
+    return part, np.column_stack([frame.matrix[:, :2] * factor, frame.matrix[:, :2] @ offset + frame.matrix[:, 2]])
 
 
 def clip_boxes(boxes: Float[np.ndarray, "n 4"], size: Size) -> Float[np.ndarray, "n 4"]:

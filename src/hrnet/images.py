@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from pathlib import Path
@@ -91,3 +92,23 @@ def check_image(image: np.ndarray) -> Image:
             f"An array picture is uint8 RGB of shape (height, width, 3), not {image.dtype} of shape {image.shape}."
         )
     return image
+
+
+def find_images(source: str) -> list[Path]:
+    """The pictures that a name stands for: a file, the pictures of a folder (not of its folders), or a pattern.
+
+    Raises:
+        InputError: it stands for none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+        if not found:
+            raise InputError(f"{path} has no pictures in it; those known end in {', '.join(SUFFIXES)}.")
+        return found
+    if path.exists() or not glob.has_magic(source):
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207  # any pattern, also absolute
+    if not found:
+        raise InputError(f"{source} matches no file; quote the pattern if the shell changed it.")
+    return [name for name in found if name.is_file()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,38 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from hrnet.errors import InputError
 from hrnet.geometry import Frame, Image, warp
 from hrnet.images import check_image, read_image
 from hrnet.pose.model import PoseModel, crop_frame, people
-from hrnet.results import Poses
+from hrnet.results import Boxes, Poses
 from hrnet.runtime import Precision, compile_forward
 from hrnet.task import TaskModel, scale_images
 
 Picture = str | Path | np.ndarray
 # How far decoding runs ahead of the network, in pictures.
 _AHEAD = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Boxes:
-    """Where to look in one picture.
-
-    Attributes:
-        boxes: `n 4`, x1 y1 x2 y2.
-        scores: `n`, of the detector; the final scores are multiplied by them.
-    """
-
-    boxes: Float[np.ndarray, "n 4"]
-    scores: Float[np.ndarray, " n"]
-
-    @classmethod
-    def whole(cls, image: Image) -> Boxes:
-        """The whole picture as one object."""
-        height, width = image.shape[:2]
-        return cls(np.array([[0.0, 0.0, width - 1.0, height - 1.0]]), np.ones(1))
 
 
 @dataclass(slots=True)
@@ -129,7 +109,7 @@ class Predictor:
         owners: list[_Pending] = []
         for picture, image in self._read_ahead(pictures, on_error):
             found = boxes(picture) if boxes else None
-            found = Boxes.whole(image) if found is None else found
+            found = Boxes.whole((image.shape[0], image.shape[1])) if found is None else found
             owner = _Pending(picture if isinstance(picture, np.ndarray) else Path(picture), found, [])
             pending.append(owner)
             with self.seconds.measure("crop"):
@@ -189,15 +169,3 @@ class Predictor:
             with self.seconds.measure("decode"):
                 result = people(done.results, done.boxes.boxes, done.boxes.scores, self.model.spec, done.source)
             yield result
-
-
-def boxes_by_name(table: Mapping[str, Boxes]) -> Callable[[Picture], Boxes | None]:
-    """Boxes looked up by file name, then by stem; None for a picture that the table does not have."""
-
-    def find(picture: Picture) -> Boxes | None:
-        if isinstance(picture, np.ndarray):
-            return None
-        path = Path(picture)
-        return table.get(path.name, table.get(path.stem))
-
-    return find

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from hrnet.geometry import Size
+
 if TYPE_CHECKING:
     import PIL.Image
 
@@ -24,6 +26,25 @@ OUTSIDE = 255
 
 def _rounded(values: np.ndarray, digits: int) -> list[Any]:
     return np.round(values.astype(float), digits).tolist()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Where to look in one picture.
+
+    Attributes:
+        boxes: `n 4`, x1 y1 x2 y2, pixels of the picture.
+        scores: `n`, of the detector; the scores of what is found there are multiplied by them.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+
+    @classmethod
+    def whole(cls, size: Size) -> Boxes:
+        """The whole picture, of a height and width, as one object."""
+        height, width = size
+        return cls(np.array([[0.0, 0.0, width - 1.0, height - 1.0]]), np.ones(1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

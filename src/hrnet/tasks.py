@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.errors import InputError
 from hrnet.pose import recipes as pose
 from hrnet.pose.model import PoseModel
 from hrnet.pose.spec import PoseSpec
@@ -51,6 +53,23 @@ def prepare(recipe: Recipe) -> Job:
         InputError: a file is missing or cannot be used.
     """
     return pose.prepare(recipe)
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name, or from a JSON file or the recipe.json of a run folder.
+
+    Raises:
+        InputError: there is none, or the file holds no recipe.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    path = Path(name) / "recipe.json" if Path(name).is_dir() else Path(name)
+    if not path.is_file():
+        raise InputError(f"There is no recipe {name!r}; `hrnet recipes` lists them, and a recipe.json can be named too.")
+    try:
+        return recipe_from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} holds no recipe ({str(error).splitlines()[0]}); `hrnet recipes NAME` prints one.") from None
 
 
 def spec_to_json(spec: ModelSpec) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from hrnet.errors import InputError
+
+if TYPE_CHECKING:
+    from hrnet.results import Boxes
 
 # What a pattern or a folder may bring; kept here so that help needs neither torch nor Pillow.
 _JPEG_QUALITY = 92
@@ -49,18 +52,13 @@ class Predict:
 
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Predict, args=arguments, prog="hrnet predict")
-    from hrnet.predictor import Predictor, boxes_by_name
+    from hrnet.predictor import Predictor
     from hrnet.zoo import load
 
     run = _Run(options)
     find = None
     if options.boxes is not None and str(options.boxes) != "whole":
-        from hrnet.pose.data import read_boxes
-
-        table, problems = read_boxes(options.boxes)
-        for problem in problems:
-            run.report(problem)
-        find = boxes_by_name(table)
+        find = run.boxes(options.boxes)
     predictor = Predictor(
         load(options.model), runtime=options.runtime, device=options.device, batch=options.batch, flip=options.flip
     )
@@ -98,6 +96,20 @@ class _Run:
                 if path.resolve() not in seen:
                     seen.add(path.resolve())
                     yield path
+
+    def boxes(self, path: Path) -> Callable[[object], Boxes | None]:
+        """Where to look in a picture, from a file; a picture that it does not have is one object."""
+        from hrnet.pose.boxes import box_key, read_boxes
+
+        table, problems = read_boxes(path)
+        for problem in problems:
+            self.report(problem)
+
+        def find(picture: object) -> Boxes | None:
+            key = box_key(picture, table) if isinstance(picture, Path) else None
+            return table[key] if key is not None else None
+
+        return find
 
     def report(self, message: str) -> None:
         self.failed += 1

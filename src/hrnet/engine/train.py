@@ -16,12 +16,12 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hrnet.atomic import write_text
 from hrnet.engine.evaluate import evaluate
 from hrnet.engine.hardware import default_workers, gains_from_bf16
 from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate
 from hrnet.engine.progress import Progress
-from hrnet.engine.state import Position, load_state, save_state
+from hrnet.engine.state import Position, load_state
+from hrnet.engine.state import save_state as write_state
 from hrnet.errors import InputError
 from hrnet.recipe import TrainSpec
 from hrnet.task import Batch, Draw, Evaluator, Job, TaskModel
@@ -145,10 +145,10 @@ class Trainer:
                     self._log({"loss": values, "gradient": float(norm), "samples_per_second": round(progress.rate, 2)})
                 if self.position.step % per_epoch == 0 and self._evaluation_due(self.position.step // per_epoch):
                     metrics = self._evaluate()
-                    self._save()
+                    self.save_state()
                     saved = time.monotonic()
                 elif time.monotonic() - saved > 60 * self.spec.save_every:
-                    self._save()
+                    self.save_state()
                     saved = time.monotonic()
         return metrics
 
@@ -221,9 +221,10 @@ class Trainer:
         self._log({"metrics": metrics, "best": best})
         return metrics
 
-    def _save(self) -> None:
+    def save_state(self) -> None:
+        """Write the state that `resume` goes on from."""
         if self.accelerator.is_main_process:
-            save_state(self.out / STATE, self.model, self.average, self.optimizer, self.position)
+            write_state(self.out / STATE, self.model, self.average, self.optimizer, self.position)
 
     def _log(self, values: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
@@ -261,6 +262,3 @@ def _swapped(model: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[No
         model.load_state_dict(own)
 
 
-def write_run(out: Path, recipe: str) -> None:
-    """The recipe of a run, for the record and for training again."""
-    write_text(out / "recipe.json", recipe)

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as photometric
 from hrnet.errors import InputError
 from hrnet.geometry import Frame, Image, Size, warp
 from hrnet.images import read_image
+from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.model import crop_frame
 from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_pairs, infer_upper
 from hrnet.pose.spec import PoseSpec
@@ -88,12 +89,14 @@ class KeypointSet:
         instances: objects with at least one labelled keypoint.
         problems: a sentence for each entry that was left out.
         notes: a sentence for each thing that was inferred.
+        names: the keypoints in the file's own order, where `skeleton` is another one.
     """
 
     skeleton: Skeleton
     instances: tuple[Instance, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
@@ -139,7 +142,7 @@ def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
     if not instances:
         reason = f"; the first problem: {problems[0]}" if problems else "; label at least one keypoint"
         raise InputError(f"{annotations} has no object with keypoints that could be used{reason}")
-    return KeypointSet(skeleton, tuple(instances), tuple(problems), tuple(notes))
+    return KeypointSet(skeleton, tuple(instances), tuple(problems), tuple(notes), skeleton.names)
 
 
 def read_coco_json(path: Path) -> dict[str, Any]:
@@ -209,8 +212,7 @@ def _instance(entry: dict[str, Any], picture: dict[str, Any], path: Path, joints
     box = clip_ground_truth(entry["bbox"], size)
     if box is None:
         raise ValueError(f"the box {entry['bbox']} is degenerate or lies outside its picture of {size[1]} x {size[0]}")
-    x, y, w, h = entry["bbox"]
-    area = float(entry.get("area") or w * h)
+    area = float(entry.get("area") or entry["bbox"][2] * entry["bbox"][3])
     return Instance(path, picture["id"], size, box, keypoints, visibility, area)
 
 
@@ -252,6 +254,30 @@ def rename_keypoints(data: KeypointSet, skeleton: Skeleton) -> KeypointSet:
         for instance in data.instances
     )
     return replace(data, skeleton=skeleton, instances=instances)
+
+
+def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, ...], list[str]]:
+    """The boxes of a detection file as instances without keypoints, in the pictures of a data set.
+
+    As in the published protocol the boxes are used as they are. Pictures of the file that the set does not have are
+    passed over; the sentences are about boxes that cannot be used.
+    """
+    table, problems = read_boxes(path)
+    blank = np.zeros(len(data.skeleton))
+    pictures = {instance.image_id: instance for instance in data.instances}
+    found: list[Instance] = []
+    for image_id, picture in pictures.items():
+        key = str(image_id) if str(image_id) in table else box_key(picture.path, table)
+        if key is None:
+            continue
+        for box, score in zip(table[key].boxes, table[key].scores, strict=True):
+            x1, y1, x2, y2 = box
+            area = float((x2 - x1) * (y2 - y1))
+            points = np.zeros((len(blank), 2))
+            found.append(Instance(picture.path, image_id, picture.size, box, points, blank, area, float(score)))
+    if not found:
+        raise InputError(f"{path} has no box for any picture of the data set; its image_id or file_name must match.")
+    return tuple(found), problems
 
 
 class PoseDataset:

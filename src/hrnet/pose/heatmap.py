@@ -17,6 +17,9 @@ Scores = Float[Tensor, "n k"]
 STRIDE = 4
 # Smallest value before the logarithm. Source: the released code of DARK and of UDP.
 _DARK_FLOOR, _UDP_FLOOR, _UDP_CEILING = 1e-10, 1e-3, 50.0
+# Heatmap pixels by which refining may move a peak: as far as the derivatives look. Deliberately not so in the released
+# code, where a nearly flat map (a keypoint that is not there) throws its point hundreds of pixels away.
+_LARGEST_STEP = 2.0
 
 
 class HeatmapCodec:
@@ -72,7 +75,9 @@ class HeatmapCodec:
         heatmaps = heatmaps.float()
         peak, scores = _peaks(heatmaps)
         refine = {"classic": self._quarter_offset, "dark": self._taylor_dark, "udp": self._taylor_udp}[self.spec.kind]
-        points = peak + refine(heatmaps, peak.long()) * (scores > 0)[..., None]
+        step = refine(heatmaps, peak.long()).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        # Chosen, not multiplied by 0: the step of a map without a positive value need not be a number.
+        points = torch.where((scores > 0)[..., None], peak + step, 0)
         return points * torch.tensor(self.stride, device=points.device, dtype=points.dtype), scores
 
     def merge_flip(self, heatmaps: Heatmaps, mirrored: Heatmaps) -> Heatmaps:

@@ -183,6 +183,6 @@ def prepare(recipe: PoseRecipe) -> Job:
         model=PoseModel(spec),
         train=PoseDataset(instances, spec, data.augment, recipe.train.seed),
         validation=validation,
-        evaluator=lambda: PoseEvaluator(truth, spec.skeleton),
+        evaluator=lambda: PoseEvaluator(truth, spec),
         messages=tuple(messages),
     )

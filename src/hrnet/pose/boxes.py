@@ -1,0 +1,93 @@
+"""Where to look: boxes from a detector, as people have them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnet.errors import InputError
+from hrnet.results import Boxes
+
+
+def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
+    """Boxes by picture, and a sentence for each entry that was left out.
+
+    Two forms are known by looking: ``{"photo.jpg": [[x, y, width, height], ...]}``, with a score as fifth number if
+    there is one; and a COCO detection file, a list of ``{"image_id" or "file_name", "bbox", "score", "category_id"}``, of
+    which category 1 is kept. A picture belongs to a number if its name ends in it, as 000000000139.jpg in 139.
+
+    Raises:
+        InputError: the file is missing, no json, or of neither form.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); name a json with boxes.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid json ({error}); export it again.") from None
+    if isinstance(content, dict):
+        entries = _mapping_entries(content, path)
+    elif isinstance(content, list):
+        entries = _coco_entries(content)
+    else:
+        raise InputError(f'{path} holds no boxes; expected {{"photo.jpg": [[x, y, width, height], ...]}} or a COCO list.')
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    problems: list[str] = []
+    for name, values in entries:
+        numbers = _numbers(values)
+        if numbers is None:
+            problems.append(f"{path}: the box {values} of {name} is not x, y, width, height of at least one pixel; mend it.")
+        else:
+            found[name].append(numbers)
+    table = {name: np.array(rows) for name, rows in found.items()}
+    return {
+        name: Boxes(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4]) for name, rows in table.items()
+    }, problems
+
+
+def box_key(path: Path, table: dict[str, Boxes]) -> str | None:
+    """The entry of a picture: its file name, its stem, or the number that its stem ends in; None without one."""
+    digits = path.stem[len(path.stem.rstrip("0123456789")) :]
+    for key in (path.name, path.stem, str(int(digits)) if digits else None):
+        if key in table:
+            return key
+    return None
+
+
+def _mapping_entries(content: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    for name, boxes in content.items():
+        if not isinstance(boxes, list):
+            raise InputError(f"{path}: {name} has {boxes!r} where a list of boxes was expected.")
+        for box in boxes:
+            yield str(name), box
+
+
+def _coco_entries(content: list[Any]) -> Iterator[tuple[str, Any]]:
+    for entry in content:
+        if not isinstance(entry, dict):
+            yield "a list entry", entry
+            continue
+        if entry.get("category_id", 1) != 1:
+            continue
+        name = str(entry.get("file_name", entry.get("image_id")))
+        box = entry.get("bbox")
+        yield name, [*box, entry.get("score", 1.0)] if isinstance(box, list) else box
+
+
+def _numbers(values: Any) -> list[float] | None:
+    """x, y, width, height, score as floats; None if they are not that."""
+    if not isinstance(values, list) or len(values) not in (4, 5):
+        return None
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        return None
+    if not all(math.isfinite(value) for value in numbers) or numbers[2] < 1 or numbers[3] < 1:
+        return None
+    return [*numbers[:4], numbers[4] if len(numbers) == 5 else 1.0]
