@@ -37,7 +37,9 @@ def choose_runtime(runtime: str, device: str = "auto") -> tuple[str, torch.devic
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); try cpu.") from None
+        raise InputError(
+            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); try cpu."
+        ) from None
     if runtime == "auto":
         runtime = "openvino" if chosen.type == "cpu" else "torch"
     if runtime == "openvino" and chosen.type != "cpu":

@@ -23,7 +23,7 @@ class Draw(NamedTuple):
     """Which sample, and in which epoch: all that its random choices may depend on."""
 
     epoch: int
-    index: int
+    sample: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +171,4 @@ class Job:
 def random_generator(seed: int, draw: Draw) -> np.random.Generator:
     """The generator of one sample's random choices: counted, never consumed, so that worker processes, resuming and the
     number of machines change nothing."""
-    return np.random.default_rng((seed, draw.epoch, draw.index))
+    return np.random.default_rng((seed, draw.epoch, draw.sample))

@@ -65,11 +65,15 @@ def find_recipe(name: str) -> Recipe:
         return RECIPES[name]
     path = Path(name) / "recipe.json" if Path(name).is_dir() else Path(name)
     if not path.is_file():
-        raise InputError(f"There is no recipe {name!r}; `hrnet recipes` lists them, and a recipe.json can be named too.")
+        raise InputError(
+            f"There is no recipe {name!r}; `hrnet recipes` lists them, and a recipe.json can be named too."
+        )
     try:
         return recipe_from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} holds no recipe ({str(error).splitlines()[0]}); `hrnet recipes NAME` prints one.") from None
+        raise InputError(
+            f"{path} holds no recipe ({str(error).splitlines()[0]}); `hrnet recipes NAME` prints one."
+        ) from None
 
 
 def spec_to_json(spec: ModelSpec) -> str:

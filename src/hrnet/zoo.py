@@ -72,7 +72,9 @@ def load(model: str | Path) -> TaskModel[Any]:
     path = Path(model)
     if path.is_dir():
         if not (path / BEST).is_file():
-            raise InputError(f"{path} is a folder without {BEST}; name a run folder whose training has been evaluated once.")
+            raise InputError(
+                f"{path} is a folder without {BEST}; name a run folder whose training has been evaluated once."
+            )
         return load_model(path / BEST)
     if not path.is_file():
         raise InputError(f"There is no model {str(model)!r}; name one of {', '.join(SHIPPED)} or an existing file.")

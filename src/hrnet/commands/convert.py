@@ -36,5 +36,7 @@ def main(arguments: list[str]) -> int:
     model = load(options.source)
     save_model(options.out, model, half=options.half, note=f"converted from {options.source.name}")
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{options.out}: {task_of(model.spec)}, width {model.spec.backbone.widths[0]}, {count / 1e6:.2f} million parameters")
+    print(
+        f"{options.out}: {task_of(model.spec)}, width {model.spec.backbone.widths[0]}, {count / 1e6:.2f} million parameters"
+    )
     return 0

@@ -67,7 +67,11 @@ def main(arguments: list[str]) -> int:
         for problem in problems:
             print(f"hrnet evaluate: {problem}", file=sys.stderr)
     evaluator = PoseEvaluator(
-        instances, model.spec, truth=read_coco_json(options.annotations), labelled=options.boxes is None, names=data.names
+        instances,
+        model.spec,
+        truth=read_coco_json(options.annotations),
+        labelled=options.boxes is None,
+        names=data.names,
     )
     _, device = choose_runtime(options.runtime, options.device)
     start = time.perf_counter()
@@ -85,7 +89,13 @@ def main(arguments: list[str]) -> int:
         )
     seconds = time.perf_counter() - start
     images = len({instance.image_id for instance in instances})
-    content = {"task": "pose", "model": options.model, "metrics": metrics, "images": images, "seconds": round(seconds, 2)}
+    content = {
+        "task": "pose",
+        "model": options.model,
+        "metrics": metrics,
+        "images": images,
+        "seconds": round(seconds, 2),
+    }
     for name, value in metrics.items():
         print(f"{name:<24} {value:.4f}" if name.startswith("A") else f"{name:<24} {value:.2f}")
     print(f"{images} pictures, {len(instances)} objects in {seconds:.1f} s")

@@ -31,7 +31,9 @@ def main(arguments: list[str]) -> int:
         for name, model in SHIPPED.items():
             size = f"{model.path.stat().st_size / 1e6:.1f}"
             shape = f"{model.size[0]} x {model.size[1]}"
-            table.add_row(name, model.task, shape, model.metric, model.code_licence, model.data, model.data_licence, size)
+            table.add_row(
+                name, model.task, shape, model.metric, model.code_licence, model.data, model.data_licence, size
+            )
         console.print(table)
         console.print("hrnet predict NAME ... uses one; docs/models.md has their cards.")
         return 0

@@ -155,7 +155,11 @@ class _Run:
             return 1
         if self.done and not self.options.json:
             rate = self.done / max(seconds, 1e-9)
-            print(f"{self.done} pictures in {seconds:.1f} s ({rate:.1f} a second)" if self.done > 1 else f"{seconds:.1f} s")
+            print(
+                f"{self.done} pictures in {seconds:.1f} s ({rate:.1f} a second)"
+                if self.done > 1
+                else f"{seconds:.1f} s"
+            )
         if self.failed:
             print(f"hrnet predict: {self.failed} inputs could not be used", file=sys.stderr)
         return 1 if self.failed else 0
@@ -170,4 +174,6 @@ def _summary(result: object) -> str:
         return "nothing found"
     visible = int((result.keypoint_scores >= 0.2).sum())
     noun = "pose" if people == 1 else "poses"
-    return f"{people} {noun}, {visible} of {result.keypoint_scores.size} keypoints, best score {result.scores.max():.2f}"
+    return (
+        f"{people} {noun}, {visible} of {result.keypoint_scores.size} keypoints, best score {result.scores.max():.2f}"
+    )

@@ -74,7 +74,8 @@ def _general() -> list[tuple[str, Any, Any]]:
     kinds: dict[str, Any] = {"out": Path | None, "init": str | None, "resume": bool, "flip": bool, "device": str}
     defaults = _Options()
     return [
-        (name, Annotated[kind, tyro.conf.arg(help=help_text[name])], getattr(defaults, name)) for name, kind in kinds.items()
+        (name, Annotated[kind, tyro.conf.arg(help=help_text[name])], getattr(defaults, name))
+        for name, kind in kinds.items()
     ]
 
 
@@ -83,7 +84,9 @@ def _check_folder(out: Path, resume: bool) -> None:
     if state and not resume:
         raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another --out.")
     if resume and not (out / "last.safetensors").exists():
-        raise InputError(f"{out} holds no state to resume from; leave --resume out, or name the run's folder with --out.")
+        raise InputError(
+            f"{out} holds no state to resume from; leave --resume out, or name the run's folder with --out."
+        )
 
 
 def _train(recipe: Any, out: Path, options: _Options) -> dict[str, float]:
@@ -112,7 +115,10 @@ def _train(recipe: Any, out: Path, options: _Options) -> dict[str, float]:
         device=options.device,
     )
     write_text(out / "recipe.json", text + "\n")
-    print(f"{len(job.train)} samples, {trainer.total} steps of {recipe.train.batch}; {out} keeps everything", file=sys.stderr)
+    print(
+        f"{len(job.train)} samples, {trainer.total} steps of {recipe.train.batch}; {out} keeps everything",
+        file=sys.stderr,
+    )
     try:
         return trainer.run()
     except KeyboardInterrupt:
@@ -128,7 +134,9 @@ def _initialise(model: Any, source: str) -> None:
     own = model.state_dict()
     taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not taken:
-        raise InputError(f"{source} has no weights of the shapes that this model needs; choose a model of the same backbone.")
+        raise InputError(
+            f"{source} has no weights of the shapes that this model needs; choose a model of the same backbone."
+        )
     model.load_state_dict({**own, **taken})
     new = [name for name in own if name not in taken]
     print(f"{len(taken)} tensors taken from {source}, {len(new)} new: {', '.join(new) or 'none'}", file=sys.stderr)

@@ -59,15 +59,11 @@ class MovingAverage:
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards the module's weights; step counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averaged: list[Tensor] = []
-        current: list[Tensor] = []
         for name, value in module.state_dict().items():
             if value.is_floating_point():
-                averaged.append(self.state[name])
-                current.append(value)
+                self.state[name].lerp_(value, 1 - decay)
             else:
                 self.state[name].copy_(value)
-        torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -104,7 +104,7 @@ class Trainer:
         self.channels_last = bf16 if spec.channels_last is None else spec.channels_last
         model = job.model.to(self.device)
         if self.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
+            model = model.to(memory_format=torch.channels_last)
         self.model: TaskModel[Any] = model
         self.optimizer = build_optimizer(model, spec)
         self.average = MovingAverage(model, spec.ema) if spec.ema else None
@@ -122,7 +122,7 @@ class Trainer:
         loader = iter(
             DataLoader(
                 self.job.train,  # type: ignore[arg-type]  # a SampleSource is all that the loader needs of a Dataset
-                batch_sampler=self.batches,  # type: ignore[arg-type]  # an iterable of index lists is enough
+                batch_sampler=self.batches,
                 collate_fn=Batch.stack,
                 num_workers=self.workers,
                 prefetch_factor=4 if self.workers else None,
@@ -161,8 +161,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         total: dict[str, Tensor] = {}
+        seen: list[int] = []
         for part in range(self.spec.accumulate):
             batch = next(loader).to(self.device)
+            seen += batch.indices
             last = part == self.spec.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss):
                 with self.accelerator.autocast():
@@ -173,7 +175,7 @@ class Trainer:
                 total[name] = total.get(name, 0) + value.detach() / self.spec.accumulate
         norm = gradient_norm(self.model.parameters())
         if not torch.isfinite(norm):
-            files = ", ".join(str(index) for index in batch.indices)
+            files = ", ".join(str(index) for index in seen)
             raise InputError(
                 f"The loss or its gradient is not finite at step {step}; nothing was changed or saved since. "
                 f"The batch holds the samples {files}: look at them, or lower the learning rate."
@@ -260,5 +262,3 @@ def _swapped(model: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[No
         yield
     finally:
         model.load_state_dict(own)
-
-

@@ -36,18 +36,23 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
     elif isinstance(content, list):
         entries = _coco_entries(content)
     else:
-        raise InputError(f'{path} holds no boxes; expected {{"photo.jpg": [[x, y, width, height], ...]}} or a COCO list.')
+        raise InputError(
+            f'{path} holds no boxes; expected {{"photo.jpg": [[x, y, width, height], ...]}} or a COCO list.'
+        )
     found: dict[str, list[list[float]]] = defaultdict(list)
     problems: list[str] = []
     for name, values in entries:
         numbers = _numbers(values)
         if numbers is None:
-            problems.append(f"{path}: the box {values} of {name} is not x, y, width, height of at least one pixel; mend it.")
+            problems.append(
+                f"{path}: the box {values} of {name} is not x, y, width, height of at least one pixel; mend it."
+            )
         else:
             found[name].append(numbers)
     table = {name: np.array(rows) for name, rows in found.items()}
     return {
-        name: Boxes(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4]) for name, rows in table.items()
+        name: Boxes(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
+        for name, rows in table.items()
     }, problems
 
 

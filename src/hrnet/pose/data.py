@@ -73,7 +73,7 @@ class Instance:
     path: Path
     image_id: int
     size: Size
-    box: Float[np.ndarray, "4"]
+    box: Float[np.ndarray, 4]
     keypoints: Float[np.ndarray, "k 2"]
     visibility: Float[np.ndarray, " k"]
     area: float
@@ -216,7 +216,7 @@ def _instance(entry: dict[str, Any], picture: dict[str, Any], path: Path, joints
     return Instance(path, picture["id"], size, box, keypoints, visibility, area)
 
 
-def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, "4"] | None:
+def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] | None:
     """A labelled box x y w h as x1 y1 x2 y2 inside its picture; None where nothing is left.
 
     As in the published protocol the box loses one pixel in width and height: it ends on its last pixel.
@@ -312,7 +312,7 @@ class PoseDataset:
 
     def _augmented(self, draw: Draw) -> Sample:
         augment, rng = self.augment, random_generator(self.seed, draw)
-        instance = self.instances[draw.index]
+        instance = self.instances[draw.sample]
         image = self._read(instance)
         box, enlarge = instance.box, 1.0
         cut = self._portrait(instance, rng) if rng.random() < augment.portrait else None
@@ -333,9 +333,9 @@ class PoseDataset:
             moved, self.spec, instance.size, enlarge=enlarge, rotation=rotation, flip=bool(rng.random() < augment.flip)
         )
         crop = _recolour(warp(image, frame, antialias=augment.antialias), augment.colour, rng)
-        return Sample(crop, frame, self._targets(instance, frame, cut), draw.index)
+        return Sample(crop, frame, self._targets(instance, frame, cut), draw.sample)
 
-    def _portrait(self, instance: Instance, rng: np.random.Generator) -> Float[np.ndarray, "4"] | None:
+    def _portrait(self, instance: Instance, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
         """The part of the picture around the upper body, cut somewhere between the shoulders and the knees."""
         upper = [index for index in self.spec.skeleton.upper if instance.visibility[index] > 0]
         visible = instance.visibility > 0
@@ -349,7 +349,7 @@ class PoseDataset:
         box = np.clip(box, 0, [width - 1, height - 1, width - 1, height - 1])
         return box if min(box[2:] - box[:2]) >= 16 else None
 
-    def _targets(self, instance: Instance, frame: Frame, cut: Float[np.ndarray, "4"] | None) -> dict[str, np.ndarray]:
+    def _targets(self, instance: Instance, frame: Frame, cut: Float[np.ndarray, 4] | None) -> dict[str, np.ndarray]:
         points = frame.to_input(instance.keypoints)
         visibility = instance.visibility.copy()
         if np.linalg.det(frame.matrix[:, :2]) < 0:
@@ -357,7 +357,10 @@ class PoseDataset:
             for left, right in self.spec.skeleton.pairs:
                 order[[left, right]] = order[[right, left]]
             points, visibility = points[order], visibility[order]
-        targets = {"keypoints": points.astype(np.float32), "visibility": np.minimum(visibility, 1).astype(np.float32)}
+        targets: dict[str, np.ndarray] = {
+            "keypoints": points.astype(np.float32),
+            "visibility": np.minimum(visibility, 1).astype(np.float32),
+        }
         if self.augment.empty_outside:
             height, width = frame.size
             inside = (points > -0.5).all(1) & (points < np.array([width, height]) - 0.5).all(1)
@@ -372,7 +375,7 @@ def _clipped_normal(rng: np.random.Generator, deviation: float, limit: float) ->
     return float(np.clip(rng.standard_normal() * deviation, -limit * deviation, limit * deviation))
 
 
-def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator) -> Float[np.ndarray, "4"] | None:
+def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
     """Bounds of the upper or the lower joints. Upper in 69 %: the published code compares a normal draw with 0.5."""
     visible = set(np.flatnonzero(instance.visibility > 0))
     upper = [index for index in skeleton.upper if index in visible]
@@ -384,7 +387,7 @@ def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator)
     return np.concatenate([points.min(0), points.max(0)])
 
 
-def _black_outside(image: Image, box: Float[np.ndarray, "4"]) -> Image:
+def _black_outside(image: Image, box: Float[np.ndarray, 4]) -> Image:
     x1, y1, x2, y2 = np.round(box).astype(int)
     cut = np.zeros_like(image)
     cut[y1 : y2 + 1, x1 : x2 + 1] = image[y1 : y2 + 1, x1 : x2 + 1]

@@ -71,7 +71,7 @@ class PoseModel(TaskModel[Poses]):
 
     def decode(self, outputs: PoseOutput, frames: Sequence[Frame]) -> list[Poses]:
         """One pose a crop; its box is what the crop shows and its score the mean keypoint score above 0.2."""
-        points, scores = self.codec(frames[0].size).decode(outputs.heatmaps) if frames else (None, None)
+        points, scores = self.codec(frames[0].size).decode(outputs.heatmaps)
         skeleton = self.spec.skeleton
         return [
             Poses(
@@ -88,7 +88,7 @@ class PoseModel(TaskModel[Poses]):
 
 
 def crop_frame(
-    box: Float[np.ndarray, "4"],
+    box: Float[np.ndarray, 4],
     spec: PoseSpec,
     source_size: Size,
     *,
@@ -192,7 +192,7 @@ def oks_nms(
     return np.array(keep, dtype=int)
 
 
-def _bounds(frame: Frame) -> Float[np.ndarray, "4"]:
+def _bounds(frame: Frame) -> Float[np.ndarray, 4]:
     height, width = frame.size
     corners = frame.to_source(np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float) - 0.5)
     return np.concatenate([corners.min(0), corners.max(0)])

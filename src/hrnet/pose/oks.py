@@ -29,7 +29,10 @@ def results_to_coco(results: Mapping[int, Poses], category_id: int = 1) -> list[
 
 
 def oks_ap(
-    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], oks_sigmas: Sequence[float], image_ids: Sequence[int]
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    oks_sigmas: Sequence[float],
+    image_ids: Sequence[int],
 ) -> dict[str, float]:
     """COCO's figures in [0, 1]; those for which nothing is labelled are left out.
 
