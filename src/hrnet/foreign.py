@@ -163,7 +163,8 @@ def read_weights(path: Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "nsupported" in str(error) or "allowed" in str(error):
+        # torch's word for a class or function that the file wants to have called.
+        if "GLOBAL" in str(error):
             raise InputError(
                 f"{path} holds Python objects beside its weights, which are never loaded, since they could run code; "
                 "where you trust its origin, save its state dict alone with torch.save(model.state_dict(), ...)."

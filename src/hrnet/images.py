@@ -5,57 +5,90 @@ from __future__ import annotations
 import glob
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
 
 from hrnet.errors import InputError
-from hrnet.geometry import Image
+from hrnet.geometry import Image, Size
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
 # Larger pictures are refused before they are decoded: at three bytes a pixel this many are half a gigabyte.
 MAX_PIXELS = 170_000_000
 
 
-def read_image(path: Path | str) -> Image:
-    """A picture as RGB bytes, upright.
+def read_image(path: Path | str, *, upright: bool = True) -> Image:
+    """A picture as RGB bytes.
 
-    The orientation of the camera is applied; of an animation the first frame is taken; transparent pixels show white;
-    16-bit values are reduced to 8 bits.
+    Of an animation the first frame is taken; transparent pixels show white; 16-bit values are reduced to 8 bits.
+
+    Args:
+        path: of the file.
+        upright: turn the picture as its orientation tag says; otherwise the pixels stay as they are stored (but for
+            TIFF, which Pillow always turns).
 
     Raises:
         InputError: the file is missing, empty, damaged, no picture, or larger than `MAX_PIXELS`.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder where a picture was expected; name a file in it.")
-    if not path.exists():
-        raise InputError(f"{path} does not exist; check the name.")
-    if not os.access(path, os.R_OK) or not path.is_file():
-        raise InputError(f"{path} cannot be read; check that it is a file you may read.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty; copy or download it again.")
+    with _opened(Path(path)) as file:
+        return _to_rgb(_upright(file) if upright else file, Path(path))
+
+
+def image_size(path: Path | str, *, upright: bool = True) -> Size:
+    """Height and width of a picture, from its header alone; arguments and errors as of `read_image`."""
+    with _opened(Path(path)) as file:
+        turned = upright and _orientation(file) in (5, 6, 7, 8)
+        return (file.width, file.height) if turned else (file.height, file.width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Pillow.Image]:
+    """The opened file; whatever goes wrong with it inside the block becomes an InputError."""
+    _check_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns of large and of slightly wrong files; both are dealt with here
-            with Pillow.open(path, formats=FORMATS) as file:
+            # Pillow warns of large and of slightly wrong files; both are dealt with here.
+            warnings.simplefilter("ignore")
+            with Pillow.open(path, formats=_decoders()) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise _too_large(path, f" ({file.width} x {file.height} pixels)")
-                return _to_rgb(file, path)
+                yield file
+    except InputError:
+        raise
     except UnidentifiedImageError:
         kinds = ", ".join(FORMATS)
         raise InputError(f"{path} is not a picture this program reads ({kinds}); convert it first.") from None
     except Pillow.DecompressionBombError:
         raise _too_large(path, "") from None
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
+    except Exception as error:  # decoders fail on damaged bytes with whatever their arithmetic happens to raise
         raise InputError(f"{path} is damaged ({error}); copy or export it again.") from error
+
+
+@cache
+def _decoders() -> tuple[str, ...]:
+    """Those of our formats that this Pillow has; it fails over names that it does not know."""
+    Pillow.init()
+    return tuple(name for name in FORMATS if name in Pillow.OPEN)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder where a picture was expected; name a file in it.")
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the name.")
+        if not os.access(path, os.R_OK) or not path.is_file():
+            raise InputError(f"{path} cannot be read; check that it is a file you may read.")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty; copy or download it again.")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the name.") from None
 
 
 def _too_large(path: Path, size: str) -> InputError:
@@ -64,8 +97,39 @@ def _too_large(path: Path, size: str) -> InputError:
     )
 
 
-def _to_rgb(file: Pillow.Image, path: Path) -> Image:
-    picture: Pillow.Image = ImageOps.exif_transpose(file)
+def _orientation(file: Pillow.Image) -> int:
+    """The orientation tag, 1 (upright) to 8; 1 where it is missing, damaged or done already."""
+    if file.format == "TIFF":
+        return 1
+    try:
+        return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged tag is no reason to refuse the pixels
+        return 1
+
+
+# What undoes each orientation. Source: EXIF 2.32, tag 0x0112.
+_UNDO = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+
+
+def _upright(file: Pillow.Image) -> Pillow.Image:
+    file.load()  # in some formats the tag comes after the pixels
+    undo = _UNDO.get(_orientation(file))
+    if undo is None:
+        return file
+    turned = file.transpose(undo)
+    turned.info = file.info  # says what is transparent
+    return turned
+
+
+def _to_rgb(picture: Pillow.Image, path: Path) -> Image:
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
         # 16-bit grey, which Pillow would clip instead of scale.
         values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
@@ -74,7 +138,9 @@ def _to_rgb(file: Pillow.Image, path: Path) -> Image:
         raise InputError(
             f"{path} holds floating-point values, whose black and white are not known; save it with 8 bits."
         )
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+    if picture.mode in ("La", "RGBa"):  # colours multiplied by their opacity
+        picture = picture.convert({"La": "LA", "RGBa": "RGBA"}[picture.mode])
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Pillow.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Pillow.alpha_composite(white, picture)

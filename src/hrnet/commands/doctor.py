@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
     unit = bf16_unit()
     lines = {
-        "hrnet": f"{metadata.version('hrnet')} on Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        "hrnet": f"{metadata.version('hrnet')} on Python {platform.python_version()}, {platform.platform(terse=True)}",
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores",
         "CUDA": _cuda(),
         "bf16": f"{unit}: training uses it" if unit else "no AMX or AVX512-bf16: training uses fp32 on this CPU",

@@ -35,7 +35,8 @@ class Predict:
     out: Path = Path("predictions")
     """folder to write to; nothing in it is overwritten"""
     boxes: Path | None = None
-    """where to look: {"photo.jpg": [[x, y, width, height, score], ...]} or a COCO detection file; without it, or `whole`, each picture is one object"""
+    """where to look: {"photo.jpg": [[x, y, width, height, score], ...]} or a COCO detection file; without it, or with the
+    word whole, each picture is one object"""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     """auto: torch on a GPU, else OpenVINO"""
     device: str = "auto"

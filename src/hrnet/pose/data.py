@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from jaxtyping import Float
 from torchvision.transforms.v2 import functional as photometric
 
 from hrnet.errors import InputError
-from hrnet.geometry import Frame, Image, Size, warp
-from hrnet.images import read_image
+from hrnet.geometry import Frame, Image, Size, flip_order, warp
+from hrnet.images import image_size, read_image
 from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.model import crop_frame
 from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_pairs, infer_upper
@@ -32,7 +33,8 @@ class Augment:
         rotation: degrees, deviation of a normal distribution cut at twice that.
         rotation_probability: how often a crop is rotated.
         flip: how often it is mirrored.
-        half_body: how often only the upper or the lower body is shown, where more than `half_body_above` keypoints are labelled.
+        half_body: how often only the upper or the lower body is shown, where more than `half_body_above` keypoints are
+            labelled.
         half_body_above: see there.
         shift: the crop moves by up to this share of its side, evenly drawn.
         portrait: how often the picture is cut off below the chest, the hips or the knees, as portraits are.
@@ -68,6 +70,7 @@ class Instance:
         visibility: `k`: 0 not labelled, 1 hidden, 2 visible.
         area: of the object, COCO's measure of size.
         score: of the box.
+        head: length that MPII measures errors in, 0.6 times the diagonal of the head's box; not a number where there is none.
     """
 
     path: Path
@@ -78,6 +81,16 @@ class Instance:
     visibility: Float[np.ndarray, " k"]
     area: float
     score: float = 1.0
+    head: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that a data set lists and that is there: its path, COCO's number of it, height and width."""
+
+    path: Path
+    image_id: int
+    size: Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,7 @@ class KeypointSet:
         problems: a sentence for each entry that was left out.
         notes: a sentence for each thing that was inferred.
         names: the keypoints in the file's own order, where `skeleton` is another one.
+        pictures: all that the file lists and that can be used, labelled or not: what a detector's boxes are scored on.
     """
 
     skeleton: Skeleton
@@ -97,6 +111,7 @@ class KeypointSet:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
 
 def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
@@ -114,35 +129,28 @@ def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
     category = _category(content, annotations, notes)
     skeleton = _skeleton(category, content, annotations, notes)
     problems: list[str] = []
-    pictures = {picture["id"]: picture for picture in content["images"]}
-    missing: set[Any] = set()
+    pictures = _pictures(content, images, annotations, problems)
     instances: list[Instance] = []
+    outside: list[str] = []
     for number, entry in enumerate(content["annotations"]):
-        if entry.get("category_id", category["id"]) != category["id"] or entry.get("iscrowd"):
-            continue
-        name = f"{annotations}: annotation {entry.get('id', f'number {number}')}"
-        picture = pictures.get(entry.get("image_id"))
-        if picture is None:
-            problems.append(f"{name} names image {entry.get('image_id')}, which the file does not list.")
-            continue
-        if picture["id"] in missing:
-            continue
-        path = images / str(picture.get("file_name"))
-        if not path.is_file():
-            missing.add(picture["id"])
-            problems.append(f"{annotations} lists {picture.get('file_name')}, which is not in {images}.")
-            continue
+        name = f"{annotations}: annotation {entry.get('id', f'number {number}') if isinstance(entry, dict) else number}"
         try:
-            instance = _instance(entry, picture, path, len(skeleton))
-        except (ValueError, TypeError, KeyError) as error:
+            instance = _instance(_checked_entry(entry), category, pictures, len(skeleton))
+        except ValueError as error:
             problems.append(f"{name}: {error}.")
             continue
         if instance is not None:
             instances.append(instance)
+            outside += [name] if _any_outside(instance) else []
+    if outside:
+        notes.append(
+            f"{len(outside)} objects have keypoints outside their picture, which are kept; first {outside[0]}."
+        )
     if not instances:
         reason = f"; the first problem: {problems[0]}" if problems else "; label at least one keypoint"
         raise InputError(f"{annotations} has no object with keypoints that could be used{reason}")
-    return KeypointSet(skeleton, tuple(instances), tuple(problems), tuple(notes), skeleton.names)
+    there = tuple(picture for picture in pictures.values() if picture is not None)
+    return KeypointSet(skeleton, tuple(instances), tuple(problems), tuple(notes), skeleton.names, there)
 
 
 def read_coco_json(path: Path) -> dict[str, Any]:
@@ -155,7 +163,7 @@ def read_coco_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); name a COCO json.") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists a thousand deep
         raise InputError(f"{path} is not valid json ({error}); export it again.") from None
     lists = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in lists):
@@ -163,24 +171,75 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _identifier(value: Any) -> Any:
+    """COCO's number of a picture, also where it was written as text; None for what cannot be one."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _pictures(content: dict[str, Any], folder: Path, file: Path, problems: list[str]) -> dict[Any, Picture | None]:
+    """The listed pictures by number; None for one that cannot be used, which `problems` then names."""
+    found: dict[Any, Picture | None] = {}
+    missing: list[str] = []
+    for entry in content["images"]:
+        number = _identifier(entry.get("id")) if isinstance(entry, dict) else None
+        if number is None or not isinstance(entry.get("file_name"), str):
+            problems.append(f"{file}: the picture {str(entry)[:80]} needs an id and a file_name.")
+            continue
+        if number in found:
+            problems.append(f"{file}: picture id {number} appears more than once; its first entry is used.")
+            continue
+        path = folder / entry["file_name"]
+        if not path.is_file():
+            path = folder / entry["file_name"].replace("\\", "/").rpartition("/")[2]
+        found[number] = None
+        if not path.is_file():
+            missing.append(entry["file_name"])
+            continue
+        try:
+            found[number] = Picture(path, number, _listed_size(path, entry))
+        except ValueError as error:
+            problems.append(str(error))
+    if missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        problems.append(f"{file} lists {len(missing)} pictures that are not in {folder}, which are left out: {names}.")
+    return found
+
+
+def _listed_size(path: Path, entry: dict[str, Any]) -> Size:
+    """Height and width of a picture as the json says; ValueError where the file's differ, turned or not."""
+    size = image_size(path)
+    if "height" not in entry and "width" not in entry:
+        return size
+    listed = (entry.get("height"), entry.get("width"))
+    if listed != size and listed != image_size(path, upright=False):
+        raise InputError(
+            f"{path} has {size[1]} x {size[0]} pixels, the annotations say {listed[1]} x {listed[0]}; it is left out: "
+            "label the picture as it is stored, or as its orientation tag turns it."
+        )
+    return listed  # type: ignore[return-value]  # equal to a Size
+
+
 def _category(content: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
-    named = [category for category in content["categories"] if category.get("keypoints")]
-    if not content["categories"]:
+    categories = [category for category in content["categories"] if isinstance(category, dict)]
+    named = [category for category in categories if isinstance(category.get("keypoints"), list)]
+    if not categories:
         raise InputError(f"{path} has no categories; the keypoints' names belong there.")
     if len(named) > 1:
         notes.append(f"{path} has {len(named)} categories with keypoints; {named[0].get('name')!r} is used.")
-    return (named or content["categories"])[0]
+    return (named or categories)[0]
 
 
 def _skeleton(category: dict[str, Any], content: dict[str, Any], path: Path, notes: list[str]) -> Skeleton:
     names = [str(name) for name in category.get("keypoints") or ()]
     if not names:
-        counts = [len(entry["keypoints"]) // 3 for entry in content["annotations"] if entry.get("keypoints")]
+        lists = [entry.get("keypoints") for entry in content["annotations"] if isinstance(entry, dict)]
+        counts = [len(points) // 3 for points in lists if isinstance(points, list) and points]
         if not counts:
             raise InputError(f"{path} has no keypoints: neither its categories nor its annotations name any.")
         names = [f"keypoint_{number}" for number in range(counts[0])]
         notes.append(f"{path} does not name its {len(names)} keypoints; they are called {names[0]} to {names[-1]}.")
-    links = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
     pairs = infer_pairs(names)
     notes.append(
         f"Left-right pairs by name: {', '.join(f'{names[a]}/{names[b]}' for a, b in pairs)}."
@@ -191,6 +250,7 @@ def _skeleton(category: dict[str, Any], content: dict[str, Any], path: Path, not
     if not sigmas:
         notes.append("OKS sigmas are COCO's for the joints that COCO has and 0.072 for all others.")
     try:
+        links = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
         return Skeleton(tuple(names), links, pairs, tuple(sigmas or infer_oks_sigmas(names)), infer_upper(names))
     except (ValueError, TypeError) as error:
         raise InputError(
@@ -198,22 +258,66 @@ def _skeleton(category: dict[str, Any], content: dict[str, Any], path: Path, not
         ) from None
 
 
-def _instance(entry: dict[str, Any], picture: dict[str, Any], path: Path, joints: int) -> Instance | None:
-    """None where nothing is labelled; ValueError with the reason where the entry is wrong."""
-    values = np.asarray(entry.get("keypoints") or [0] * 3 * joints, dtype=float)
-    if values.shape != (3 * joints,):
-        raise ValueError(f"{values.size} numbers for {joints} keypoints, expected {3 * joints}")
-    if not np.isfinite(values).all():
-        raise ValueError("a keypoint is not a finite number")
-    keypoints, visibility = values.reshape(-1, 3)[:, :2], values.reshape(-1, 3)[:, 2]
-    if not (visibility > 0).any():
+# Pixels; beyond it a coordinate is a mistake, and arithmetic with it may overflow.
+_LARGEST_COORDINATE = 1e6
+
+
+def _checked_entry(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{str(entry)[:40]} is no object with image_id, bbox and keypoints")
+    return entry
+
+
+def _instance(
+    entry: dict[str, Any], category: dict[str, Any], pictures: dict[Any, Picture | None], joints: int
+) -> Instance | None:
+    """None where nothing is to be learned from the entry; ValueError with the reason where it is wrong."""
+    if entry.get("category_id", category.get("id")) != category.get("id") or entry.get("iscrowd"):
         return None
-    size = (int(picture["height"]), int(picture["width"]))
-    box = clip_ground_truth(entry["bbox"], size)
+    number = _identifier(entry.get("image_id"))
+    if number not in pictures:
+        raise ValueError(f"it names image {entry.get('image_id')}, which the file does not list")
+    picture = pictures[number]
+    if picture is None:
+        return None
+    values = _numbers(entry.get("keypoints") or [0] * 3 * joints, 3 * joints, "keypoints").reshape(-1, 3)
+    labelled = values[:, 2] > 0
+    if not labelled.any():
+        return None
+    # The coordinates of what is not labelled mean nothing; some programs write NaN there.
+    points = np.where(labelled[:, None], values[:, :2], 0)
+    if not (np.abs(points) <= _LARGEST_COORDINATE).all():
+        raise ValueError("a keypoint is not a finite number of pixels")
+    bbox = _numbers(entry.get("bbox"), 4, "bbox")
+    box = clip_ground_truth(bbox.tolist(), picture.size)
     if box is None:
-        raise ValueError(f"the box {entry['bbox']} is degenerate or lies outside its picture of {size[1]} x {size[0]}")
-    area = float(entry.get("area") or entry["bbox"][2] * entry["bbox"][3])
-    return Instance(path, picture["id"], size, box, keypoints, visibility, area)
+        width, height = picture.size[::-1]
+        raise ValueError(f"the box {entry['bbox']} is degenerate or lies outside its picture of {width} x {height}")
+    try:
+        area = float(entry.get("area") or 0)
+    except (TypeError, ValueError, OverflowError):
+        area = 0.0
+    area = area if 0 < area < math.inf else float(bbox[2] * bbox[3])
+    visibility = np.where(labelled, values[:, 2], 0)
+    return Instance(picture.path, picture.image_id, picture.size, box, points, visibility, area)
+
+
+def _numbers(values: Any, count: int, name: str) -> Float[np.ndarray, " count"]:
+    """A list of numbers (also ones written as text); ValueError where it is none."""
+    if not isinstance(values, list):
+        raise ValueError(f"{name} is {str(values)[:40]}, expected a list of {count} numbers")
+    if len(values) != count:
+        what = f"{count // 3} keypoints, expected {count}" if name == "keypoints" else f"{name}, expected {count}"
+        raise ValueError(f"{len(values)} numbers for {what}")
+    try:
+        return np.array([float(value) for value in values])
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} holds something that is no number") from None
+
+
+def _any_outside(instance: Instance) -> bool:
+    points = instance.keypoints[instance.visibility > 0]
+    return bool((points < -0.5).any() or (points > np.array(instance.size[::-1]) - 0.5).any())
 
 
 def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] | None:
@@ -222,7 +326,7 @@ def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] 
     As in the published protocol the box loses one pixel in width and height: it ends on its last pixel.
     """
     x, y, w, h = (float(value) for value in box)
-    if not np.isfinite([x, y, w, h]).all():
+    if not max(abs(value) for value in (x, y, w, h)) <= _LARGEST_COORDINATE:
         return None
     x1, y1 = max(0.0, x), max(0.0, y)
     x2, y2 = min(size[1] - 1.0, x1 + max(0.0, w - 1)), min(size[0] - 1.0, y1 + max(0.0, h - 1))
@@ -263,18 +367,18 @@ def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, .
     passed over; the sentences are about boxes that cannot be used.
     """
     table, problems = read_boxes(path)
-    blank = np.zeros(len(data.skeleton))
-    pictures = {instance.image_id: instance for instance in data.instances}
+    joints = len(data.skeleton)
     found: list[Instance] = []
-    for image_id, picture in pictures.items():
-        key = str(image_id) if str(image_id) in table else box_key(picture.path, table)
+    for picture in data.pictures:
+        key = str(picture.image_id) if str(picture.image_id) in table else box_key(picture.path, table)
         if key is None:
             continue
         for box, score in zip(table[key].boxes, table[key].scores, strict=True):
-            x1, y1, x2, y2 = box
-            area = float((x2 - x1) * (y2 - y1))
-            points = np.zeros((len(blank), 2))
-            found.append(Instance(picture.path, image_id, picture.size, box, points, blank, area, float(score)))
+            area = float(np.prod(box[2:] - box[:2]))
+            blank = np.zeros((joints, 2))
+            found.append(
+                Instance(picture.path, picture.image_id, picture.size, box, blank, blank[:, 0], area, float(score))
+            )
     if not found:
         raise InputError(f"{path} has no box for any picture of the data set; its image_id or file_name must match.")
     return tuple(found), problems
@@ -302,13 +406,18 @@ class PoseDataset:
 
     def _read(self, instance: Instance) -> Image:
         image = read_image(instance.path)
-        if image.shape[:2] != instance.size:
-            height, width = instance.size
-            raise InputError(
-                f"{instance.path} has {image.shape[1]} x {image.shape[0]} pixels, the annotations say {width} x {height}; "
-                "label the picture as it is stored, and as its orientation tag turns it."
-            )
-        return image
+        if image.shape[:2] == instance.size:
+            return image
+        if image.shape[1::-1] == instance.size:
+            # Labelled as stored: the published code, for one, does not look at the orientation tag.
+            stored = read_image(instance.path, upright=False)
+            if stored.shape[:2] == instance.size:
+                return stored
+        height, width = instance.size
+        raise InputError(
+            f"{instance.path} has {image.shape[1]} x {image.shape[0]} pixels, the annotations say {width} x {height}; "
+            "label the picture as it is stored, or as its orientation tag turns it."
+        )
 
     def _augmented(self, draw: Draw) -> Sample:
         augment, rng = self.augment, random_generator(self.seed, draw)
@@ -353,10 +462,14 @@ class PoseDataset:
         points = frame.to_input(instance.keypoints)
         visibility = instance.visibility.copy()
         if np.linalg.det(frame.matrix[:, :2]) < 0:
-            order = np.arange(len(points))
-            for left, right in self.spec.skeleton.pairs:
-                order[[left, right]] = order[[right, left]]
+            order = flip_order(len(points), self.spec.skeleton.pairs)
             points, visibility = points[order], visibility[order]
+        seen = np.ones(len(points), dtype=bool)
+        if cut is not None:
+            place = frame.to_source(points)
+            seen = (place >= cut[:2]).all(1) & (place <= cut[2:]).all(1)
+            if not self.augment.empty_outside:
+                visibility = visibility * seen  # nothing can be learned from black
         targets: dict[str, np.ndarray] = {
             "keypoints": points.astype(np.float32),
             "visibility": np.minimum(visibility, 1).astype(np.float32),
@@ -364,10 +477,7 @@ class PoseDataset:
         if self.augment.empty_outside:
             height, width = frame.size
             inside = (points > -0.5).all(1) & (points < np.array([width, height]) - 0.5).all(1)
-            if cut is not None:
-                place = frame.to_source(points)
-                inside &= (place >= cut[:2]).all(1) & (place <= cut[2:]).all(1)
-            targets["absent"] = (visibility > 0) & ~inside
+            targets["absent"] = (visibility > 0) & ~(inside & seen)
         return targets
 
 
@@ -376,7 +486,10 @@ def _clipped_normal(rng: np.random.Generator, deviation: float, limit: float) ->
 
 
 def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
-    """Bounds of the upper or the lower joints. Upper in 69 %: the published code compares a normal draw with 0.5."""
+    """A box as large as the bounds of the upper or the lower joints, around their mean.
+
+    Upper in 69 %: the published code compares a normal draw with 0.5.
+    """
     visible = set(np.flatnonzero(instance.visibility > 0))
     upper = [index for index in skeleton.upper if index in visible]
     lower = [index for index in sorted(visible) if index not in skeleton.upper]
@@ -384,7 +497,8 @@ def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator)
     if not skeleton.upper or len(chosen) < 2:
         return None
     points = instance.keypoints[chosen]
-    return np.concatenate([points.min(0), points.max(0)])
+    half = (points.max(0) - points.min(0)) / 2
+    return np.concatenate([points.mean(0) - half, points.mean(0) + half])
 
 
 def _black_outside(image: Image, box: Float[np.ndarray, 4]) -> Image:

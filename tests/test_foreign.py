@@ -1,0 +1,363 @@
+"""Our small networks, written the way each code base writes them (by the tables of FACTS B1, here in the other direction),
+must come back unchanged. The published networks themselves are in golden/."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hrnet.backbone import HRNet
+from hrnet.checkpoint import load_state
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.errors import InputError
+from hrnet.foreign import read_backbone, read_foreign, recognise
+from hrnet.pose.skeletons import Skeleton
+from hrnet.pose.spec import CodecSpec, PoseSpec
+from hrnet.segmentation.spec import SegmentationSpec
+from hrnet.spec import HRNetSpec, StageSpec
+from hrnet.tasks import ModelSpec, build_model
+
+State = dict[str, Tensor]
+
+# No published width, and everything that can be inferred differs from the published networks.
+STAGES = (StageSpec((4, 10), 3, 2), StageSpec((4, 10, 12), 1, 1), StageSpec((5, 9, 12, 14), 2, 2))
+WHOLE = HRNetSpec(STAGES, bottlenecks=2, bottleneck_width=6, in_channels=4, stem_width=7)
+V1 = replace(WHOLE, high_resolution_only=True)
+SMOOTH = replace(WHOLE, fusion_upsample="bilinear")
+
+THREE = Skeleton(("keypoint_0", "keypoint_1", "keypoint_2"))
+CLASSES = ("class_0", "class_1")
+POSE = PoseSpec(THREE, V1, input_size=(256, 256))
+FACE = PoseSpec(THREE, SMOOTH, "v2", (256, 256), CodecSpec(heatmap_sigma=1.5))
+SEGMENTATION = SegmentationSpec(CLASSES, backbone=SMOOTH, input_size=(512, 512))
+CLASSIFICATION = ClassificationSpec(CLASSES, backbone=WHOLE)
+
+
+def renamed(*pairs: tuple[str, str]) -> Callable[[str], str]:
+    """The first pair whose left side begins the name rules."""
+
+    def rename(name: str) -> str:
+        return next((new + name.removeprefix(old) for old, new in pairs if name.startswith(old)), name)
+
+    return rename
+
+
+def levels(old: str, new: str, count: int, tail: str = "") -> list[tuple[str, str]]:
+    return [(f"{old}.{level}.", f"{new}.{level}.{tail}") for level in range(count)]
+
+
+ORIGINS: dict[str, tuple[ModelSpec, Callable[[str], str]]] = {
+    "official classification": (
+        CLASSIFICATION,
+        renamed(
+            ("backbone.", ""),
+            *levels("head.widen", "incre_modules", 4, "0."),
+            ("head.halve.", "downsamp_modules."),
+            ("head.expand.", "final_layer."),
+            ("head.classifier.", "classifier."),
+        ),
+    ),
+    "mmpretrain": (
+        replace(CLASSIFICATION, head_bias=False),
+        renamed(
+            *levels("head.widen", "neck.0.increase_layers", 4, "0."),
+            *[
+                (f"head.halve.{level}.{part}.", f"neck.0.downsample_layers.{level}.{name}.")
+                for level in range(3)
+                for part, name in enumerate(("conv", "bn"))
+            ],
+            ("head.expand.0.", "neck.0.final_layer.conv."),
+            ("head.expand.1.", "neck.0.final_layer.bn."),
+            ("head.classifier.", "head.fc."),
+        ),
+    ),
+    "official pose": (POSE, renamed(("backbone.", ""), ("head.", "final_layer."))),
+    "pose with a 3x3 head": (
+        replace(POSE, head_kernel=3),
+        renamed(("backbone.", ""), ("head.", "final_layer.")),
+    ),
+    "mmpose 1": (replace(POSE, codec=CodecSpec(per_axis=True)), renamed(("head.", "head.final_layer."))),
+    "mmpose 0": (replace(POSE, codec=CodecSpec(per_axis=True)), renamed(("head.", "keypoint_head.final_layer."))),
+    "official face": (FACE, renamed(("backbone.", ""))),
+    "mmpose 1 face": (
+        replace(FACE, codec=CodecSpec(per_axis=True)),
+        renamed(("head.3.", "head.final_layer."), ("head.", "head.conv_layers.")),
+    ),
+    "mmpose 0 face": (
+        replace(FACE, codec=CodecSpec(per_axis=True)),
+        renamed(("head.", "keypoint_head.final_layer.")),
+    ),
+    "official segmentation": (SEGMENTATION, renamed(("backbone.", "model."), ("head.", "model.last_layer."))),
+}
+
+
+def random_state(spec: ModelSpec) -> State:
+    return {
+        name: torch.randn(value.shape) if value.is_floating_point() else torch.tensor(7)
+        for name, value in build_model(spec).state_dict().items()
+    }
+
+
+def written(origin: str) -> tuple[ModelSpec, State, State]:
+    """Spec and state here, and the state in the words of an origin."""
+    spec, rename = ORIGINS[origin]
+    state = random_state(spec)
+    return spec, state, {rename(name): value for name, value in state.items()}
+
+
+def assert_same(found: State, expected: State) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_every_origin_comes_back_unchanged(origin: str, tmp_path: Path) -> None:
+    spec, state, theirs = written(origin)
+    torch.save(theirs, tmp_path / "weights.pth")
+    found_spec, found = read_foreign(tmp_path / "weights.pth")
+    assert found_spec == spec
+    assert_same(found, state)
+    load_state(build_model(found_spec), found, Path("weights"))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {}}},
+        lambda state: {"model": "pose_hrnet", "state_dict": {f"module.{k}": v for k, v in state.items()}},
+        lambda state: {"model": {f"module.{k}": v for k, v in state.items()}, "iteration": 5},
+        lambda state: (
+            {f"module.model.{k}": v for k, v in state.items()} | {"module.loss.criterion.weight": torch.ones(2)}
+        ),
+        lambda state: {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
+    ],
+)
+def test_envelopes_and_wrappers(wrap: Callable[[State], Any], tmp_path: Path) -> None:
+    spec, state, theirs = written("official pose")
+    torch.save(wrap(theirs), tmp_path / "weights.pth.tar")
+    found_spec, found = read_foreign(tmp_path / "weights.pth.tar")
+    assert found_spec == spec
+    # Tolerance: one of the envelopes holds halves.
+    torch.testing.assert_close(found, state, rtol=2**-11, atol=2**-24)
+
+
+def test_safetensors_and_the_old_format_of_torch(tmp_path: Path) -> None:
+    _, state, theirs = written("official face")
+    save_file(theirs, tmp_path / "weights.safetensors")
+    assert_same(read_foreign(tmp_path / "weights.safetensors")[1], state)
+    torch.save(theirs, tmp_path / "weights.pth", _use_new_zipfile_serialization=False)
+    assert_same(read_foreign(tmp_path / "weights.pth")[1], state)
+
+
+def test_loss_weights_of_cityscapes_are_left_behind() -> None:
+    spec, state, theirs = written("official segmentation")
+    found_spec, found = recognise({**theirs, "loss.criterion.weight": torch.ones(2)})
+    assert found_spec == spec
+    assert_same(found, state)
+
+
+@pytest.mark.parametrize(("classes", "aligned"), [(19, False), (20, False), (150, True), (171, True)])
+def test_corners_and_classes_of_segmentation(classes: int, aligned: bool) -> None:
+    # Oracle: the published configurations (FACTS A4).
+    names = tuple(str(label) for label in range(classes))
+    rename = ORIGINS["official segmentation"][1]
+    theirs = {rename(k): v for k, v in random_state(replace(SEGMENTATION, class_names=names)).items()}
+    spec, _ = recognise(theirs)
+    assert isinstance(spec, SegmentationSpec)
+    assert spec.backbone.align_corners is aligned
+    assert len(spec.class_names) == classes
+    assert bool(spec.pairs) is (classes == 20)
+
+
+def test_norms_of_inplace_abn() -> None:
+    # Oracle: its definition (FACTS B3): the scale is |weight| + 1e-5. Such files have no batch counters.
+    spec, state, theirs = written("official segmentation")
+    old = {name: value for name, value in theirs.items() if not name.endswith("num_batches_tracked")}
+    found_spec, found = recognise(old)
+    assert found_spec == spec
+    norms = {name.removesuffix("running_var") for name in state if name.endswith("running_var")}
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked"):
+            expected = torch.tensor(0)
+        else:
+            scale = name.endswith("weight") and name.removesuffix("weight") in norms
+            expected = value.abs() + 1e-5 if scale else value
+        torch.testing.assert_close(found[name], expected, rtol=0, atol=0)
+
+
+def test_other_files_without_counters_keep_their_norms() -> None:
+    _, state, theirs = written("official pose")
+    _, found = recognise({name: value for name, value in theirs.items() if not name.endswith("num_batches_tracked")})
+    expected = {k: torch.tensor(0) if k.endswith("num_batches_tracked") else v for k, v in state.items()}
+    assert_same(found, expected)
+
+
+def test_head_of_mmseg_has_a_bias_of_zero() -> None:
+    state = random_state(SEGMENTATION) | {"head.0.bias": torch.zeros(40)}
+    rename = renamed(
+        ("head.0.", "decode_head.convs.0.conv."),
+        ("head.1.", "decode_head.convs.0.bn."),
+        ("head.3.", "decode_head.conv_seg."),
+    )
+    theirs = {rename(name): value for name, value in state.items() if name != "head.0.bias"}
+    spec, found = recognise(theirs)
+    assert spec == SEGMENTATION
+    assert_same(found, state)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_timm_gives_the_same_logits(bias: bool, tmp_path: Path) -> None:
+    # Oracle: timm. Tolerance: float32 sums in the order that the convolution library chooses.
+    theirs = timm.create_model("hrnet_w18_small", pretrained=False, num_classes=11, head_conv_bias=bias).eval()
+    for name, value in theirs.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    spec, state = read_foreign(tmp_path / "weights.pth")
+    assert isinstance(spec, ClassificationSpec)
+    assert (spec.head_bias, spec.num_classes) == (bias, 11)
+    model = build_model(spec).eval()
+    load_state(model, state, tmp_path)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        found, expected = model(images * model.std + model.mean).logits, theirs(images)
+    assert (found - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+def test_backbone_alone(tmp_path: Path) -> None:
+    state = {name: torch.randn_like(value.float()) for name, value in HRNet(V1).state_dict().items()}
+    state = {name: value.long() if name.endswith("tracked") else value for name, value in state.items()}
+    eps = {"module.backbone.body.bn1.eps": torch.tensor(1e-5), "module.rpn.x": torch.zeros(1)}
+    for name, wrap in (("bare", ""), ("imagenet", "module."), ("detector", "module.backbone.body.")):
+        path = tmp_path / f"{name}.pth"
+        torch.save({f"{wrap}{key}": value for key, value in state.items()} | (eps if name == "detector" else {}), path)
+        spec, found = read_backbone(path)
+        assert spec == V1
+        assert_same(found, state)
+    with pytest.raises(InputError, match="--init"):
+        read_foreign(tmp_path / "imagenet.pth")
+    with pytest.raises(InputError, match="detector"):
+        read_foreign(tmp_path / "detector.pth")
+
+
+# ---- what is refused
+
+
+class Hostile:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    _, _, theirs = written("official pose")
+    marker = tmp_path / "was-here"
+    torch.save({"state_dict": theirs, "extra": Hostile(marker)}, tmp_path / "zip.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Hostile(marker)))
+    for name in ("zip.pth", "plain.pth"):
+        with pytest.raises(InputError, match="holds Python objects|no intact"):
+            read_foreign(tmp_path / name)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 20, 1000, 0.5, 0.99])
+@pytest.mark.parametrize("modern", [True, False])
+def test_truncated_files_are_named(keep: float, modern: bool, tmp_path: Path) -> None:
+    _, _, theirs = written("official pose")
+    path = tmp_path / "weights.pth"
+    torch.save(theirs, path, _use_new_zipfile_serialization=modern)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
+    with pytest.raises(InputError, match=r"weights\.pth is no intact checkpoint"):
+        read_foreign(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "holds no weights"),
+        ([1, 2], "holds no weights"),
+        (torch.zeros(3), "holds no weights"),
+        ({"epoch": 3}, "holds no weights"),
+        ({"weight": torch.zeros(3), "epoch": 3}, "holds no weights"),
+        ({"state_dict": {}}, "holds no weights"),
+        ({"fc.weight": torch.zeros(3)}, "holds no HRNet"),
+        ({"x": torch.zeros(1).expand(10**9)}, "claims 4000000000 bytes"),
+        ({"x": torch.zeros(2, 2).to_sparse()}, "holds no weights|no intact"),
+        ({"x": torch.zeros(2, 2, dtype=torch.complex64)}, "holds no weights"),
+        ({"x": torch.empty(2, device="meta")}, "holds no weights"),
+    ],
+)
+def test_files_without_a_network_are_named(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=message):
+        read_foreign(tmp_path / "weights.pth")
+
+
+def test_paths_without_a_file_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing.pth"):
+        with pytest.raises(InputError, match="does not exist or is no file"):
+            read_foreign(path)
+    (tmp_path / "text.pth").write_text("<html>404 not found</html>")
+    with pytest.raises(InputError, match="no intact checkpoint"):
+        read_foreign(tmp_path / "text.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("stage3.0.branches.1.0.bn2.bias"), r"1 tensors are missing \(first backbone.stage3"),
+        (lambda state: state.update({"head.extra.weight": torch.ones(1)}), "head.extra.weight has no place in it"),
+        (lambda state: state.update({"layer1.9.conv9.weight": torch.ones(1)}), "tensors are missing"),
+        (lambda state: state.update({"stage2.999999999.x": torch.ones(1)}), "tensors are missing"),
+        (
+            lambda state: state.update({"conv2.weight": torch.ones(7, 7, 5, 5)}),
+            r"conv2.weight has shape \(7, 7, 5, 5\)",
+        ),
+        (lambda state: state.pop("conv1.weight"), "not complete or not an HRNet"),
+        (lambda state: state.pop("final_layer.weight"), "no head of a published"),
+        (lambda state: state.update({"conv1.weight": torch.ones(())}), "not complete or not an HRNet"),
+        (lambda state: state.update({"conv1.weight": torch.ones(7, 0, 3, 3)}), "not complete or not an HRNet"),
+        (
+            lambda state: state.update({"stage4.0.branches.0.0.conv1.weight": torch.ones(10**6, 0)}),
+            "does not fit its model|has shape",
+        ),
+        (
+            lambda state: state.update({f"teacher.{name}": value for name, value in list(state.items())}),
+            "holds 2 HRNets",
+        ),
+        (lambda state: state.update({"backbone.conv1.weight": torch.ones(1)}), "has no place in it"),
+    ],
+)
+def test_no_network_is_loaded_in_part(change: Callable[[State], Any], message: str) -> None:
+    _, _, theirs = written("official pose")
+    change(theirs)
+    with pytest.raises(InputError, match=message):
+        recognise(theirs, "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("ocr_distri_head.x", "OCR"),
+        ("decode_head.1.conv_seg.weight", "OCR"),
+        ("neck.fpn_conv.0.weight", "detector"),
+        ("rpn_head.rpn_cls.weight", "detector"),
+        ("final_layers.0.weight", "bottom-up"),
+    ],
+)
+def test_networks_of_later_versions_are_named(key: str, kind: str) -> None:
+    _, _, theirs = written("official pose")
+    with pytest.raises(InputError, match=f"is a .*{kind}.*which this version cannot load"):
+        recognise({**theirs, key: torch.ones(1)})

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import cast
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hrnet.representation import PixelHead, Pyramid, concatenate
+
+
+def test_concatenation_is_opencvs_enlargement() -> None:
+    # Oracle: OpenCV's bilinear resize, which puts edges on edges too. Tolerance: float32 weights of four neighbours.
+    maps = [torch.randn(1, 2, 12 // (1 << level), 16 // (1 << level)) for level in range(3)]
+    found = concatenate(maps).numpy()[0]
+    expected = [cv2.resize(channel, (16, 12), interpolation=cv2.INTER_LINEAR) for x in maps for channel in x[0].numpy()]
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
+
+
+def test_concatenation_with_aligned_corners() -> None:
+    # Oracle: closed form: with corners on corners a ramp stays a ramp. Tolerance: float32.
+    ramp = torch.linspace(0, 1, 5).view(1, 1, 1, 5)
+    found = concatenate([torch.zeros(1, 1, 1, 9), ramp], align_corners=True)[0, 1, 0]
+    torch.testing.assert_close(found, torch.linspace(0, 1, 9), rtol=0, atol=1e-6)
+
+
+def test_pixel_head_is_two_matrix_products() -> None:
+    # Oracle: numpy. Tolerance: float32 sums of six terms.
+    head = PixelHead(6, 3).eval()
+    norm = cast(nn.BatchNorm2d, head[1])
+    cast(torch.Tensor, norm.running_mean).normal_()
+    x = torch.randn(2, 6, 4, 5)
+    first, last = cast(nn.Conv2d, head[0]), cast(nn.Conv2d, head[3])
+
+    def linear(layer: nn.Conv2d, values: np.ndarray) -> np.ndarray:
+        weight, bias = layer.weight.detach().numpy()[..., 0, 0], cast(torch.Tensor, layer.bias).detach().numpy()
+        return np.einsum("oc,nchw->nohw", weight, values) + bias[:, None, None]
+
+    mean = cast(torch.Tensor, norm.running_mean).numpy()[:, None, None]
+    hidden = np.maximum((linear(first, x.numpy()) - mean) / np.sqrt(1 + 1e-5), 0)
+    with torch.inference_mode():
+        np.testing.assert_allclose(head(x).numpy(), linear(last, hidden), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_pyramid_pools_every_level_from_the_finest_map(pooling) -> None:
+    # Oracle: numpy over blocks. Tolerance: float32 means of up to 64 values.
+    pyramid = Pyramid([2, 4], outputs=3, num_levels=4, pooling=pooling)
+    maps = [torch.randn(1, 2, 16, 24), torch.randn(1, 4, 8, 12)]
+    with torch.inference_mode():
+        finest = pyramid.reduce(concatenate(maps)).numpy()
+        for level, found in enumerate(pyramid(maps)):
+            side = 2**level
+            blocks = finest.reshape(1, 3, 16 // side, side, 24 // side, side)
+            pooled = blocks.mean((3, 5)) if pooling == "average" else blocks.max((3, 5))
+            expected = pyramid.levels[level](torch.from_numpy(pooled))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_pyramid_of_fcos_starts_at_stride_eight() -> None:
+    # Property, exact: a convolution of stride 2 is every second value of that of stride 1.
+    strided, dense = Pyramid([2], outputs=3, num_levels=2, stride=2), Pyramid([2], outputs=3, num_levels=2)
+    dense.load_state_dict(strided.state_dict())
+    maps = [torch.randn(1, 2, 8, 8)]
+    with torch.inference_mode():
+        for found, whole in zip(strided(maps), dense(maps), strict=True):
+            torch.testing.assert_close(found, whole[..., ::2, ::2], rtol=0, atol=1e-6)
+
+
+def test_pyramid_starts_with_zero_biases_and_uniform_weights() -> None:
+    # Oracle: closed form: Kaiming uniform of slope 1 reaches sqrt(3 / fan in) and not further.
+    pyramid = Pyramid([32, 64], outputs=64)
+    bound = (3 / 96) ** 0.5
+    largest = pyramid.reduce.weight.abs().max().item()
+    assert 0.99 * bound < largest <= bound
+    assert not cast(torch.Tensor, pyramid.reduce.bias).any()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hrnet.classification.model import ClassificationModel
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.pose.model import PoseModel
+from hrnet.pose.skeletons import MPII, Skeleton
+from hrnet.pose.spec import CodecSpec, PoseSpec
+from hrnet.segmentation.model import SegmentationModel
+from hrnet.segmentation.spec import SegmentationSpec
+from hrnet.spec import hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.tasks import (
+    RECIPES,
+    ModelSpec,
+    build_model,
+    recipe_from_json,
+    recipe_to_json,
+    spec_from_json,
+    spec_to_json,
+    task_of,
+)
+
+SPECS: list[tuple[ModelSpec, str, type]] = [
+    (PoseSpec(MPII, hrnet(48, high_resolution_only=True), codec=CodecSpec("udp", 3.0)), "pose", PoseModel),
+    (
+        PoseSpec(Skeleton(("eye", "nose")), hrnet(18, fusion_upsample="bilinear"), representation="v2"),
+        "pose",
+        PoseModel,
+    ),
+    (
+        ClassificationSpec(("cat", "dog"), backbone=hrnet_small_v1(), head_bias=False),
+        "classification",
+        ClassificationModel,
+    ),
+    (
+        SegmentationSpec(
+            ("sky", "arm", "leg"), ((1, 2),), hrnet_small_v2(fusion_upsample="bilinear", align_corners=True)
+        ),
+        "segmentation",
+        SegmentationModel,
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "task", "model"), SPECS)
+def test_spec_survives_json_and_builds_its_model(spec: ModelSpec, task: str, model: type) -> None:
+    text = spec_to_json(spec)
+    assert spec_from_json(text) == spec
+    assert json.loads(text)["task"] == task == task_of(spec)
+    with torch.device("meta"):
+        built = build_model(spec)
+    assert type(built) is model
+    assert built.spec == spec
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_survives_json(name: str) -> None:
+    assert recipe_from_json(recipe_to_json(RECIPES[name])) == RECIPES[name]
+
+
+def test_unknown_tasks_and_fields_are_refused() -> None:
+    # A field of a newer version, passed over, would be another network than the one that was saved.
+    content = json.loads(spec_to_json(SPECS[2][0]))
+    with pytest.raises(ValueError, match="unknown task 'juggling'"):
+        spec_from_json(json.dumps({**content, "task": "juggling"}))
+    with pytest.raises(ValueError, match="unknown task None"):
+        spec_from_json("[]")
+    content["backbone"]["dilation"] = 2
+    with pytest.raises(ValueError, match="unknown field 'dilation'"):
+        spec_from_json(json.dumps(content))
+
+
+def test_impossible_values_are_refused() -> None:
+    content = json.loads(spec_to_json(SPECS[2][0]))
+    content["num_classes"] = 7
+    with pytest.raises(ValueError, match="num_classes is 7"):
+        spec_from_json(json.dumps(content))
+
+
+def test_two_models_share_nothing() -> None:
+    spec = ClassificationSpec(num_classes=2, backbone=hrnet_small_v1())
+    one, other = build_model(spec), build_model(replace(spec))
+    places = {value.data_ptr() for value in one.state_dict().values()}
+    assert not places & {value.data_ptr() for value in other.state_dict().values()}
+    assert not {id(module) for module in one.modules()} & {id(module) for module in other.modules()}
