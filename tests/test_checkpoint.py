@@ -69,9 +69,14 @@ def test_other_weights_can_be_saved(tmp_path: Path) -> None:
 def test_writing_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError, match="half way"), atomic_path(path) as temporary:
-        temporary.write_text("ne")
-        raise RuntimeError("half way")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("ne")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
     assert path.read_text() == "old"
     assert [found.name for found in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -7,6 +7,9 @@ import pytest
 
 from hrnet.results import Classification, Poses, SemanticMap
 
+# Where jaxtyping checks the shapes of signatures, it comes first and raises a TypeError.
+REFUSED = (ValueError, TypeError)
+
 
 def test_classification_puts_the_best_first() -> None:
     result = Classification(np.array([0.1, 0.6, 0.3]), ("a", "b", "c"))
@@ -24,7 +27,7 @@ def test_classification_puts_the_best_first() -> None:
 
 @pytest.mark.parametrize(("scores", "names"), [(np.ones(2), ("a",)), (np.ones((1, 1)), ("a",)), (np.ones(0), ())])
 def test_classification_that_does_not_fit_is_refused(scores: np.ndarray, names: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="classes need as many scores"):
+    with pytest.raises(REFUSED, match="scores"):
         Classification(scores, names)
 
 
@@ -49,7 +52,7 @@ def test_one_pixel_and_one_class_are_enough() -> None:
     "labels", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 1), np.uint8), np.full((2, 2), 2, np.uint8)]
 )
 def test_label_map_that_does_not_fit_is_refused(labels: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="Label"):
+    with pytest.raises(REFUSED, match=r"(?i)label"):
         SemanticMap(labels, ("a", "b"))
 
 
@@ -64,5 +67,5 @@ def test_poses_are_chosen_together() -> None:
 
 
 def test_poses_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not fit together"):
+    with pytest.raises(REFUSED, match=r"do not fit together|keypoint_scores"):
         Poses(np.zeros((1, 2, 2)), np.ones((1, 3)), np.zeros((1, 4)), np.ones(1), ("a", "b"))

@@ -50,7 +50,7 @@ def test_spec_is_frozen() -> None:
 )
 def test_impossible_backbones_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        replace(hrnet(18), **change)  # type: ignore[arg-type]  # wrong values on purpose
+        replace(hrnet(18), **change)
 
 
 @pytest.mark.parametrize("stage", [((), 4, 1), ((8, 0), 4, 1), ((8,), 0, 1), ((8,), 4, 0)])

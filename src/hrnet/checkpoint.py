@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hrnet.atomic import atomic_path, read_tensors
+from hrnet.atomic import atomic_path, read_header, read_tensors
 from hrnet.errors import InputError
 from hrnet.task import TaskModel
 from hrnet.tasks import build_model, spec_from_json, spec_to_json
@@ -36,6 +36,11 @@ def save_model(
     header = {"format": FORMAT, "spec": spec_to_json(model.spec), "note": note}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=header)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a .safetensors file is one that `save_model` wrote."""
+    return read_header(path).get("format") == FORMAT
 
 
 def load_model(path: Path) -> TaskModel[Any]:

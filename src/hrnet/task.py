@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -123,6 +123,7 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
         return self.decode(self(images), frames)
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Collects results over a data set and scores them.
 
@@ -141,6 +142,7 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
 class SampleSource(Protocol):
     """A data set: how many samples, and one of them. Given a `Draw` it augments; given a number it does not."""
 

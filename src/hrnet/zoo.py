@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hrnet.checkpoint import load_model, load_state
+from hrnet.checkpoint import is_model, load_model, load_state
 from hrnet.errors import InputError
 from hrnet.foreign import read_foreign
 from hrnet.task import TaskModel
@@ -78,9 +78,9 @@ def load(model: str | Path) -> TaskModel[Any]:
         return load_model(path / BEST)
     if not path.is_file():
         raise InputError(f"There is no model {str(model)!r}; name one of {', '.join(SHIPPED)} or an existing file.")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" and is_model(path):
         return load_model(path)
-    if path.suffix in _FOREIGN_SUFFIXES:
+    if path.suffix in (".safetensors", *_FOREIGN_SUFFIXES):
         spec, state = read_foreign(path)
         built = build_model(spec)
         load_state(built, state, path)

@@ -130,7 +130,7 @@ def test_the_truth_scores_full_marks_and_a_shift_of_half_a_torso_none() -> None:
     torso = [np.linalg.norm(value[9] - value[2]) for value in points]
     for shift, expected in ((0.0, 100.0), (0.19, 100.0), (0.21, 0.0)):
         evaluator = PoseEvaluator(instances, PoseSpec(LSP))
-        moved = [pose(value + [shift * length, 0]) for value, length in zip(points, torso, strict=True)]
+        moved = [pose(value + np.array([shift * length, 0])) for value, length in zip(points, torso, strict=True)]
         evaluator.update(range(4), moved)
         evaluator.update([0], moved[:1])  # a position seen twice counts once
         metrics = evaluator.compute()

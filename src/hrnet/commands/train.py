@@ -128,9 +128,16 @@ def _train(recipe: Any, out: Path, options: _Options) -> dict[str, float]:
 
 
 def _initialise(model: Any, source: str) -> None:
+    from hrnet.foreign import read_backbone
     from hrnet.zoo import load
 
-    state = load(source).state_dict()
+    try:
+        state = load(source).state_dict()
+    except InputError:
+        # A network of a kind that is not built here may still have a backbone that is.
+        if not Path(source).is_file():
+            raise
+        state = {f"backbone.{name}": value for name, value in read_backbone(Path(source))[1].items()}
     own = model.state_dict()
     taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not taken:

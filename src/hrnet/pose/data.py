@@ -171,7 +171,7 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _identifier(value: Any) -> Any:
+def picture_number(value: Any) -> Any:
     """COCO's number of a picture, also where it was written as text; None for what cannot be one."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
@@ -183,7 +183,7 @@ def _pictures(content: dict[str, Any], folder: Path, file: Path, problems: list[
     found: dict[Any, Picture | None] = {}
     missing: list[str] = []
     for entry in content["images"]:
-        number = _identifier(entry.get("id")) if isinstance(entry, dict) else None
+        number = picture_number(entry.get("id")) if isinstance(entry, dict) else None
         if number is None or not isinstance(entry.get("file_name"), str):
             problems.append(f"{file}: the picture {str(entry)[:80]} needs an id and a file_name.")
             continue
@@ -223,7 +223,7 @@ def _listed_size(path: Path, entry: dict[str, Any]) -> Size:
 
 def _category(content: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
     categories = [category for category in content["categories"] if isinstance(category, dict)]
-    named = [category for category in categories if isinstance(category.get("keypoints"), list)]
+    named = [entry for entry in categories if entry.get("keypoints") and isinstance(entry["keypoints"], list)]
     if not categories:
         raise InputError(f"{path} has no categories; the keypoints' names belong there.")
     if len(named) > 1:
@@ -274,7 +274,7 @@ def _instance(
     """None where nothing is to be learned from the entry; ValueError with the reason where it is wrong."""
     if entry.get("category_id", category.get("id")) != category.get("id") or entry.get("iscrowd"):
         return None
-    number = _identifier(entry.get("image_id"))
+    number = picture_number(entry.get("image_id"))
     if number not in pictures:
         raise ValueError(f"it names image {entry.get('image_id')}, which the file does not list")
     picture = pictures[number]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
+from hrnet.pose.data import picture_number
 from hrnet.results import Poses
 
 # COCO's ten figures, in its order.
@@ -32,7 +33,7 @@ def oks_ap(
     truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     oks_sigmas: Sequence[float],
-    image_ids: Sequence[int],
+    image_ids: Collection[int],
 ) -> dict[str, float]:
     """COCO's figures in [0, 1]; those for which nothing is labelled are left out.
 
@@ -40,13 +41,18 @@ def oks_ap(
         truth: content of a COCO keypoint json.
         results: a COCO results list.
         oks_sigmas: one a keypoint.
-        image_ids: the images that were looked at.
+        image_ids: the images that were looked at; what was found in them where nothing is labelled counts as wrong.
     """
-    if not results:
+    # COCO's code wants numbers for images and, from 1, for annotations; the order of the images decides between equal scores.
+    numbers = {image_id: number for number, image_id in enumerate(sorted(image_ids, key=_by_kind), start=1)}
+    found = [{**result, "image_id": numbers[result["image_id"]]} for result in results]
+    if not found:
         return dict.fromkeys(FIGURES[:1], 0.0)
-    ground = COCO(_with_counts(truth))
-    evaluation = COCOeval_faster(ground, ground.loadRes(list(results)), "keypoints", kpt_oks_sigmas=list(oks_sigmas))
-    evaluation.params.imgIds = list(image_ids)
+    category_id = found[0]["category_id"]
+    ground = COCO(_ground_truth(truth, numbers, category_id, len(oks_sigmas)))
+    evaluation = COCOeval_faster(ground, ground.loadRes(found), "keypoints", kpt_oks_sigmas=list(oks_sigmas))
+    evaluation.params.imgIds = list(numbers.values())
+    evaluation.params.catIds = [category_id]
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -54,19 +60,39 @@ def oks_ap(
     return {name: value for name, value in zip(FIGURES, values, strict=True) if value >= 0}
 
 
-def _with_counts(truth: Mapping[str, Any]) -> dict[str, Any]:
-    """The truth with the fields that COCO's evaluation needs and small data sets leave out."""
+def _by_kind(image_id: int | str) -> tuple[bool, int | str]:
+    return isinstance(image_id, str), image_id
+
+
+def _ground_truth(
+    truth: Mapping[str, Any], numbers: Mapping[Any, int], category_id: int, joints: int
+) -> dict[str, Any]:
+    """The truth of one category, with the fields that COCO's evaluation needs and small data sets leave out.
+
+    An entry that is not of the right form is left out; the reader of the data set names it.
+    """
     annotations = []
-    for number, entry in enumerate(truth["annotations"], start=1):
-        points = entry.get("keypoints") or []
-        box = entry.get("bbox") or [0, 0, 0, 0]
+    for entry in truth["annotations"]:
+        number = numbers.get(picture_number(entry.get("image_id"))) if isinstance(entry, dict) else None
+        points, box = entry.get("keypoints") or [0] * 3 * joints, entry.get("bbox") or [0, 0, 0, 0]
+        if number is None or entry.get("category_id", category_id) != category_id or len(points) != 3 * joints:
+            continue
+        try:
+            points, box = [float(value) for value in points], [float(value) for value in box]
+            area = float(entry.get("area") or box[2] * box[3])
+        except (TypeError, ValueError, OverflowError, IndexError):
+            continue
         annotations.append(
             {
-                "id": number,
-                "iscrowd": 0,
-                "area": box[2] * box[3],
-                "num_keypoints": sum(flag > 0 for flag in points[2::3]),
-                **entry,
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": category_id,
+                "iscrowd": int(bool(entry.get("iscrowd"))),
+                "keypoints": points,
+                "bbox": box,
+                "area": area,
+                "num_keypoints": entry.get("num_keypoints", sum(flag > 0 for flag in points[2::3])),
             }
         )
-    return {**truth, "annotations": annotations}
+    images = [{"id": number} for number in numbers.values()]
+    return {"images": images, "annotations": annotations, "categories": [{"id": category_id, "name": "object"}]}

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from hrnet.errors import InputError
-from hrnet.pose.data import Augment, PoseDataset, read_coco_keypoints, rename_keypoints
+from hrnet.pose.data import (
+    Augment,
+    KeypointSet,
+    PoseDataset,
+    read_coco_json,
+    read_coco_keypoints,
+    rename_keypoints,
+)
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
+from hrnet.pose.mpii import is_mpii, read_mpii
 from hrnet.pose.skeletons import COCO, LSP, MPII
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.recipe import Published, TrainSpec
@@ -18,7 +27,7 @@ from hrnet.task import Job
 
 @dataclass(frozen=True, slots=True)
 class PoseData:
-    """Where pictures and COCO keypoint json are; each folder of pictures goes with the json at the same place.
+    """Where pictures and COCO (or MPII) keypoint json are; each folder of pictures goes with the json at the same place.
 
     Attributes:
         images: folders of training pictures.
@@ -26,6 +35,7 @@ class PoseData:
         val_images: folder of the pictures to score on.
         val_annotations: its json; None: no scoring, the last weights are the best.
         augment: random changes of the training crops.
+        headline: the figure that chooses the best weights; see `PoseEvaluator`.
     """
 
     images: tuple[Path, ...] = ()
@@ -33,6 +43,7 @@ class PoseData:
     val_images: Path | None = None
     val_annotations: Path | None = None
     augment: Augment = field(default_factory=Augment)
+    headline: Literal["AP", "PCK@0.2", "PCKh@0.5"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,7 @@ def _coco(width: int, size: tuple[int, int], ap: float) -> PoseRecipe:
             annotations=(Path("data/coco/annotations/person_keypoints_train2017.json"),),
             val_images=Path("data/coco/val2017"),
             val_annotations=Path("data/coco/annotations/person_keypoints_val2017.json"),
+            headline="AP",
         ),
         # Four devices with 32 (24) samples each. No weight decay: the published code configures one and never uses it.
         train=TrainSpec(batch=96 if large and width == 48 else 128, milestones=(170, 200)),
@@ -80,6 +92,7 @@ def _mpii(width: int, pckh: float | None) -> PoseRecipe:
             val_images=Path("data/mpii/images"),
             val_annotations=Path("data/mpii/annotations/valid.json"),
             augment=Augment(scale=0.25, rotation=30, half_body=0),
+            headline="PCKh@0.5",
         ),
         train=TrainSpec(batch=128, milestones=(170, 200)),
         published=Published("PCKh@0.5", pckh, "README of the official repository: flip test") if pckh else None,
@@ -163,7 +176,7 @@ def prepare(recipe: PoseRecipe) -> Job:
             f"{len(data.images)} folders of pictures and {len(data.annotations)} annotation files: give one json for each "
             "folder, --data.images DIR --data.annotations FILE.json."
         )
-    sets = [read_coco_keypoints(folder, file) for folder, file in zip(data.images, data.annotations, strict=True)]
+    sets = [read_keypoints(folder, file) for folder, file in zip(data.images, data.annotations, strict=True)]
     messages = list(sets[0].notes)
     if not set(spec.skeleton.names) & set(sets[0].skeleton.names):
         spec = replace(spec, skeleton=sets[0].skeleton)
@@ -173,16 +186,28 @@ def prepare(recipe: PoseRecipe) -> Job:
     named = [rename_keypoints(found, spec.skeleton) for found in sets]
     messages += [problem for found in sets for problem in found.problems]
     instances = [instance for found in named for instance in found.instances]
-    validation, truth = None, ()
+    validation, evaluator = None, lambda: PoseEvaluator((), spec)
     if data.val_images and data.val_annotations:
-        found = rename_keypoints(read_coco_keypoints(data.val_images, data.val_annotations), spec.skeleton)
-        messages += found.problems
-        truth = found.instances
-        validation = PoseDataset(truth, spec, data.augment)
+        found = rename_keypoints(read_keypoints(data.val_images, data.val_annotations), spec.skeleton)
+        messages += [message for message in (*found.notes, *found.problems) if message not in messages]
+        validation = PoseDataset(found.instances, spec, data.augment)
+        truth = None if is_mpii(data.val_annotations) else read_coco_json(data.val_annotations)
+
+        def evaluator() -> PoseEvaluator:
+            images = [picture.image_id for picture in found.pictures]
+            return PoseEvaluator(
+                found.instances, spec, truth=truth, names=found.names, images=images, headline=data.headline
+            )
+
     return Job(
         model=PoseModel(spec),
         train=PoseDataset(instances, spec, data.augment, recipe.train.seed),
         validation=validation,
-        evaluator=lambda: PoseEvaluator(truth, spec),
+        evaluator=evaluator,
         messages=tuple(messages),
     )
+
+
+def read_keypoints(images: Path, annotations: Path) -> KeypointSet:
+    """The labelled objects of a COCO or an MPII json, told apart by looking; raises as the readers of the two."""
+    return read_mpii(images, annotations) if is_mpii(annotations) else read_coco_keypoints(images, annotations)
