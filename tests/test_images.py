@@ -1,6 +1,9 @@
 """Every odd or broken picture is read right or refused in one sentence. Oracle: the pixels that were written."""
 
 import io
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
-from hrnet.images import check_image, find_images, read_image
+from hrnet.images import check_image, find_images, image_size, read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
@@ -73,8 +76,7 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
     first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
     path = tmp_path / f"a.{suffix}"
-    lossless = {"lossless": True} if suffix == "webp" else {}
-    first.save(path, save_all=True, append_images=[second], **lossless)
+    first.save(path, save_all=True, append_images=[second], lossless=True)  # which gif does not heed
     assert tuple(read_image(path)[4, 4]) == (255, 0, 0)
 
 
@@ -144,3 +146,91 @@ def test_names_stand_for_pictures(tmp_path: Path) -> None:
     assert find_images(str(tmp_path / "no.jpg")) == [tmp_path / "no.jpg"]  # named by whoever reads it
     with pytest.raises(InputError, match="matches no file"):
         find_images(str(tmp_path / "*.gif"))
+
+
+@pytest.mark.parametrize("kind", ["jpg", "tif", "webp"])
+def test_other_formats_are_turned_and_measured_too(tmp_path: Path, kind: str) -> None:
+    """Orientation 6: stored lying, to be turned by 90 degrees. Oracle: the same file without the tag, turned."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lossless = {"lossless": True} if kind == "webp" else {}
+    plain = read_image(saved(tmp_path / f"plain.{kind}", Image.fromarray(PIXELS), **lossless))
+    path = saved(tmp_path / f"turned.{kind}", Image.fromarray(PIXELS), exif=exif, **lossless)
+    np.testing.assert_array_equal(read_image(path), np.rot90(plain, -1))
+    assert image_size(path) == (30, 20)
+    if kind != "tif":  # which Pillow turns by itself
+        np.testing.assert_array_equal(read_image(path, upright=False), plain)
+        assert image_size(path, upright=False) == (20, 30)
+
+
+@pytest.mark.parametrize("kind", ["png", "gif", "bmp", "ppm", "tif", "webp", "jpg"])
+def test_sizes_come_from_the_header(tmp_path: Path, kind: str) -> None:
+    assert image_size(saved(tmp_path / f"a.{kind}", Image.fromarray(PIXELS))) == (20, 30)
+    with pytest.raises(InputError, match="does not exist"):
+        image_size(tmp_path / "no.png")
+
+
+def png(width: int, height: int, colour: int, rows: bytes) -> bytes:
+    """A PNG of 16 bits, which Pillow cannot write in colour."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_sixteen_bits_of_colour_are_scaled(tmp_path: Path) -> None:
+    deep = PIXELS.astype(">u2") * 257
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    (tmp_path / "a.png").write_bytes(png(30, 20, 2, rows))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PIXELS)
+
+
+def test_grey_black_and_white_and_alpha_show_as_rgb(tmp_path: Path) -> None:
+    grey = read_image(saved(tmp_path / "grey.png", Image.fromarray(PIXELS[..., 0])))
+    np.testing.assert_array_equal(grey, PIXELS[..., :1].repeat(3, 2))
+    bits = read_image(saved(tmp_path / "bits.png", Image.fromarray(PIXELS[..., 0] > 127)))
+    np.testing.assert_array_equal(bits[..., 0], np.where(PIXELS[..., 0] > 127, 255, 0))
+    both = np.dstack([PIXELS[..., 0], np.full(PIXELS.shape[:2], 128, np.uint8)])
+    found = read_image(saved(tmp_path / "la.png", Image.fromarray(both, "LA"))).astype(float)
+    expected = PIXELS[..., 0] * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(found[..., 0] - expected).max() <= 1  # one rounding of the blend
+
+
+def test_a_name_that_is_too_long_is_named() -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image("a" * 5000 + ".jpg")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(PIXELS))
+    path.chmod(0)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF"])
+def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, kind: str) -> None:
+    """Bytes changed and files cut at random: a picture or one sentence, and no warning (which would fail this test)."""
+    if kind not in Image.registered_extensions().values() or kind not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {kind}")
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, kind)
+    whole = np.frombuffer(buffer.getvalue(), np.uint8)
+    refused: list[str] = []
+    for trial in range(60):
+        damaged = whole.copy()
+        places = rng.integers(0, min(len(whole), 400), int(rng.choice([1, 3, 20])))
+        damaged[places] = rng.integers(0, 256, len(places))
+        path = tmp_path / f"{trial}.{kind.lower()}"
+        path.write_bytes(damaged[: int(rng.integers(1, len(whole))) if trial % 3 == 0 else None].tobytes())
+        for read in (read_image, image_size):
+            try:
+                read(path)
+            except InputError as error:
+                refused.append(str(error))
+    assert len(refused) > 5
+    assert all(str(tmp_path) in message for message in refused)

@@ -105,7 +105,7 @@ def warp(image: Image, frame: Frame, *, antialias: bool = True) -> Image:
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 
-# OpenCV keeps the positions it reads from as 16-bit integers.
+# Older releases of OpenCV keep the positions that they read from as 16-bit integers.
 _CV2_LARGEST = 32_000
 
 

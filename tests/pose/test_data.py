@@ -12,7 +12,14 @@ from PIL import Image
 
 from hrnet.errors import InputError
 from hrnet.pose.boxes import box_key, read_boxes
-from hrnet.pose.data import Augment, PoseDataset, clip_ground_truth, read_coco_keypoints, rename_keypoints
+from hrnet.pose.data import (
+    Augment,
+    PoseDataset,
+    clip_ground_truth,
+    detected_instances,
+    read_coco_keypoints,
+    rename_keypoints,
+)
 from hrnet.pose.skeletons import LSP, Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.task import Draw
@@ -228,3 +235,199 @@ def test_boxes_are_read_in_both_forms(tmp_path: Path) -> None:
     path.write_text("3")
     with pytest.raises(InputError, match="holds no boxes"):
         read_boxes(path)
+
+
+def test_numbers_as_text_and_unlabelled_nan_are_read(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["images"][0]["id"] = "5"
+        content["annotations"][0] |= {"bbox": ["10", "10", "50", "40"], "area": "wide", "image_id": "0005"}
+        content["annotations"][1]["keypoints"][6:] = [float("nan"), float("nan"), 0]
+
+    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    assert not data.problems
+    np.testing.assert_array_equal(data.instances[0].box, [10, 10, 59, 49])
+    assert data.instances[0].area == 50 * 40
+    np.testing.assert_array_equal(data.instances[1].keypoints[2], [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (change_entry("bbox", [10, 10, 1e300, 40]), "degenerate"),
+        (change_entry("bbox", [10, 10, 10**400, 40]), "no number"),
+        (change_entry("bbox", None), "bbox is None"),
+        (change_entry("bbox", [1, 2, 3]), "3 numbers for bbox, expected 4"),
+        (change_entry("keypoints", "many"), "keypoints is many"),
+        (change_entry("keypoints", [1e9, 1, 2] * 3), "not a finite number"),
+        (change_entry("keypoints", [[1, 2, 2]] * 9), "no number"),
+        (change_entry("image_id", [1]), "names image"),
+        (lambda content: content["annotations"].__setitem__(0, "text"), "is no object"),
+    ],
+)
+def test_stranger_entries_are_named_and_the_rest_used(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    assert len(data.instances) == 1
+    assert len(data.problems) == 1
+    assert words in data.problems[0]
+
+
+def test_keypoints_outside_their_picture_are_kept_and_noted(tmp_path: Path) -> None:
+    data = read_coco_keypoints(tmp_path, coco(tmp_path, change_entry("keypoints", [-12, 13, 2, 300, 30, 1, 0, 0, 0])))
+    np.testing.assert_array_equal(data.instances[0].keypoints[:2], [[-12, 13], [300, 30]])
+    assert not data.problems
+    assert [note for note in data.notes if "outside their picture" in note and "annotation 1" in note]
+
+
+def test_pictures_listed_twice_or_without_a_name_are_named(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["images"] += [dict(content["images"][0]), {"id": 8}, "text"]
+
+    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    assert len(data.instances) == 2
+    assert [
+        word in problem for word, problem in zip(("more than once", "file_name", "text"), data.problems, strict=True)
+    ]
+
+
+def test_a_json_without_sizes_takes_them_from_the_pictures(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        del content["images"][0]["width"], content["images"][0]["height"]
+
+    assert read_coco_keypoints(tmp_path, coco(tmp_path, change)).instances[0].size == (80, 100)
+
+
+def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
+    path = coco(tmp_path)
+    Image.new("RGB", (10, 10)).save(tmp_path / "b.png")
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 6, "file_name": "b.png", "width": 10, "height": 10})
+    content["annotations"].append({**content["annotations"][0], "image_id": 6})
+    path.write_text(json.dumps(content))
+    (tmp_path / "b.png").write_bytes(b"")
+    data = read_coco_keypoints(tmp_path, path)
+    assert len(data.instances) == 2
+    assert "b.png is empty" in data.problems[0]
+
+
+@pytest.mark.parametrize("labelled_as", ["stored", "turned"])
+def test_a_turned_picture_is_read_as_it_was_labelled(tmp_path: Path, labelled_as: str) -> None:
+    """The published code does not look at the orientation tag; other programs do. The labels' size says which."""
+    path = coco(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    shown = pixels if labelled_as == "stored" else np.rot90(pixels, -1)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"height": shown.shape[0], "width": shown.shape[1]}
+    path.write_text(json.dumps(content))
+    data = read_coco_keypoints(tmp_path, path)
+    assert not data.problems
+    dataset = PoseDataset(data.instances, replace(SPEC, skeleton=data.skeleton), Augment())
+    np.testing.assert_array_equal(dataset._read(data.instances[0]), shown)
+
+
+def test_deep_and_long_json_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    for text in ("[" * 100_000, "9" * 10_000, '{"images": ' + "1" * 9999 + "}"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="not valid json"):
+            read_coco_keypoints(tmp_path, path)
+
+
+def test_boxes_of_a_detector_lie_in_all_pictures_that_are_there(tmp_path: Path) -> None:
+    """Also in those without labelled people, where each is wrong; boxes are used as they are."""
+    Image.new("RGB", (50, 40)).save(tmp_path / "b.png")
+
+    def change(content: dict[str, Any]) -> None:
+        content["images"].append({"id": 6, "file_name": "b.png", "width": 50, "height": 40})
+
+    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    assert [(picture.image_id, picture.size) for picture in data.pictures] == [(5, (80, 100)), (6, (40, 50))]
+    file = tmp_path / "found.json"
+    boxes = [{"image_id": number, "category_id": 1, "bbox": [-3, 4, 20, 10], "score": 0.5} for number in (5, 6, 7)]
+    file.write_text(json.dumps(boxes))
+    found, problems = detected_instances(data, file)
+    assert not problems
+    assert [instance.image_id for instance in found] == [5, 6]
+    np.testing.assert_array_equal(found[1].box, [-3, 4, 17, 14])  # neither cut nor a pixel smaller
+    assert found[1].score == 0.5
+    assert not found[1].visibility.any()
+    file.write_text(json.dumps(boxes[2:]))
+    with pytest.raises(InputError, match="no box for any picture"):
+        detected_instances(data, file)
+
+
+def person(tmp_path: Path, **changes: float | bool) -> PoseDataset:
+    """A standing person in a grey picture, one row of joints a body part."""
+    height = {"head": 20, "neck": 40, "shoulder": 50, "elbow": 80, "wrist": 110, "hip": 120, "knee": 160, "ankle": 200}
+    points = []
+    for name in LSP.names:
+        side, _, part = name.rpartition("_")
+        x = {"left": 80, "right": 40}.get(side, 60)
+        points += [x, height["head" if name == "head_top" else part], 2]
+    Image.new("RGB", (120, 240), (90, 90, 90)).save(tmp_path / "p.png")
+    content = {
+        "images": [{"id": 1, "file_name": "p.png", "width": 120, "height": 240}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [30, 10, 60, 200], "keypoints": points},
+        ],
+        "categories": [{"id": 1, "keypoints": list(LSP.names)}],
+    }
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    data = rename_keypoints(read_coco_keypoints(tmp_path, tmp_path / "p.json"), LSP)
+    still = Augment(scale=0, rotation=0, rotation_probability=0, flip=0, half_body=0)
+    return PoseDataset(data.instances, SPEC, replace(still, **changes), seed=0)  # type: ignore[arg-type]  # by name
+
+
+def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
+    """Oracle: the share of normal draws below 0.5; box of the joints' bounds times 1.5 around their mean, as published."""
+    dataset = person(tmp_path, half_body=1)
+    instance = dataset.instances[0]
+    upper = [index in LSP.upper for index in range(14)]
+    spans, seen = {}, 0
+    for which in (True, False):
+        points = instance.keypoints[[index for index in range(14) if upper[index] == which]]
+        side = max(np.ptp(points[:, 0]), np.ptp(points[:, 1]) * 96 / 128) * 1.5
+        spans[which] = (96 / side, points.mean(0))
+    for epoch in range(200):
+        frame = dataset[Draw(epoch, 0)].frame
+        which = bool(np.isclose(frame.scale, spans[True][0]))
+        assert frame.scale == pytest.approx(spans[which][0])
+        np.testing.assert_allclose(frame.to_input(spans[which][1][None])[0], [48, 64], atol=1e-9)
+        seen += which
+    assert 115 < seen < 162  # 138 and three and a half deviations of 6.5
+
+
+def test_portraits_hide_the_legs_and_say_so(tmp_path: Path) -> None:
+    """Joints in the black part are absent; where absence is not taught they are not labelled."""
+    taught, ignored = (person(tmp_path, portrait=1, empty_outside=taught) for taught in (True, False))
+    hidden = 0
+    for epoch in range(30):
+        sample, other = taught[Draw(epoch, 0)], ignored[Draw(epoch, 0)]
+        np.testing.assert_array_equal(sample.image, other.image)
+        for joint, (x, y) in enumerate(sample.targets["keypoints"].round().astype(int)):
+            if not (1 <= x < 95 and 1 <= y < 127):
+                continue
+            black = not sample.image[y - 1 : y + 2, x - 1 : x + 2].any()
+            lit = sample.image[y - 1 : y + 2, x - 1 : x + 2].all()
+            hidden += black
+            if black or lit:
+                assert bool(sample.targets["absent"][joint]) == black
+                assert bool(other.targets["visibility"][joint]) == lit
+    assert hidden > 5
+
+
+def test_the_scale_is_cut_at_its_deviation_and_colour_changes(tmp_path: Path) -> None:
+    dataset, plain = person(tmp_path, scale=0.3, colour=0.3), person(tmp_path)
+    base = plain[Draw(0, 0)].frame.scale
+    factors = np.array([base / dataset[Draw(epoch, 0)].frame.scale for epoch in range(150)])
+    assert factors.min() == pytest.approx(0.7)
+    assert factors.max() == pytest.approx(1.3)
+    # Cut at one deviation: 32 in 100 lie on the limits.
+    assert 30 < (np.isclose(factors, 0.7) | np.isclose(factors, 1.3)).sum() < 70
+    grey = {int(dataset[Draw(epoch, 0)].image[64, 48, 0]) for epoch in range(10)}
+    assert len(grey) > 5
+    assert plain[Draw(0, 0)].image[64, 48, 0] == 90

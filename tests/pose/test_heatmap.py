@@ -100,8 +100,8 @@ def test_decoded_points_are_those_of_mmpose(name: str) -> None:
     np.testing.assert_array_equal(scores.numpy(), CODECS[f"{name}_scores"])
 
 
-# A quarter offset leaves at most 3/8 of a heatmap pixel: the peak is rounded (1/2), then moved by 1/4 towards the truth,
-# or away from it by 1/4 at the middle of a pixel. The Taylor step is exact for a Gaussian but for its cut tails.
+# The classic target is a Gaussian around the rounded place, whose neighbours are equal, so that the quarter offset adds
+# nothing: half a heatmap pixel, two of the input. The Taylor step is exact for a Gaussian but for its cut tails.
 @pytest.mark.parametrize(("kind", "tolerance"), [("classic", 2.0), ("dark", 0.05), ("udp", 0.25)])
 @pytest.mark.parametrize("size", [(256, 192), (192, 160), (128, 96)])
 def test_encoding_and_decoding_come_back(kind: str, tolerance: float, size: tuple[int, int]) -> None:
@@ -140,3 +140,77 @@ def test_nothing_found_is_the_origin_with_score_zero() -> None:
         points, scores = HeatmapCodec(CodecSpec(kind), SIZE).decode(torch.zeros(1, 2, 64, 48))
         assert not points.any()
         assert not scores.any()
+
+
+@pytest.mark.parametrize("size", [(256, 192), (128, 96)])
+@pytest.mark.parametrize(
+    ("kind", "border", "near", "deep"),
+    [
+        # Rounding to a heatmap pixel costs half of it, two pixels; the last quarter of a heatmap pixel before the far
+        # border rounds to a column that is not there, which costs half of one more, less what the input lacks of it.
+        ("classic", 3.0, 2.0, 2.0),
+        # The same at the border, where there is no second derivative; further in smoothing cuts the Gaussian's tail, and
+        # away from that the Taylor step is exact for a Gaussian but for float32.
+        ("dark", 3.0, 0.5, 0.002),
+        # Smoothing counts what is beyond the border as 0, which moves a peak there by a whole heatmap pixel (4.15 here).
+        ("udp", 4.2, 0.5, 0.001),
+    ],
+)
+def test_every_place_up_to_the_border_comes_back(
+    kind: str, border: float, near: float, deep: float, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    points = torch.from_numpy(rng.uniform(0, np.array(size[::-1]) - 1, (400, 3, 2)))
+    codec = HeatmapCodec(CodecSpec(kind), size)  # type: ignore[arg-type]  # the parameters are the three kinds
+    found, scores = codec.decode(codec.encode(points, torch.ones(400, 3))[0])
+    error = (found - points).abs().amax(-1)
+    place = points / torch.tensor(codec.stride)
+    depth = torch.minimum(place, torch.tensor(codec.heatmap_size[::-1]) - 1 - place).amin(-1)
+    assert error.max() <= border
+    assert error[depth > 2.5].max() <= near
+    assert (depth > 8).sum() > 50
+    assert error[depth > 8].max() <= deep
+    # The sampled height of a Gaussian half a heatmap pixel off in both directions, or less.
+    assert (scores[depth > 0] >= np.exp(-0.25 / 4) - 1e-6).all()
+
+
+@pytest.mark.parametrize("kind", ["dark", "udp"])
+def test_a_keypoint_that_is_not_there_stays_near_its_peak(kind: str) -> None:
+    """Noise is nearly flat in places, where one Newton step may lead anywhere; the released code follows it."""
+    heatmaps = 0.05 * torch.randn(20, 5, 64, 48, generator=torch.Generator().manual_seed(0))
+    codec = HeatmapCodec(CodecSpec(kind), SIZE)  # type: ignore[arg-type]  # as above
+    points, _ = codec.decode(heatmaps)
+    place = heatmaps.flatten(2).argmax(-1)
+    peaks = torch.stack([place % 48, place // 48], -1)
+    assert (points / torch.tensor(codec.stride) - peaks).abs().max() <= 2 + 1e-4  # the limit, and float32
+
+
+@pytest.mark.parametrize("kind", ["classic", "dark", "udp"])
+def test_negative_heatmaps_find_nothing(kind: str) -> None:
+    codec = HeatmapCodec(CodecSpec(kind), SIZE)  # type: ignore[arg-type]  # as above
+    points, scores = codec.decode(-torch.rand(2, 3, 64, 48) - 0.1)
+    assert not points.any()  # and not nan, which counts as any
+    assert (scores < 0).all()
+
+
+def test_what_is_far_outside_or_unlabelled_is_not_learned() -> None:
+    points = torch.tensor([[[50.0, 60.0], [-25.0, 60.0], [-31.0, 60.0], [500.0, 60.0], [50.0, 60.0]]])
+    heatmaps, weights = HeatmapCodec(CodecSpec(), SIZE).encode(points, torch.tensor([[1.0, 2, 1, 1, 0]]))
+    # Three sigma are six heatmap pixels: -25 rounds to -5 (truncated from -5.75), whose Gaussian reaches in; -31 to -7.
+    assert weights.tolist() == [[1, 1, 1, 0, 0]]
+    assert (heatmaps.amax((-2, -1)) > 0).tolist() == [[True, True, False, False, False]]
+    assert heatmaps[0, 0, 15, 13] == 1
+
+
+def test_mirroring_the_input_mirrors_the_targets() -> None:
+    """Between pixel centres: a keypoint of the mirrored crop has the mirrored heatmap, of its partner."""
+    for kind in ("dark", "udp"):
+        codec = HeatmapCodec(CodecSpec(kind, flip_shift=False), SIZE, ((0, 1),))
+        points = torch.tensor([[[52.0, 80.0], [120.0, 32.0]]])
+        # Mirrored about the middle of the heatmap: width - 4 - x counts input pixels from heatmap pixel to heatmap pixel.
+        mirrored = torch.tensor([[[188.0, 0.0]]]) + points.flip(1) * torch.tensor([-1.0, 1.0])
+        if kind == "udp":
+            mirrored = torch.from_numpy(flip_points(points.numpy(), SIZE[1], ((0, 1),)))
+        straight, _ = codec.encode(points, torch.ones(1, 2))
+        turned, _ = codec.encode(mirrored, torch.ones(1, 2))
+        torch.testing.assert_close(codec.flip_back(turned), straight, atol=1e-6, rtol=0)

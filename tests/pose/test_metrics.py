@@ -1,6 +1,7 @@
 """Oracles: pycocotools for average precision, closed forms for PCK."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
 from hrnet.pose.data import Instance
-from hrnet.pose.metrics import PoseEvaluator, pck, pck_auc
+from hrnet.pose.metrics import PoseEvaluator, pck, pck_auc, reference_length
 from hrnet.pose.oks import FIGURES, oks_ap
-from hrnet.pose.skeletons import COCO, LSP
+from hrnet.pose.skeletons import COCO, LSP, Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Poses
 
@@ -21,7 +22,8 @@ def reference(
     truth: Path, results: list[dict[str, Any]], sigmas: tuple[float, ...], ids: list[int]
 ) -> dict[str, float]:
     ground = ReferenceCoco(str(truth))
-    evaluation = ReferenceEval(ground, ground.loadRes(results), "keypoints")
+    found = ground.loadRes(results)  # type: ignore[arg-type]  # a list is read as well as a file
+    evaluation = ReferenceEval(ground, found, "keypoints")
     evaluation.params.kpt_oks_sigmas = np.array(sigmas)
     evaluation.params.imgIds = ids
     evaluation.evaluate()
@@ -137,3 +139,128 @@ def test_the_truth_scores_full_marks_and_a_shift_of_half_a_torso_none() -> None:
         assert metrics["PCK@0.2"] == pytest.approx(expected)
         assert metrics["PCK@0.2/limbs"] == pytest.approx(expected)
         assert "PCK@0.2/left_hip" not in metrics  # nowhere labelled
+
+
+def crowd_of(joints: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Two pictures with a person each, and exact results for both."""
+    points = np.column_stack([np.random.default_rng(0).uniform(0, 100, (joints, 2)), np.full(joints, 2)])
+    annotations = [
+        {
+            "id": number,
+            "image_id": number,
+            "category_id": 1,
+            "bbox": [0, 0, 100, 100],
+            "area": 10000.0,
+            "keypoints": points.ravel().tolist(),
+        }
+        for number in (0, 1)
+    ]
+    truth = {
+        "images": [{"id": number, "file_name": f"{number}.jpg"} for number in (0, 1, 2)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": [f"k{i}" for i in range(joints)]}],
+    }
+    found = [
+        {"image_id": number, "category_id": 1, "keypoints": points.ravel().tolist(), "score": 0.5} for number in (0, 1)
+    ]
+    return truth, found
+
+
+def test_annotation_zero_and_missing_fields_count_like_all_others() -> None:
+    """pycocotools takes an annotation numbered 0 for none; ours is renumbered. Oracle: exact results score 1."""
+    truth, found = crowd_of(4)
+    del truth["annotations"][1]["area"]
+    assert oks_ap(truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
+
+
+def test_pictures_without_results_and_results_without_people_cost() -> None:
+    """Oracle: precision over 101 recalls, by hand: one of two people found is 51 of 101 recalls at precision 1."""
+    truth, found = crowd_of(4)
+    assert oks_ap(truth, found[:1], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(51 / 101)
+    # A sure find in the empty picture comes first: precision 1/2 when one is found, 2/3 when both are, and the larger
+    # one holds for all recalls.
+    ghost = {**found[0], "image_id": 2, "score": 0.9}
+    assert oks_ap(truth, [*found, ghost], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(2 / 3)
+
+
+def test_other_categories_and_malformed_entries_do_not_count() -> None:
+    truth, found = crowd_of(4)
+    dog = {**truth["annotations"][0], "id": 9, "category_id": 2}
+    truth["annotations"] += [dog, {**dog, "category_id": 1, "keypoints": [1, 2]}, {**dog, "image_id": 77}, "text"]
+    truth["categories"].append({"id": 2, "name": "dog", "keypoints": list("abcd")})
+    assert oks_ap(truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
+
+
+def test_names_may_be_text() -> None:
+    truth, found = crowd_of(4)
+    for entry in (*truth["images"], *truth["annotations"], *found):
+        key = "id" if "file_name" in entry else "image_id"
+        entry[key] = f"scene-{entry[key]}"
+    assert oks_ap(truth, found, [0.05] * 4, ["scene-0", "scene-1"])["AP"] == pytest.approx(1)
+
+
+def detections(evaluator_images: list[int] | None) -> dict[str, float]:
+    """A detector that looked into picture 0 of two with people, and found the person exactly."""
+    truth, found = crowd_of(14)
+    truth["categories"][0]["keypoints"] = list(LSP.names)
+    points = np.reshape(found[0]["keypoints"], (-1, 3))[:, :2]
+    boxes = [instance(0, points, np.zeros(14))]
+    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), truth=truth, labelled=False, images=evaluator_images)
+    assert evaluator.headline == "AP"
+    evaluator.update([0], [pose(points)])
+    return evaluator.compute()
+
+
+def test_a_picture_in_which_the_detector_found_nobody_is_missed() -> None:
+    found = detections(None)
+    assert set(found) <= set(FIGURES)  # no PCK: boxes are not people
+    assert found["AP"] == pytest.approx(51 / 101)
+    assert detections([0, 1])["AP"] == pytest.approx(51 / 101)
+    # Pictures that are not there were not looked at.
+    assert detections([0])["AP"] == pytest.approx(1)
+
+
+def test_the_same_person_found_twice_counts_once() -> None:
+    """Oracle: OKS-NMS at 0.9 drops the exact copy, as prediction does; the score is box score times keypoint score."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 200, (14, 2))
+    boxes = [replace(instance(3, points, np.zeros(14)), score=score) for score in (0.5, 0.8)]
+    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), labelled=False)
+    evaluator.update([0, 1], [pose(points, 0.5), pose(points + 0.1, 0.5)])
+    results = evaluator.coco_results()
+    assert len(results) == 1
+    assert results[0]["image_id"] == 3
+    assert results[0]["score"] == pytest.approx(0.8 * 0.5)
+    np.testing.assert_allclose(np.reshape(results[0]["keypoints"], (-1, 3))[:, :2], points + 0.1)  # not rounded
+
+
+def test_results_are_written_in_the_order_of_the_truth() -> None:
+    points = np.random.default_rng(0).uniform(0, 200, (14, 2))
+    names = tuple(reversed(LSP.names))
+    evaluator = PoseEvaluator([instance(1, points, np.ones(14))], PoseSpec(LSP), names=names)
+    evaluator.update([0], [pose(points)])
+    found = np.reshape(evaluator.coco_results()[0]["keypoints"], (-1, 3))
+    np.testing.assert_array_equal(found[:, :2], points[::-1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(None, "PCK@0.2"), ("AP", "AP"), ("PCKh@0.5", "PCK@0.2"), ("PCK@0.2", "PCK@0.2")]
+)
+def test_the_headline_is_what_can_be_measured(asked: str | None, given: str) -> None:
+    truth, _ = crowd_of(14)
+    truth["categories"][0]["keypoints"] = list(LSP.names)
+    points = np.random.default_rng(0).uniform(0, 200, (14, 2))
+    evaluator = PoseEvaluator([instance(0, points, np.ones(14))], PoseSpec(LSP), truth=truth, headline=asked)
+    assert evaluator.headline == given
+    evaluator.update([0], [pose(points)])
+    assert given in evaluator.compute()
+
+
+def test_torsos_are_found_under_any_spelling_and_boxes_stand_in() -> None:
+    points = np.array([[0.0, 0.0], [3.0, 4.0], [50.0, 20.0], [7.0, 7.0]])
+    person = instance(0, points, np.ones(4))
+    named = Skeleton(("l_shoulder", "RHip", "r_shoulder", "LHip"))
+    assert reference_length(person, named) == pytest.approx(5)  # left shoulder to right hip
+    hidden = replace(person, visibility=np.array([1.0, 0, 1, 1]))
+    assert np.isnan(reference_length(hidden, named))
+    assert reference_length(person, Skeleton(("a", "b", "c", "d"))) == pytest.approx(50)  # the box is 50 by 20

@@ -145,7 +145,7 @@ def _read_heads(annotations: Path, people: int, notes: list[str]) -> list[tuple[
     try:
         content = loadmat(path)
         boxes, missing = content["headboxes_src"].astype(float), content["jnt_missing"].astype(bool)
-    except (KeyError, ValueError, TypeError, NotImplementedError, OSError) as error:
+    except Exception as error:  # scipy has errors of its own, and damaged bytes may raise any
         raise InputError(f"{path} is not MPII's file of heads ({error}); copy it again.") from None
     if boxes.shape != (2, 2, people) or missing.shape != (_JOINTS, people):
         raise InputError(

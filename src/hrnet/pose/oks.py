@@ -33,7 +33,7 @@ def oks_ap(
     truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     oks_sigmas: Sequence[float],
-    image_ids: Collection[int],
+    image_ids: Collection[int | str],
 ) -> dict[str, float]:
     """COCO's figures in [0, 1]; those for which nothing is labelled are left out.
 
@@ -73,7 +73,9 @@ def _ground_truth(
     """
     annotations = []
     for entry in truth["annotations"]:
-        number = numbers.get(picture_number(entry.get("image_id"))) if isinstance(entry, dict) else None
+        if not isinstance(entry, dict):
+            continue
+        number = numbers.get(picture_number(entry.get("image_id")))
         points, box = entry.get("keypoints") or [0] * 3 * joints, entry.get("bbox") or [0, 0, 0, 0]
         if number is None or entry.get("category_id", category_id) != category_id or len(points) != 3 * joints:
             continue
