@@ -379,7 +379,7 @@ def person(tmp_path: Path, **changes: float | bool) -> PoseDataset:
     (tmp_path / "p.json").write_text(json.dumps(content))
     data = rename_keypoints(read_coco_keypoints(tmp_path, tmp_path / "p.json"), LSP)
     still = Augment(scale=0, rotation=0, rotation_probability=0, flip=0, half_body=0)
-    return PoseDataset(data.instances, SPEC, replace(still, **changes), seed=0)  # type: ignore[arg-type]  # by name
+    return PoseDataset(data.instances, SPEC, replace(still, **changes), seed=0)
 
 
 def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
@@ -431,3 +431,31 @@ def test_the_scale_is_cut_at_its_deviation_and_colour_changes(tmp_path: Path) ->
     grey = {int(dataset[Draw(epoch, 0)].image[64, 48, 0]) for epoch in range(10)}
     assert len(grey) > 5
     assert plain[Draw(0, 0)].image[64, 48, 0] == 90
+
+
+def test_an_empty_list_of_boxes_is_nobody_and_another_only_category_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({"a.jpg": [], "b.jpg": [[1, 2, 3, 4]]}))
+    table, problems = read_boxes(path)
+    assert not problems
+    assert table["a.jpg"].boxes.shape == (0, 4)
+    path.write_text(json.dumps([{"image_id": "mouse", "category_id": 7, "bbox": [1, 2, 30, 40], "score": 1}]))
+    np.testing.assert_array_equal(read_boxes(path)[0]["mouse"].boxes, [[1, 2, 31, 42]])
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10**400, "wide", None, [1], 0, -3])
+def test_a_wrong_box_is_named_and_the_rest_used(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({"a.jpg": [[1, 2, value, 4], ["1", "2", "3", "4"]]}))
+    table, problems = read_boxes(path)
+    np.testing.assert_array_equal(table["a.jpg"].boxes, [[1, 2, 4, 6]])
+    assert len(problems) == 1
+    assert "a.jpg" in problems[0]
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "9" * 10_000, '{"a.jpg": 3}', "null"])
+def test_a_file_without_boxes_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"boxes\.json"):
+        read_boxes(path)

@@ -20,7 +20,8 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
 
     Two forms are known by looking: ``{"photo.jpg": [[x, y, width, height], ...]}``, with a score as fifth number if
     there is one; and a COCO detection file, a list of ``{"image_id" or "file_name", "bbox", "score", "category_id"}``, of
-    which category 1 is kept. A picture belongs to a number if its name ends in it, as 000000000139.jpg in 139.
+    which category 1 is kept, or the only one there is. An empty list says that there is nothing in a picture. A picture
+    belongs to a number if its name ends in it, as 000000000139.jpg in 139.
 
     Raises:
         InputError: the file is missing, no json, or of neither form.
@@ -29,7 +30,7 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); name a json with boxes.") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists a thousand deep
         raise InputError(f"{path} is not valid json ({error}); export it again.") from None
     if isinstance(content, dict):
         entries = _mapping_entries(content, path)
@@ -39,7 +40,9 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
         raise InputError(
             f'{path} holds no boxes; expected {{"photo.jpg": [[x, y, width, height], ...]}} or a COCO list.'
         )
-    found: dict[str, list[list[float]]] = defaultdict(list)
+    # Named, also if with an empty list: looked into by whoever made the file.
+    named = content if isinstance(content, dict) else {}
+    found: dict[str, list[list[float]]] = defaultdict(list, {str(name): [] for name in named})
     problems: list[str] = []
     for name, values in entries:
         numbers = _numbers(values)
@@ -49,7 +52,7 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
             )
         else:
             found[name].append(numbers)
-    table = {name: np.array(rows) for name, rows in found.items()}
+    table = {name: np.array(rows).reshape(-1, 5) for name, rows in found.items()}
     return {
         name: Boxes(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
         for name, rows in table.items()
@@ -74,11 +77,13 @@ def _mapping_entries(content: dict[str, Any], path: Path) -> Iterator[tuple[str,
 
 
 def _coco_entries(content: list[Any]) -> Iterator[tuple[str, Any]]:
+    categories = [entry.get("category_id", 1) for entry in content if isinstance(entry, dict)]
+    kept = categories[0] if categories and 1 not in categories and len({str(one) for one in categories}) == 1 else 1
     for entry in content:
         if not isinstance(entry, dict):
             yield "a list entry", entry
             continue
-        if entry.get("category_id", 1) != 1:
+        if entry.get("category_id", 1) != kept:
             continue
         name = str(entry.get("file_name", entry.get("image_id")))
         box = entry.get("bbox")
@@ -91,7 +96,7 @@ def _numbers(values: Any) -> list[float] | None:
         return None
     try:
         numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if not all(math.isfinite(value) for value in numbers) or numbers[2] < 1 or numbers[3] < 1:
         return None
