@@ -28,6 +28,8 @@ class Evaluate:
     """a COCO detection file to look into, instead of the labelled boxes; only average precision is measured then"""
     flip: bool = False
     """average with the mirrored pictures"""
+    antialias: bool = True
+    """reduce large pictures without skipping pixels; the published figures were measured with --no-antialias"""
     out: Path | None = None
     """write the figures here as JSON"""
     results: Path | None = None
@@ -47,16 +49,18 @@ def main(arguments: list[str]) -> int:
     from hrnet.atomic import write_text
     from hrnet.engine.evaluate import evaluate
     from hrnet.engine.progress import Progress
-    from hrnet.pose.data import Augment, PoseDataset, read_coco_json, read_coco_keypoints, rename_keypoints
+    from hrnet.pose.data import Augment, PoseDataset, read_coco_json, rename_keypoints
     from hrnet.pose.metrics import PoseEvaluator
     from hrnet.pose.model import PoseModel
+    from hrnet.pose.mpii import is_mpii
+    from hrnet.pose.recipes import read_keypoints
     from hrnet.runtime import choose_runtime, compile_forward
     from hrnet.zoo import load
 
     model = load(options.model)
     if not isinstance(model, PoseModel):
         raise InputError(f"{options.model} is no pose model, the kind that this version scores.")
-    data = rename_keypoints(read_coco_keypoints(options.images, options.annotations), model.spec.skeleton)
+    data = rename_keypoints(read_keypoints(options.images, options.annotations), model.spec.skeleton)
     for message in (*data.notes, *data.problems):
         print(f"hrnet evaluate: {message}", file=sys.stderr)
     instances = data.instances
@@ -69,16 +73,17 @@ def main(arguments: list[str]) -> int:
     evaluator = PoseEvaluator(
         instances,
         model.spec,
-        truth=read_coco_json(options.annotations),
+        truth=None if is_mpii(options.annotations) else read_coco_json(options.annotations),
         labelled=options.boxes is None,
         names=data.names,
+        images=[picture.image_id for picture in data.pictures],
     )
     _, device = choose_runtime(options.runtime, options.device)
     start = time.perf_counter()
     with Progress("evaluate", len(instances), "objects") as progress:
         metrics = evaluate(
             model,
-            PoseDataset(instances, model.spec, Augment(antialias=True)),
+            PoseDataset(instances, model.spec, Augment(antialias=options.antialias)),
             evaluator,
             device=device,
             forward=compile_forward(model, runtime=options.runtime, device=options.device),

@@ -108,7 +108,10 @@ class _Run:
 
         def find(picture: object) -> Boxes | None:
             key = box_key(picture, table) if isinstance(picture, Path) else None
-            return table[key] if key is not None else None
+            if key is None:
+                print(f"hrnet predict: {path} has no boxes for {picture}; it is taken as one object.", file=sys.stderr)
+                return None
+            return table[key]
 
         return find
 

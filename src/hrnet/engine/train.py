@@ -212,7 +212,7 @@ class Trainer:
                         world=self.accelerator.num_processes,
                         gather=gather_object,
                     )
-                headline: float | None = metrics[evaluator.headline]
+                headline: float | None = metrics.get(evaluator.headline)
             else:
                 headline = None
             best = headline is None or self.position.best is None or headline > self.position.best
