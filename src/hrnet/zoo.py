@@ -48,8 +48,8 @@ SHIPPED: dict[str, Shipped] = {
     "pose": Shipped(
         task="pose",
         file="pose.safetensors",
-        size=(192, 160),
-        metric="",
+        size=(160, 128),
+        metric="LSP test PCK@0.2 76.1",
         code_licence="MIT",
         data="Leeds Sports Poses (train) and its extended set",
         data_licence="none stated; its authors ask for citation",
