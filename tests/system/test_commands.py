@@ -148,6 +148,7 @@ def test_training_on_own_keypoints_then_evaluating_and_predicting(
     run = str(tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert sum("metrics" in line for line in lines) == 2
+    assert list((tmp_path / "run/tensorboard").glob("events.*"))
     assert small_run(tmp_path, "run") == 1  # never over an earlier run
     evaluate = ["evaluate", run, "--images", str(tmp_path), "--annotations", str(tmp_path / "labels.json"), "--flip"]
     assert main([*evaluate, "--out", str(tmp_path / "figures.json"), "--runtime", "torch"]) == 0

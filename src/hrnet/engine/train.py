@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, is_tensorboard_available
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -93,7 +93,12 @@ class Trainer:
         device: str = "auto",
     ) -> None:
         self.job, self.spec, self.out, self.save, self.flip = job, spec, out, save, flip
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=_precision(spec, device))
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=_precision(spec, device),
+            log_with="tensorboard" if is_tensorboard_available() else None,
+            project_dir=out,
+        )
         self.device = self.accelerator.device
         if spec.batch % (self.accelerator.num_processes * spec.accumulate):
             raise InputError(
@@ -119,6 +124,7 @@ class Trainer:
     def run(self) -> dict[str, float]:
         """Train to the end; the metrics of the last evaluation."""
         metrics: dict[str, float] = {}
+        self.accelerator.init_trackers("tensorboard")
         loader = iter(
             DataLoader(
                 self.job.train,  # type: ignore[arg-type]  # a SampleSource is all that the loader needs of a Dataset
@@ -150,6 +156,7 @@ class Trainer:
                 elif time.monotonic() - saved > 60 * self.spec.save_every:
                     self.save_state()
                     saved = time.monotonic()
+        self.accelerator.end_training()
         return metrics
 
     def _step(self, loader: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor]:
@@ -241,6 +248,8 @@ class Trainer:
         }
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        curves = {**values.get("loss", {}), **values.get("metrics", {}), "learning_rate": line["learning_rate"]}
+        self.accelerator.log(curves, step=step)
 
 
 def _precision(spec: TrainSpec, device: str) -> str:
