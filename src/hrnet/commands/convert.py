@@ -15,9 +15,9 @@ from hrnet.errors import InputError
 class Convert:
     """Turn a checkpoint of another HRNet code base into a .safetensors model that needs no guessing."""
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """the checkpoint, .pth or alike; only tensors are read from it, never code"""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safetensors")]
     """the new file, ending in .safetensors"""
     half: bool = False
     """store half precision"""

@@ -18,7 +18,7 @@ from hrnet.errors import InputError
 class Evaluate:
     """Score a model on labelled pictures."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """pose, or a path as for predict"""
     images: Path
     """folder of the pictures"""

@@ -17,7 +17,7 @@ from hrnet.errors import InputError
 class Models:
     """List the models that ship with the package, or show one."""
 
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
     """a model's name"""
 
 

@@ -28,15 +28,15 @@ class Predict:
     Pictures that cannot be read are named and left out; the exit status is then 1.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """pose, or a path: .safetensors, a run folder, a checkpoint of another HRNet code base (.pth)"""
-    source: Annotated[tuple[str, ...], tyro.conf.Positional]
+    source: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE...")]
     """pictures, folders, patterns; - reads paths from standard input"""
     out: Path = Path("predictions")
     """folder to write to; nothing in it is overwritten"""
     boxes: Path | None = None
-    """where to look: {"photo.jpg": [[x, y, width, height, score], ...]} or a COCO detection file; without it, or with the
-    word whole, each picture is one object"""
+    """where to look: {"photo.jpg": [[x, y, width, height, score], ...]} or a COCO detection file; without it,
+    or with the word whole, each picture is one object"""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     """auto: torch on a GPU, else OpenVINO"""
     device: str = "auto"

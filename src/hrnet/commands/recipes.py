@@ -8,14 +8,14 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
     """List the training recipes with their published figures, or print one as JSON (which `hrnet train` accepts)."""
 
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
     """a recipe's name"""
 
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     if options.name is not None:
         print(json.dumps(json.loads(recipe_to_json(find_recipe(options.name))), indent=2))
         return 0
-    table = Table("name", "input", "width", "epochs", "published figure", "source")
+    table = Table(Column("name", no_wrap=True), "input", "width", "epochs", "published")
     for recipe in RECIPES.values():
         figure = recipe.published
         table.add_row(
@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> int:
             str(recipe.model.backbone.widths[0]),
             str(recipe.train.epochs),
             f"{figure.metric} {figure.value}" if figure else "",
-            figure.source if figure else "",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print("hrnet recipes NAME prints one with the source of its figure; hrnet train NAME trains it.")
     return 0
