@@ -101,11 +101,12 @@ def main(arguments: list[str]) -> int:
         "images": images,
         "seconds": round(seconds, 2),
     }
-    for name, value in metrics.items():
-        print(f"{name:<24} {value:.4f}" if name.startswith("A") else f"{name:<24} {value:.2f}")
-    print(f"{images} pictures, {len(instances)} objects in {seconds:.1f} s")
+    # Written before anything is printed, which may fail where the output is cut short.
     if options.out:
         write_text(options.out, json.dumps(content, indent=2) + "\n")
     if options.results:
         write_text(options.results, json.dumps(evaluator.coco_results()) + "\n")
+    for name, value in metrics.items():
+        print(f"{name:<24} {value:.4f}" if name.startswith("A") else f"{name:<24} {value:.2f}")
+    print(f"{images} pictures, {len(instances)} objects in {seconds:.1f} s")
     return 1 if data.problems else 0
