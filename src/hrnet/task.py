@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrnet.findings import Findings
 from hrnet.geometry import Frame, Image, Size
 
 # Source: statistics of ImageNet's training pictures, used by every published HRNet.
@@ -139,6 +140,10 @@ class Evaluator(Protocol):
 
     def compute(self) -> dict[str, float]:
         """Metrics by name."""
+        ...
+
+    def findings(self) -> Findings:
+        """What a page about the evaluation shows besides the metrics."""
         ...
 
 

@@ -10,9 +10,10 @@ import pytest
 from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
+from hrnet.geometry import flip_order
 from hrnet.pose.data import Instance
 from hrnet.pose.metrics import PoseEvaluator, pck, pck_auc, reference_length
-from hrnet.pose.oks import FIGURES, oks_ap
+from hrnet.pose.oks import FIGURES, oks_ap, precision_by_recall
 from hrnet.pose.skeletons import COCO, LSP, Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Poses
@@ -264,3 +265,80 @@ def test_torsos_are_found_under_any_spelling_and_boxes_stand_in() -> None:
     hidden = replace(person, visibility=np.array([1.0, 0, 1, 1]))
     assert np.isnan(reference_length(hidden, named))
     assert reference_length(person, Skeleton(("a", "b", "c", "d"))) == pytest.approx(50)  # the box is 50 by 20
+
+
+def test_pixels_are_the_distances_of_what_is_labelled() -> None:
+    """Closed form: a shift by (3, 4) is 5 pixels, whatever the size of the object; unlabelled keypoints do not count."""
+    rng = np.random.default_rng(0)
+    visibility = np.ones(14)
+    visibility[0] = 0
+    points = [rng.uniform(0, 200, (14, 2)) for _ in range(3)]
+    evaluator = PoseEvaluator([instance(i, value, visibility) for i, value in enumerate(points)], PoseSpec(LSP))
+    moved = [value + np.array([3.0, 4.0]) for value in points]
+    moved[1][:, :] = points[1]  # one exact pose
+    moved[2][5] = points[2][5] + 60  # one keypoint far off: 60 * sqrt(2)
+    for value in moved:
+        value[0] = 1e4
+    evaluator.update(range(3), [pose(value) for value in moved])
+    metrics = evaluator.compute()
+    assert metrics["error/px"] == pytest.approx((13 * 5 + 12 * 5 + 60 * np.sqrt(2)) / 39)
+    assert metrics[f"error/px/{LSP.names[5]}"] == pytest.approx((5 + 0 + 60 * np.sqrt(2)) / 3)
+    assert f"error/px/{LSP.names[0]}" not in metrics  # nowhere labelled
+
+
+def test_the_mean_pose_is_exact_where_all_poses_are_alike() -> None:
+    """Closed form: poses that are one shape in boxes of any place and size are all at their mean, so guessing is perfect."""
+    shape = np.random.default_rng(0).uniform(0, 1, (14, 2))
+    shape[[0, 1]] = [[0, 0], [1, 1]]  # the box reaches from the first to the second
+    visibility = np.full(14, 2.0)
+    scaled = [np.array([10, 20]) + 100 * shape, np.array([60, 5]) + np.array([50, 150]) * shape]
+    evaluator = PoseEvaluator([instance(i, points, visibility) for i, points in enumerate(scaled)], PoseSpec(LSP))
+    evaluator.update(range(2), [pose(points + 30) for points in scaled])
+    found = evaluator.findings()
+    assert found.baseline["error/px"] == pytest.approx(0, abs=1e-9)
+    assert found.baseline["PCK@0.05"] == 100
+    assert evaluator.compute()["error/px"] == pytest.approx(30 * np.sqrt(2))
+
+
+def test_findings_order_by_error_and_name_what_is_exchanged() -> None:
+    """Oracles: the PCK curve is PCK at its thresholds; errors are distances over the box's longer side, in words too."""
+    rng = np.random.default_rng(1)
+    points = [rng.uniform(20, 180, (14, 2)) for _ in range(3)]
+    visibility = np.full(14, 2.0)
+    visibility[13] = 0
+    evaluator = PoseEvaluator([instance(i, value, visibility) for i, value in enumerate(points)], PoseSpec(LSP))
+    exchanged = points[2][flip_order(14, LSP.pairs)]
+    evaluator.update(range(3), [pose(points[0]), pose(points[1] + np.array([0, 12])), pose(exchanged)])
+    found = evaluator.findings()
+    curve = found.charts[0].series[0]
+    for x, y in zip(curve.x, curve.y, strict=True):
+        assert y == pytest.approx(pck(*evaluator.errors(), x))
+    side = max(np.ptp(points[1], axis=0))
+    assert found.cases[0].error == 0
+    assert found.cases[1].error == pytest.approx(12 / side)
+    assert f"12.0 px off on average, {100 * 12 / side:.0f} %" in found.cases[1].words
+    assert "exchanged" not in found.cases[0].words + found.cases[1].words
+    assert "Left and right look exchanged: with their names changed it is 0.0 px." in found.cases[2].words
+    assert found.cases[0].truth.keypoint_scores[0, 13] == 0  # nothing is drawn where nothing is labelled
+    for case in found.cases:
+        assert (case.region[:2] >= -0.5).all()
+        assert (case.region[2:] <= 199.5).all()
+
+
+def test_precision_over_recall_has_average_precision_under_it() -> None:
+    """Oracle: AP is the mean over similarities and 101 recalls."""
+    truth, found = crowd_of(4)
+    precision = precision_by_recall(truth, found[:1], [0.05] * 4, [0, 1, 2])
+    assert list(precision) == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert np.mean(list(precision.values())) == pytest.approx(51 / 101)
+    assert precision_by_recall(truth, [], [0.05] * 4, [0, 1, 2]) == {}
+
+
+def test_findings_without_labels_or_results_are_empty() -> None:
+    points = np.random.default_rng(0).uniform(0, 200, (14, 2))
+    boxes = PoseEvaluator([instance(0, points, np.zeros(14))], PoseSpec(LSP), labelled=False)
+    boxes.update([0], [pose(points)])
+    unseen = PoseEvaluator([instance(0, points, np.ones(14))], PoseSpec(LSP))
+    for evaluator in (boxes, unseen):
+        found = evaluator.findings()
+        assert (found.charts, found.cases, dict(found.baseline)) == ((), (), {})

@@ -360,6 +360,34 @@ def rename_keypoints(data: KeypointSet, skeleton: Skeleton) -> KeypointSet:
     return replace(data, skeleton=skeleton, instances=instances)
 
 
+def hold_out(data: KeypointSet, every: int) -> tuple[KeypointSet, KeypointSet]:
+    """A set in two parts: what is left to train on, and every so-manieth picture to score on.
+
+    Args:
+        data: all pictures.
+        every: pictures sorted by path at positions 0, `every`, 2 * `every`, ... are held out.
+
+    Raises:
+        InputError: `every` is below 2, or one of the parts has nothing labelled.
+    """
+    if every < 2:
+        raise InputError(f"Every {every}-th picture cannot be held out of the others; 5, for one, holds out a fifth.")
+    chosen = set(sorted({picture.path for picture in data.pictures})[::every])
+    parts = [
+        replace(
+            data,
+            instances=tuple(instance for instance in data.instances if (instance.path in chosen) == held),
+            pictures=tuple(picture for picture in data.pictures if (picture.path in chosen) == held),
+        )
+        for held in (False, True)
+    ]
+    if not all(part.instances for part in parts):
+        raise InputError(
+            f"{len(data.pictures)} pictures are too few to hold out every {every}-th; nothing is labelled then."
+        )
+    return parts[0], parts[1]
+
+
 def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, ...], list[str]]:
     """The boxes of a detection file as instances without keypoints, in the pictures of a data set.
 

@@ -1,23 +1,28 @@
-"""How good keypoints are: PCK as in the LSP protocol and COCO's average precision."""
+"""How good keypoints are: PCK as in the LSP protocol, COCO's average precision, pixels; and what there is to see of it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from hrnet.findings import Case, Chart, Findings, Measure, Series
+from hrnet.geometry import flip_order
 from hrnet.pose.data import Instance, picture_number
 from hrnet.pose.model import people
-from hrnet.pose.oks import oks_ap, results_to_coco
+from hrnet.pose.oks import oks_ap, precision_by_recall, results_to_coco
 from hrnet.pose.skeletons import Skeleton, left_right
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Poses
 
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 PCK_SHARES = (0.2, 0.1, 0.05)
+# What an answer without a look is.
+_BLIND = "the mean pose, whatever the picture"
 
 
 class PoseEvaluator:
@@ -65,13 +70,9 @@ class PoseEvaluator:
         self.results.update(zip(indices, results, strict=True))
 
     def compute(self) -> dict[str, float]:
-        metrics = self._pck() | self._pckh() if self.labelled and self.results else {}
+        metrics = self._pck() | self._pckh() | self._pixels() if self.labelled and self.results else {}
         if self.truth is not None and self._finds_all():
-            place = [self.spec.skeleton.names.index(name) for name in self.names]
-            sigmas = [self.spec.skeleton.oks_sigmas[index] for index in place]
-            # Not only pictures with boxes: one in which nothing was found is one in which everything was missed.
-            seen = self.images | {instance.image_id for instance in self.instances}
-            metrics |= oks_ap(self.truth, self.coco_results(), sigmas, seen)
+            metrics |= oks_ap(self.truth, self.coco_results(), *self._oks_protocol())
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
     def by_image(self) -> dict[int, Poses]:
@@ -102,6 +103,13 @@ class PoseEvaluator:
         """Whether the model finds every keypoint of the truth, without which similarity to it means nothing."""
         return set(self.names) <= set(self.spec.skeleton.names)
 
+    def _oks_protocol(self) -> tuple[list[float], set[Any]]:
+        """The sigmas in the order of the truth, and the pictures that count."""
+        place = [self.spec.skeleton.names.index(name) for name in self.names]
+        # Not only pictures with boxes: one in which nothing was found is one in which everything was missed.
+        seen = self.images | {instance.image_id for instance in self.instances}
+        return [self.spec.skeleton.oks_sigmas[index] for index in place], seen
+
     def _category(self) -> int:
         categories = self.truth["categories"] if self.truth else []
         named = [category for category in categories if category.get("keypoints")]
@@ -121,25 +129,203 @@ class PoseEvaluator:
 
     def _pckh(self) -> dict[str, float]:
         """MPII's measure: the same with the head as length, without pelvis and thorax in the mean."""
-        order = sorted(self.results)
-        heads = np.array([self.instances[i].head for i in order])
-        labelled = np.stack([self.instances[i].visibility for i in order]) > 0
-        labelled &= np.isfinite(heads)[:, None]
-        distance = np.linalg.norm(
-            np.stack([self.results[i].keypoints[0] - self.instances[i].keypoints for i in order]), axis=-1
-        )
-        errors = distance / np.where(np.isfinite(heads), heads, 1)[:, None]
-        return pckh(errors, labelled, self.spec.skeleton.names)
+        return pckh(*self._head_errors(), self.spec.skeleton.names)
 
-    def errors(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        """Distance of each keypoint as a share of the torso (or box), and which are labelled."""
+    def _pixels(self) -> dict[str, float]:
+        """Mean distance in pixels of the picture, over all labelled keypoints and over those of each name."""
+        distances, labelled = self.distances()
+        metrics = {"error/px": mean_of(distances, labelled)}
+        for index, name in enumerate(self.spec.skeleton.names):
+            metrics[f"error/px/{name}"] = mean_of(distances[:, [index]], labelled[:, [index]])
+        return metrics
+
+    def distances(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
+        """Distance of each keypoint in pixels of the picture, and which are labelled; in the order of the positions."""
         order = sorted(self.results)
         truth = np.stack([self.instances[i].keypoints for i in order])
         labelled = np.stack([self.instances[i].visibility for i in order]) > 0
-        found = np.stack([self.results[i].keypoints[0] for i in order])
-        size = np.array([reference_length(self.instances[i], self.spec.skeleton) for i in order])
-        labelled &= np.isfinite(size)[:, None]
-        return np.linalg.norm(found - truth, axis=-1) / np.where(np.isfinite(size), size, 1)[:, None], labelled
+        return np.linalg.norm(np.stack([self.results[i].keypoints[0] for i in order]) - truth, axis=-1), labelled
+
+    def errors(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
+        """Distance of each keypoint as a share of the torso (or box), and which are labelled."""
+        return self._shares([reference_length(self.instances[i], self.spec.skeleton) for i in sorted(self.results)])
+
+    def _head_errors(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
+        return self._shares([self.instances[i].head for i in sorted(self.results)])
+
+    def _shares(self, lengths: Sequence[float]) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
+        """Distances by a length of each instance; where that is not a number, nothing counts as labelled."""
+        distances, labelled = self.distances()
+        size = np.array(lengths)[:, None]
+        known = np.isfinite(size)
+        return distances / np.where(known, size, 1), labelled & known
+
+    def findings(self) -> Findings:
+        """Curves, each instance's truth beside its pose, and what the mean pose would score."""
+        charts: tuple[Chart, ...] = ()
+        cases: tuple[Case, ...] = ()
+        baseline: dict[str, float] = {}
+        if self.labelled and self.results:
+            blind = self._blind()
+            baseline, charts = blind.compute(), self._distance_charts(blind)
+            cases = tuple(self._case(index) for index in sorted(self.results))
+        if self.truth is not None and self._finds_all():
+            found = precision_by_recall(self.truth, self.coco_results(), *self._oks_protocol())
+            charts += (_precision_recall(found),) if found else ()
+        return Findings(charts, cases, baseline, _BLIND, self._measures())
+
+    def _measures(self) -> dict[str, Measure]:
+        length = "the torso" if _has_torso(self.spec.skeleton) else "the longer side of the box"
+        pcks = {f"PCK@{share}": f"keypoints within {share} of {length}, %" for share in PCK_SHARES}
+        pcks |= {
+            "PCK@0.2/limbs": f"the same of {', '.join(LIMBS)}",
+            "PCK-AUC": "mean of PCK over thresholds from 0 to 0.2",
+            "PCKh@0.5": "keypoints within half of the head's length, %",
+            "PCKh@0.1": "keypoints within a tenth of the head's length, %",
+        }
+        return {
+            **{name: Measure(100, meaning) for name, meaning in pcks.items()},
+            "error/px": Measure(0, "mean distance in pixels of the picture"),
+            **{name: Measure(1, meaning) for name, meaning in _COCO_MEANINGS.items()},
+        }
+
+    def _blind(self) -> PoseEvaluator:
+        """The same instances answered without a look: every keypoint at its mean place in the box."""
+        order = sorted(self.results)
+        boxes = np.stack([self.instances[i].box for i in order]).reshape(-1, 2, 2)
+        corner, side = boxes[:, :1], np.maximum(boxes[:, 1:] - boxes[:, :1], 1)
+        labelled = np.stack([self.instances[i].visibility for i in order])[..., None] > 0
+        places = (np.stack([self.instances[i].keypoints for i in order]) - corner) / side
+        counts = labelled.sum(0)
+        mean = np.where(counts > 0, (places * labelled).sum(0) / np.maximum(counts, 1), 0.5)
+        blind = copy(self)
+        blind.results = {
+            index: self._pose(points, np.ones(len(points)), self.instances[index].box)
+            for index, points in zip(order, corner + mean * side, strict=True)
+        }
+        return blind
+
+    def _pose(
+        self, points: Float[np.ndarray, "k 2"], scores: Float[np.ndarray, " k"], box: Float[np.ndarray, 4]
+    ) -> Poses:
+        skeleton = self.spec.skeleton
+        return Poses(points[None], scores[None], box[None], np.ones(1), skeleton.names, skeleton.links, skeleton.pairs)
+
+    def _distance_charts(self, blind: PoseEvaluator) -> tuple[Chart, ...]:
+        torso = _has_torso(self.spec.skeleton)
+        kinds = [("PCK", f"of the {'torso' if torso else 'longer side of the box'}", PoseEvaluator.errors)]
+        if "PCKh@0.5" in self._pckh() and self._head_errors()[1].any():
+            kinds.append(("PCKh", "of the head", PoseEvaluator._head_errors))
+        return tuple(
+            Chart(
+                f"{name} over the threshold",
+                f"threshold, share {unit}",
+                "keypoints within it, %",
+                (_pck_series("this model", *measure(self)), _pck_series("mean pose", *measure(blind))),
+                y_range=(0, 100),
+                text="The earlier the line rises, the more exact; where it ends, the rest is lost.",
+            )
+            for name, unit, measure in kinds
+            if measure(self)[1].any()
+        )
+
+    def _case(self, index: int) -> Case:
+        instance, found = self.instances[index], self.results[index]
+        skeleton = self.spec.skeleton
+        labelled = instance.visibility > 0
+        truth = self._pose(instance.keypoints, labelled.astype(float), instance.box)
+        distances = np.linalg.norm(found.keypoints[0] - instance.keypoints, axis=-1)
+        mirrored = np.linalg.norm(
+            found.keypoints[0][flip_order(len(skeleton), skeleton.pairs)] - instance.keypoints, axis=-1
+        )
+        side = max(float(max(instance.box[2:] - instance.box[:2])), 1.0)
+        limit = 0.2 * reference_length(instance, skeleton)
+        shown = np.concatenate([instance.box.reshape(2, 2), instance.keypoints[labelled], found.keypoints[0][labelled]])
+        height, width = instance.size
+        margin = 0.06 * float(max(shown.max(0) - shown.min(0)))
+        region = np.concatenate([
+            np.clip(shown.min(0) - margin, -0.5, [width - 1.5, height - 1.5]),
+            np.clip(shown.max(0) + margin, 0.5, [width - 0.5, height - 0.5]),
+        ])  # fmt: skip
+        error = float(distances[labelled].mean()) / side if labelled.any() else float("nan")
+        words = _words(distances, mirrored, labelled, skeleton, side, limit)
+        return Case(instance.path, instance.size, region, truth, found, error, words)
+
+
+def _words(
+    distances: Float[np.ndarray, " k"],
+    mirrored: Float[np.ndarray, " k"],
+    labelled: Bool[np.ndarray, " k"],
+    skeleton: Skeleton,
+    side: float,
+    limit: float,
+) -> str:
+    """One pose's error as a person would say it.
+
+    Args:
+        distances: in pixels.
+        mirrored: the same if left and right of what was found changed names.
+        labelled: what counts.
+        skeleton: that names the keypoints.
+        side: the longer one of the box, in pixels.
+        limit: the distance within which PCK@0.2 counts a keypoint; not a number where it is not known.
+    """
+    if not labelled.any():
+        return "Nothing is labelled here."
+    mean, worst = float(distances[labelled].mean()), int(np.argmax(np.where(labelled, distances, -1)))
+    words = f"{mean:.1f} px off on average, {100 * mean / side:.0f} % of the box's longer side"
+    words += f"; farthest {skeleton.names[worst].replace('_', ' ')}, {distances[worst]:.1f} px."
+    if np.isfinite(limit):
+        beyond = int((distances[labelled] > limit).sum())
+        length = "the torso" if _has_torso(skeleton) else "the longer side"
+        words += f" {beyond} of {int(labelled.sum())} keypoints farther than 0.2 of {length}."
+    exchanged = float(mirrored[labelled].mean())
+    if mean > _NOTICED * side and exchanged < mean / 2:
+        words += f" Left and right look exchanged: with their names changed it is {exchanged:.1f} px."
+    return words
+
+
+# As a share of the box: an error below it is no reason to look for a cause.
+_NOTICED = 0.05
+
+
+def _has_torso(skeleton: Skeleton) -> bool:
+    return all(left_right(skeleton.names, joint) is not None for joint in ("shoulder", "hip"))
+
+
+# Source: the comments of COCO's evaluation code.
+_COCO_MEANINGS = {
+    "AP": "average precision, mean over similarities (OKS) from 0.5 to 0.95",
+    "AP50": "average precision at a similarity of 0.5",
+    "AP75": "average precision at a similarity of 0.75",
+    "APM": "AP of objects of 32 x 32 to 96 x 96 pixels",
+    "APL": "AP of larger objects",
+    "AR": "average recall, mean over similarities from 0.5 to 0.95",
+    "AR50": "average recall at a similarity of 0.5",
+    "AR75": "average recall at a similarity of 0.75",
+    "ARM": "AR of objects of 32 x 32 to 96 x 96 pixels",
+    "ARL": "AR of larger objects",
+}
+
+
+def _pck_series(name: str, errors: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"]) -> Series:
+    thresholds = (np.arange(51) / 100).tolist()
+    return Series(name, thresholds, [pck(errors, labelled, threshold) for threshold in thresholds])
+
+
+def _precision_recall(found: Mapping[float, Float[np.ndarray, 101]]) -> Chart:
+    recalls = np.linspace(0, 1, 101).tolist()
+    lines = [(f"OKS {threshold}", found[threshold]) for threshold in (0.5, 0.75, 0.9)]
+    lines.append(("mean, 0.5 to 0.95", np.mean(list(found.values()), axis=0)))
+    return Chart(
+        "Precision over recall",
+        "recall",
+        "precision",
+        tuple(Series(name, recalls, precision.tolist()) for name, precision in lines),
+        y_range=(0, 1),
+        text="Going through the results, surest first: which part of the people is found, and how many finds are right. "
+        "The area under the mean is AP.",
+    )
 
 
 def reference_length(instance: Instance, skeleton: Skeleton) -> float:
@@ -159,6 +345,11 @@ def reference_length(instance: Instance, skeleton: Skeleton) -> float:
 def pck(errors: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"], share: float) -> float:
     """Percentage of labelled keypoints within the share, pooled over keypoints; not a number where none is labelled."""
     return 100 * float((errors[labelled] <= share).mean()) if labelled.any() else float("nan")
+
+
+def mean_of(distances: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"]) -> float:
+    """Mean over labelled keypoints, pooled; not a number where none is labelled."""
+    return float(distances[labelled].mean()) if labelled.any() else float("nan")
 
 
 # Joints of MPII's table, and what MPII leaves out of its mean.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from jaxtyping import Float
 
 from hrnet.pose.data import picture_number
 from hrnet.results import Poses
@@ -43,11 +44,43 @@ def oks_ap(
         oks_sigmas: one a keypoint.
         image_ids: the images that were looked at; what was found in them where nothing is labelled counts as wrong.
     """
+    evaluation = _evaluation(truth, results, oks_sigmas, image_ids)
+    if evaluation is None:
+        return dict.fromkeys(FIGURES[:1], 0.0)
+    evaluation.summarize()
+    values = [float(value) for value in evaluation.stats[: len(FIGURES)]]
+    return {name: value for name, value in zip(FIGURES, values, strict=True) if value >= 0}
+
+
+def precision_by_recall(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    oks_sigmas: Sequence[float],
+    image_ids: Collection[int | str],
+) -> dict[float, Float[np.ndarray, 101]]:
+    """Precision at recalls 0, 0.01, ... 1 for each similarity from 0.5 to 0.95, whose mean is AP; empty where nothing was
+    found or nothing is labelled. Arguments as of `oks_ap`."""
+    evaluation = _evaluation(truth, results, oks_sigmas, image_ids)
+    if evaluation is None:
+        return {}
+    # Similarities, recalls, categories, areas (the first is all), numbers of results a picture.
+    precision = evaluation.eval["precision"][:, :, 0, 0, 0]
+    thresholds = (round(float(value), 2) for value in evaluation.params.iouThrs)
+    return dict(zip(thresholds, precision, strict=True)) if (precision >= 0).all() else {}
+
+
+def _evaluation(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    oks_sigmas: Sequence[float],
+    image_ids: Collection[int | str],
+) -> COCOeval_faster | None:
+    """COCO's evaluation, accumulated; None without results."""
     # COCO's code wants numbers for images and, from 1, for annotations; the order of the images decides between equal scores.
     numbers = {image_id: number for number, image_id in enumerate(sorted(image_ids, key=_by_kind), start=1)}
     found = [{**result, "image_id": numbers[result["image_id"]]} for result in results]
     if not found:
-        return dict.fromkeys(FIGURES[:1], 0.0)
+        return None
     category_id = found[0]["category_id"]
     ground = COCO(_ground_truth(truth, numbers, category_id, len(oks_sigmas)))
     evaluation = COCOeval_faster(ground, ground.loadRes(found), "keypoints", kpt_oks_sigmas=list(oks_sigmas))
@@ -55,9 +88,7 @@ def oks_ap(
     evaluation.params.catIds = [category_id]
     evaluation.evaluate()
     evaluation.accumulate()
-    evaluation.summarize()
-    values = [float(value) for value in evaluation.stats[: len(FIGURES)]]
-    return {name: value for name, value in zip(FIGURES, values, strict=True) if value >= 0}
+    return evaluation
 
 
 def _by_kind(image_id: int | str) -> tuple[bool, int | str]:
