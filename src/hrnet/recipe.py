@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# The files of a run's folder.
+RECIPE = "recipe.json"
+LOG = "log.jsonl"
+BEST = "best.safetensors"
+STATE = "last.safetensors"
+PREVIOUS = "previous.safetensors"
+
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
@@ -29,7 +38,11 @@ class TrainSpec:
         workers: processes that read samples; None for one less than there are cores, at most 8.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         save_every: minutes between checkpoints inside an epoch.
-        seed: of weights, order and augmentation.
+        sync_norm: batch norm takes its statistics over all processes, not over each one's part of the batch.
+        timeout: seconds without a sign of life after which a process counts as dead and ends the run.
+        trackers: where the curves go besides the run's log; None for TensorBoard where it is installed.
+        examples: validation pictures that are shown with their predictions after every evaluation.
+        seed: of weights, order and augmentation; not negative.
     """
 
     epochs: int = 210
@@ -49,6 +62,10 @@ class TrainSpec:
     workers: int | None = None
     evaluate_every: int = 1
     save_every: float = 5.0
+    sync_norm: bool = False
+    timeout: float = 45.0
+    trackers: tuple[Tracker, ...] | None = None
+    examples: int = 4
     seed: int = 0
 
 

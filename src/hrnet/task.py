@@ -115,6 +115,10 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     def decode(self, outputs: Any, frames: Sequence[Frame]) -> list[Result]:
         """Results, in pixels of the pictures, of what `forward` (or a compiled form of it) returned."""
 
+    def named_outputs(self) -> dict[str, tuple[str, ...]]:
+        """Layers whose output channels have names (keypoints, classes), with these: what another set can take over."""
+        return {}
+
     def merge_flip(self, outputs: Any, mirrored: Any, input_size: Size) -> Any:
         """Outputs averaged with those of the mirrored images."""
         raise NotImplementedError(f"{type(self).__name__} has no averaging over mirrored images.")
@@ -149,7 +153,10 @@ class Evaluator(Protocol):
 
 @runtime_checkable
 class SampleSource(Protocol):
-    """A data set: how many samples, and one of them. Given a `Draw` it augments; given a number it does not."""
+    """A data set: how many samples, and one of them. Given a `Draw` it augments; given a number it does not.
+
+    It may have a method ``describe(index: int) -> str`` that says what a person can look at: the picture's file.
+    """
 
     def __len__(self) -> int: ...
 

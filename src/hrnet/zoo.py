@@ -10,10 +10,10 @@ from typing import Any
 from hrnet.checkpoint import is_model, load_model, load_state
 from hrnet.errors import InputError
 from hrnet.foreign import read_foreign
+from hrnet.recipe import BEST
 from hrnet.task import TaskModel
 from hrnet.tasks import build_model
 
-BEST = "best.safetensors"
 _FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin")
 
 

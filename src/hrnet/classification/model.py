@@ -70,6 +70,9 @@ class ClassificationModel(TaskModel[Classification]):
         logits = self(batch.images).logits.float()
         return {"classes": functional.cross_entropy(logits, batch.targets["labels"].long())}
 
+    def named_outputs(self) -> dict[str, tuple[str, ...]]:
+        return {"head.classifier": self.spec.class_names}
+
     def merge_flip(
         self, outputs: ClassificationOutput, mirrored: ClassificationOutput, input_size: Size
     ) -> ClassificationOutput:

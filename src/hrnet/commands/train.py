@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from hrnet.errors import InputError
+from hrnet.recipe import BEST, LOG, RECIPE
 
-_USAGE = """usage: hrnet train RECIPE [--out DIR] [--init MODEL] [--resume] [--data.* ...] [--train.* ...] [--model.* ...]
+_USAGE = """usage: hrnet train RECIPE [--out DIR] [--init MODEL] [--resume] [--dry-run] [--data.* ...]
+                          [--train.* ...] [--model.* ...]
 
-RECIPE is a name from `hrnet recipes`, or the recipe.json of an earlier run.
-hrnet train RECIPE --help lists everything that can be changed, with the recipe's values."""
+RECIPE is a name from `hrnet recipes`, or the recipe.json or the folder of an earlier run.
+hrnet train RECIPE --help lists everything that can be changed, with the recipe's values.
+hrnet train FOLDER --resume goes on with a run that was stopped."""
+
+# What may differ when a run is resumed, because the weights do not depend on it.
+_FREE = {"train.workers", "train.save_every", "train.timeout", "train.trackers", "train.examples"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Train a recipe. The run folder keeps the recipe, the log, the last state and the best model."""
+    """Train a recipe. The run folder keeps the recipe, the log, the last states and the best model."""
 
     out: Path | None = None
-    """run folder; runs/RECIPE without it"""
+    """run folder; without it the folder that is resumed, else runs/RECIPE"""
     init: str | None = None
-    """start from this model's weights; those that do not fit are new, and named"""
+    """start from this model's weights, of any task; those that do not fit are new, and named"""
     resume: bool = False
     """go on where the run folder's last state stands"""
+    dry_run: bool = False
+    """take two steps, print the plan of the run, leave nothing behind"""
     flip: bool = False
     """score with the mirrored pictures too"""
     device: str = "auto"
@@ -41,109 +53,138 @@ def main(arguments: list[str]) -> int:
 
     recipe = find_recipe(arguments[0])
     options, recipe = _parse(recipe, arguments[1:])
-    out = options.out or Path("runs") / recipe.name
-    _check_folder(out, options.resume)
-    metrics = _train(recipe, out, options)
-    for name, value in metrics.items():
-        print(f"{name:<24} {value:.4g}")
-    print(f"{out / 'best.safetensors'} is the model: hrnet predict {out} PICTURES")
-    return 0
+    again = Path(arguments[0]) if options.resume and Path(arguments[0]).is_dir() else None
+    out = options.out or again or Path("runs") / recipe.name
+    # `torchrun` tells each process its number; the others may come when the first has written something already.
+    if os.environ.get("RANK", "0") == "0" and not options.dry_run:
+        _check_folder(out, recipe, options.resume)
+    return _train(recipe, out, options)
 
 
-def _parse(recipe: Any, arguments: list[str]) -> tuple[_Options, Any]:
-    """The recipe with the fields that the command line changes."""
+def _parse(recipe: Any, arguments: list[str]) -> tuple[Any, Any]:
+    """The options, and the recipe with the fields that the command line changes."""
     changeable = [
         (name, type(getattr(recipe, name)), field(default=getattr(recipe, name))) for name in ("data", "train", "model")
     ]
-    general = [(name, kind, field(default=default)) for name, kind, default in _general()]
-    together = make_dataclass("Train", [*general, *changeable], frozen=True)
+    together = make_dataclass("Train", changeable, bases=(_Options,), frozen=True)
     together.__doc__ = _Options.__doc__
-    parsed = tyro.cli(together, args=arguments, prog=f"hrnet train {recipe.name}")
-    options = _Options(**{name: getattr(parsed, name) for name, _, _ in _general()})
-    return options, replace(recipe, data=parsed.data, train=parsed.train, model=parsed.model)
+    parsed: Any = tyro.cli(together, args=arguments, prog=f"hrnet train {recipe.name}")
+    return parsed, replace(recipe, data=parsed.data, train=parsed.train, model=parsed.model)
 
 
-def _general() -> list[tuple[str, Any, Any]]:
-    help_text = {
-        "out": "run folder; runs/RECIPE without it",
-        "init": "start from this model's weights; those that do not fit are new, and named",
-        "resume": "go on where the run folder's last state stands",
-        "flip": "score with the mirrored pictures too",
-        "device": "auto or cpu",
-    }
-    kinds: dict[str, Any] = {"out": Path | None, "init": str | None, "resume": bool, "flip": bool, "device": str}
-    defaults = _Options()
-    return [
-        (name, Annotated[kind, tyro.conf.arg(help=help_text[name])], getattr(defaults, name))
-        for name, kind in kinds.items()
-    ]
+def _check_folder(out: Path, recipe: Any, resume: bool) -> None:
+    """Raises InputError where the folder's run would be lost, or cannot be gone on with."""
+    from hrnet.engine.state import has_state, read_recipe
+    from hrnet.tasks import recipe_from_json, recipe_to_json
 
-
-def _check_folder(out: Path, resume: bool) -> None:
-    state = (out / "last.safetensors").exists() or (out / "best.safetensors").exists()
-    if state and not resume:
+    begun = has_state(out) or any((out / name).exists() for name in (RECIPE, LOG, BEST))
+    if begun and not resume:
         raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another --out.")
-    if resume and not (out / "last.safetensors").exists():
+    if resume and not begun:
+        raise InputError(f"{out} holds no run to resume; leave --resume out, or name the run's folder with --out.")
+    text = read_recipe(out) if resume else None
+    if not text:
+        return
+    try:
+        before = json.loads(recipe_to_json(recipe_from_json(text)))
+    except ValueError as error:
+        raise InputError(f"{out} was begun by another version of this program ({error}); use that one.") from None
+    changes = [
+        f"{name} was {old}, is {new}"
+        for name, old, new in _differences(before, json.loads(recipe_to_json(recipe)))
+        if name not in _FREE
+    ]
+    if changes:
         raise InputError(
-            f"{out} holds no state to resume from; leave --resume out, or name the run's folder with --out."
+            f"{out} was begun with another recipe ({'; '.join(changes)}); resume with the values it had "
+            f"(`hrnet train {out} --resume`), or start in another folder with --init {out}."
         )
 
 
-def _train(recipe: Any, out: Path, options: _Options) -> dict[str, float]:
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each field with two values, by its dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield name, old, new
+
+
+def _train(recipe: Any, out: Path, options: Any) -> int:
     import torch
 
-    from hrnet.atomic import write_text
     from hrnet.checkpoint import save_model
     from hrnet.engine.train import Trainer
     from hrnet.tasks import prepare, recipe_to_json
 
     torch.manual_seed(recipe.train.seed)
     job = prepare(recipe)
-    for message in job.messages:
-        print(f"hrnet train: {message}", file=sys.stderr)
-    if options.init:
+    _say(*job.messages)
+    if options.init and not options.resume:
         _initialise(job.model, options.init)
-    text = recipe_to_json(recipe)
+    resume = f"`hrnet train {out} --resume` goes on."
     trainer = Trainer(
         job,
         recipe.train,
         out,
-        recipe=text,
+        recipe=recipe_to_json(recipe),
         save=lambda path, model, _: save_model(path, model, note=f"trained by the recipe {recipe.name}"),
-        resume=options.resume,
+        resume=options.resume and not options.dry_run,
         flip=options.flip,
         device=options.device,
+        cure=resume,
     )
-    write_text(out / "recipe.json", text + "\n")
-    print(
-        f"{len(job.train)} samples, {trainer.total} steps of {recipe.train.batch}; {out} keeps everything",
-        file=sys.stderr,
-    )
-    try:
-        return trainer.run()
-    except KeyboardInterrupt:
-        trainer.save_state()
-        print(f"stopped; `hrnet train {out} --out {out} --resume` goes on", file=sys.stderr)
-        raise
+    _say(*trainer.messages)
+    if options.dry_run:
+        from hrnet.engine.plan import rehearse
+
+        plan = rehearse(trainer)
+        if trainer.processes.first:
+            print(plan)
+        return 0
+    return _run(trainer, recipe, out, resume)
+
+
+def _run(trainer: Any, recipe: Any, out: Path, resume: str) -> int:
+    from hrnet.atomic import write_text
+
+    if trainer.processes.first:
+        # Kept as it is when the run goes on: it may have free fields of another value now.
+        if not (out / RECIPE).exists():
+            write_text(out / RECIPE, trainer.position.recipe + "\n")
+        _say(f"{len(trainer.job.train)} samples, {trainer.total} steps of {recipe.train.batch}; {out} keeps everything")
+    metrics = trainer.run()
+    if trainer.stopped:
+        if trainer.processes.first:
+            _say(f"stopped after step {trainer.position.step} of {trainer.total}, which is saved; {resume}")
+        if trainer.stopped == signal.SIGINT:
+            raise KeyboardInterrupt
+        return 0
+    if trainer.processes.first:
+        for name, value in metrics.items():
+            print(f"{name:<24} {value:.4g}")
+        print(f"{out / BEST} is the model: hrnet predict {out} PICTURES")
+    return 0
+
+
+def _say(*messages: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for message in messages:
+            print(f"hrnet train: {message}", file=sys.stderr)
 
 
 def _initialise(model: Any, source: str) -> None:
+    from hrnet.engine.transfer import transfer
     from hrnet.foreign import read_backbone
     from hrnet.zoo import load
 
     try:
-        state = load(source).state_dict()
+        found = load(source)
+        state, outputs = found.state_dict(), found.named_outputs()
     except InputError:
         # A network of a kind that is not built here may still have a backbone that is.
         if not Path(source).is_file():
             raise
         state = {f"backbone.{name}": value for name, value in read_backbone(Path(source))[1].items()}
-    own = model.state_dict()
-    taken = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if not taken:
-        raise InputError(
-            f"{source} has no weights of the shapes that this model needs; choose a model of the same backbone."
-        )
-    model.load_state_dict({**own, **taken})
-    new = [name for name in own if name not in taken]
-    print(f"{len(taken)} tensors taken from {source}, {len(new)} new: {', '.join(new) or 'none'}", file=sys.stderr)
+        outputs = {}
+    _say(*transfer(model, state, outputs, source))

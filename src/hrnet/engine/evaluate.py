@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from hrnet.engine.batches import Share, reading
+from hrnet.engine.processes import Processes
 from hrnet.engine.progress import Progress
 from hrnet.task import Batch, Evaluator, SampleSource, TaskModel
 
 Forward = Callable[[Tensor], Any]
 
 
-class _Slice:
-    """The positions of one process: every `world`-th, so that each is seen exactly once whatever the numbers."""
-
-    def __init__(self, count: int, rank: int, world: int) -> None:
-        self.positions = range(rank, count, world)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.positions)
-
-    def __len__(self) -> int:
-        return len(self.positions)
+class Interrupted(Exception):  # noqa: N818  # a wish, not an error
+    """Somebody wants to stop."""
 
 
 def evaluate(
@@ -38,12 +30,11 @@ def evaluate(
     flip: bool = False,
     batch: int = 32,
     workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    gather: Callable[[list[Any]], list[Any]] = list,
+    processes: Processes | None = None,
+    stop: Callable[[], bool] = bool,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Metrics of a model.
+    """Metrics of a model, the same in all processes. The evaluator gets the results in order, in the first process only.
 
     Args:
         model: in evaluation mode on `device`.
@@ -51,23 +42,32 @@ def evaluate(
         evaluator: what scores the results.
         forward: a compiled form of the model's forward; the model itself if None.
         flip: average with the mirrored images.
-        rank: which of `world` processes this is; results are brought together by `gather`.
+        batch: samples that go through the network together in one process.
+        processes: that share the samples, each of which is seen once; None for this one alone.
+        stop: asked between batches.
+
+    Raises:
+        Interrupted: `stop` said so in any process.
     """
-    loader = DataLoader(
-        samples,  # type: ignore[arg-type]  # a SampleSource is all that the loader needs of a Dataset
-        batch_size=batch,
-        sampler=_Slice(len(samples), rank, world),
-        collate_fn=Batch.stack,
-        num_workers=workers,
-    )
-    for found in loader:
-        current: Batch = found.to(device)
-        results = run_batch(model, current, forward or model, flip)
-        pairs = gather(list(zip(current.indices, results, strict=True)))
-        evaluator.update([index for index, _ in pairs], [result for _, result in pairs])
-        if progress:
-            progress.advance(len(pairs))
-    return evaluator.compute()
+    processes = processes or Processes()
+    share = Share(len(samples), batch, processes)
+    with reading(samples, share, workers) as loader:
+        for _ in range(share.rounds):
+            # At the end some processes have nothing left, but speak with the others as before.
+            pairs: list[tuple[int, Any]] = []
+            current = next(loader, None)
+            if current is not None:
+                current = current.to(device)
+                pairs = list(zip(current.indices, run_batch(model, current, forward or model, flip), strict=True))
+            gathered = processes.gather([(stop(), pairs)])
+            if any(stopped for stopped, _ in gathered):
+                raise Interrupted
+            found = sorted((pair for _, pairs in gathered for pair in pairs), key=lambda pair: pair[0])
+            if processes.first:
+                evaluator.update([index for index, _ in found], [result for _, result in found])
+            if progress:
+                progress.advance(len(found))
+    return processes.share(evaluator.compute() if processes.first else {})
 
 
 @torch.inference_mode()

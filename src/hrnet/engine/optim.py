@@ -53,17 +53,20 @@ class MovingAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        current = module.state_dict()
+        self.state = {name: value.detach().clone() for name, value in current.items()}
+        # Training changes the module's tensors in place, so that they need not be collected again at every step.
+        real = [name for name, value in current.items() if value.is_floating_point()]
+        self._real = [self.state[name] for name in real], [current[name] for name in real]
+        self._counts = [(self.state[name], current[name]) for name in current.keys() - set(real)]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Move towards the module's weights; step counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, 1 - decay)
-            else:
-                self.state[name].copy_(value)
+        torch._foreach_lerp_(*self._real, 1 - decay)
+        for mine, value in self._counts:
+            mine.copy_(value)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -80,13 +80,14 @@ class Progress:
             left = (self.total - self.done) / max(self.rate, 1e-9)
             print(
                 f"{self.title}: {self.done} of {self.total} {self.unit}, {self.rate:.1f} a second, "
-                f"{_duration(left)} left {self.note}".rstrip(),
+                f"{duration(left)} left {self.note}".rstrip(),
                 file=sys.stderr,
                 flush=True,
             )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

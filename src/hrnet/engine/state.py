@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hrnet.atomic import atomic_path, read_tensors
+from hrnet.atomic import atomic_path, read_header, read_tensors, sync_file
 from hrnet.engine.optim import MovingAverage
+from hrnet.engine.processes import fill, whole
 from hrnet.errors import InputError
+from hrnet.recipe import PREVIOUS, STATE
 
 
 @dataclass(slots=True)
@@ -23,63 +28,154 @@ class Position:
 
     Attributes:
         step: optimizer steps done.
+        evaluated: the step of the last evaluation.
         best: the highest headline metric so far; None before the first evaluation.
+        metrics: of the last evaluation.
         seconds: spent training, over all sessions.
+        log_bytes: length of the log; what is behind was written by steps that resuming does again. None: not known.
         recipe: the run's recipe as JSON, to refuse resuming another one.
     """
 
     step: int = 0
+    evaluated: int = 0
     best: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    log_bytes: int | None = None
     recipe: str = ""
 
+    def to_header(self) -> dict[str, str]:
+        numbers = ("step", "evaluated", "best", "metrics", "seconds", "log_bytes")
+        return {name: json.dumps(getattr(self, name)) for name in numbers} | {"recipe": self.recipe}
 
-def save_state(
-    path: Path, model: nn.Module, average: MovingAverage | None, optimizer: Optimizer, position: Position
-) -> None:
-    """Write the run's state; the former file stays until the new one is complete on the disk."""
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Position:
+        fields = {name: json.loads(text) for name, text in header.items() if name in cls.__slots__ and name != "recipe"}
+        return cls(**fields, recipe=header.get("recipe", ""))
+
+
+def collect(model: nn.Module, average: MovingAverage | None, optimizer: Optimizer) -> dict[str, Tensor]:
+    """All tensors of a run's state, by name, on the CPU. All processes have to ask.
+
+    Raises:
+        InputError: a number in it is not finite; a state that was saved before is better.
+    """
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
     if average:
         tensors |= {f"average.{name}": value for name, value in average.state.items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
-    header = {
-        "step": str(position.step),
-        "best": json.dumps(position.best),
-        "seconds": json.dumps(position.seconds),
-        "recipe": position.recipe,
-    }
-    with atomic_path(path) as temporary:
-        save_file(
-            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary, header
-        )
+    found = {name: whole(value.detach()).cpu().contiguous() for name, value in tensors.items()}
+    for name, value in found.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{name} is not finite; the state is not saved, and the one before it stays.")
+    return found
 
 
-def load_state(path: Path, model: nn.Module, average: MovingAverage | None, optimizer: Optimizer) -> Position:
-    """Fill model, average and optimizer from a file of `save_state`.
+def write_state(folder: Path, tensors: Mapping[str, Tensor], position: Position) -> None:
+    """Write the run's state; the former one keeps its place until this one was read back, and another name then.
 
     Raises:
-        InputError: the file is damaged or belongs to another model.
+        InputError: the disk is full or returns other bytes than it got; the former state is intact.
     """
+    path = folder / STATE
+    checksum = _checksum(tensors[name] for name in sorted(tensors))
+    with atomic_path(path) as temporary:
+        save_file(dict(tensors), temporary, {**position.to_header(), "crc32": str(checksum)})
+        sync_file(temporary)
+        with safe_open(temporary, framework="pt") as file:
+            if _checksum(file.get_tensor(name) for name in sorted(file.keys())) != checksum:
+                raise InputError(f"{path} was not written: the disk returned other bytes; the state before it stays.")
+        if path.exists():
+            path.replace(folder / PREVIOUS)
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is something to resume from."""
+    return (folder / STATE).exists() or (folder / PREVIOUS).exists()
+
+
+def read_recipe(folder: Path) -> str | None:
+    """The recipe of the state that a run would resume from; None where its header cannot be read."""
+    for name in (STATE, PREVIOUS):
+        try:
+            return read_header(folder / name).get("recipe")
+        except InputError:
+            continue
+    return None
+
+
+def read_state(folder: Path) -> tuple[Position, dict[str, Tensor], str]:
+    """The last state of a run, or the one before where the last is damaged; the text says so then.
+
+    Raises:
+        InputError: neither can be read.
+    """
+    try:
+        return *_read(folder / STATE), ""
+    except InputError as error:
+        if not (folder / PREVIOUS).exists():
+            raise
+        position, tensors = _read(folder / PREVIOUS)
+        return position, tensors, f"{error} Going on from {PREVIOUS}, step {position.step}."
+
+
+def _read(path: Path) -> tuple[Position, dict[str, Tensor]]:
     header, tensors = read_tensors(path)
+    checksum = str(_checksum(tensors[name] for name in sorted(tensors)))
+    if header.get("crc32", checksum) != checksum:
+        raise InputError(f"{path} is damaged: its checksum does not fit its bytes.")
+    return Position.from_header(header), tensors
+
+
+def _checksum(tensors: Iterable[Tensor]) -> int:
+    checksum = 0
+    for value in tensors:
+        checksum = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy(), checksum)
+    return checksum
+
+
+def restore(
+    tensors: Mapping[str, Tensor], model: nn.Module, average: MovingAverage | None, optimizer: Optimizer
+) -> None:
+    """Fill model, average and optimizer with what `collect` returned.
+
+    Raises:
+        InputError: the tensors belong to another model.
+    """
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
     for name, value in tensors.items():
         group, rest = name.split(".", 1)
         groups[group][rest] = value
     try:
-        model.load_state_dict(groups["model"])
+        _fill_all(model.state_dict(), groups["model"])
         if average:
-            average.state = {name: value.to(average.state[name].device) for name, value in groups["average"].items()}
+            _fill_all(average.state, groups["average"])
         optimizer.load_state_dict(_optimizer_state(optimizer, groups["optimizer"]))
     except (RuntimeError, KeyError, ValueError) as error:
-        raise InputError(f"{path} belongs to another model or recipe ({error}); start in another --out.") from error
-    return Position(int(header["step"]), json.loads(header["best"]), json.loads(header["seconds"]), header["recipe"])
+        raise InputError(f"The state belongs to another model or recipe ({error}); start in another --out.") from error
 
 
-def _optimizer_state(optimizer: Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _fill_all(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    if targets.keys() != values.keys():
+        raise KeyError(f"{len(targets.keys() ^ values.keys())} tensors are missing or left over")
+    for name, target in targets.items():
+        if target.shape != values[name].shape:
+            raise ValueError(f"{name} has shape {tuple(values[name].shape)}, expected {tuple(target.shape)}")
+        fill(target, values[name])
+
+
+def _optimizer_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        index, field = name.split(".", 1)
-        state.setdefault(int(index), {})[field] = value
+        index, field_name = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            # In the parameter's layout in memory, as the optimizer makes it.
+            laid_out = torch.empty_like(parameter)
+            fill(laid_out, value)
+            value = laid_out.detach()
+        state.setdefault(int(index), {})[field_name] = value
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

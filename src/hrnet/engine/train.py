@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,24 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object, is_tensorboard_available
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from hrnet.engine.evaluate import evaluate
+from hrnet.atomic import remove_partial
+from hrnet.engine.batches import Batches, reading
+from hrnet.engine.evaluate import Interrupted, evaluate
+from hrnet.engine.finite import Cause, input_cause, step_cause, stop_for
 from hrnet.engine.hardware import default_workers, gains_from_bf16
+from hrnet.engine.journal import Journal, example_positions, example_sheet
 from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate
+from hrnet.engine.processes import Processes, whole
 from hrnet.engine.progress import Progress
-from hrnet.engine.state import Position, load_state
-from hrnet.engine.state import save_state as write_state
-from hrnet.errors import InputError
-from hrnet.recipe import TrainSpec
-from hrnet.task import Batch, Draw, Evaluator, Job, TaskModel
+from hrnet.engine.signals import StopSignals
+from hrnet.engine.state import Position, collect, has_state, read_state, restore, write_state
+from hrnet.engine.sync_norm import synchronise_norms
+from hrnet.engine.watch import Watch
+from hrnet.recipe import BEST, TrainSpec
+from hrnet.task import Batch, Job, TaskModel
 
-STATE = "last.safetensors"
-BEST = "best.safetensors"
-LOG = "log.jsonl"
 _LOG_EVERY = 50
 
 
@@ -43,31 +45,8 @@ class _Loss(nn.Module):
         return self.model.loss(batch)
 
 
-class _Batches:
-    """Batches of one process from a step onwards, to the end of the run.
-
-    The order of an epoch follows from the seed and the epoch alone; each process takes its part of every batch.
-    """
-
-    def __init__(self, count: int, spec: TrainSpec, accelerator: Accelerator, start: int) -> None:
-        self.count, self.spec, self.start = count, spec, start
-        self.steps_per_epoch = max(count // spec.batch, 1)
-        self.rank, self.world = accelerator.process_index, accelerator.num_processes
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        micro = self.spec.batch // (self.world * self.spec.accumulate)
-        for epoch in range(self.start // self.steps_per_epoch, self.spec.epochs):
-            order = np.random.default_rng((self.spec.seed, epoch)).permutation(self.count)
-            first = self.start % self.steps_per_epoch if epoch == self.start // self.steps_per_epoch else 0
-            for step in range(first, self.steps_per_epoch):
-                batch = np.resize(order[step * self.spec.batch : (step + 1) * self.spec.batch], self.spec.batch)
-                for part in range(self.spec.accumulate):
-                    begin = (part * self.world + self.rank) * micro
-                    yield [Draw(epoch, int(index)) for index in batch[begin : begin + micro]]
-
-
 class Trainer:
-    """One run in one folder.
+    """One run in one folder, in this process and those that were started with it.
 
     Args:
         job: model and data.
@@ -78,6 +57,11 @@ class Trainer:
         resume: go on from the folder's last state.
         flip: score with the mirrored images too.
         device: ``cpu``, or ``auto`` for what Accelerate finds.
+        cure: a sentence that says how to go on after the run was ended from outside.
+
+    Attributes:
+        stopped: the signal that ended the run before its time; 0 for none.
+        messages: what there is to say about the state that the run goes on from.
     """
 
     def __init__(
@@ -91,87 +75,134 @@ class Trainer:
         resume: bool = False,
         flip: bool = False,
         device: str = "auto",
+        cure: str = "",
     ) -> None:
         self.job, self.spec, self.out, self.save, self.flip = job, spec, out, save, flip
+        # With synchronised norms the buffers are equal everywhere as they are.
         self.accelerator = Accelerator(
             cpu=device == "cpu",
             mixed_precision=_precision(spec, device),
-            log_with="tensorboard" if is_tensorboard_available() else None,
-            project_dir=out,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=not spec.sync_norm)],
         )
         self.device = self.accelerator.device
-        if spec.batch % (self.accelerator.num_processes * spec.accumulate):
-            raise InputError(
-                f"A batch of {spec.batch} cannot be divided among {self.accelerator.num_processes} processes and "
-                f"{spec.accumulate} accumulation steps; choose a multiple of their product."
-            )
-        bf16 = self.accelerator.mixed_precision == "bf16"
-        self.channels_last = bf16 if spec.channels_last is None else spec.channels_last
-        model = job.model.to(self.device)
-        if self.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        self.model: TaskModel[Any] = model
-        self.optimizer = build_optimizer(model, spec)
-        self.average = MovingAverage(model, spec.ema) if spec.ema else None
-        self.position = Position(recipe=recipe)
-        if resume and (out / STATE).exists():
-            self.position = load_state(out / STATE, model, self.average, self.optimizer)
-        self.loss = self.accelerator.prepare(_Loss(model))
-        self.batches = _Batches(len(job.train), spec, self.accelerator, self.position.step)
+        self.processes = Processes(self.accelerator)
+        self.watch = Watch(self.processes, spec.timeout, cure)
+        self.signals = StopSignals()
+        self.stopped = 0
+        self.messages: list[str] = []
+        self._build()
+        self.position = Position(recipe=recipe, log_bytes=0)
+        if resume and self.processes.share(has_state(out)):
+            self._restore()
+        self.batches = Batches(len(job.train), spec, self.processes, self.position.step)
         self.total = spec.epochs * self.batches.steps_per_epoch
         self.workers = default_workers() if spec.workers is None else spec.workers
+        self.journal: Journal | None = None
+
+    def _build(self) -> None:
+        bf16 = self.accelerator.mixed_precision == "bf16"
+        self.channels_last = bf16 if self.spec.channels_last is None else self.spec.channels_last
+        model = self.job.model.to(self.device)
+        if self.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        # What is evaluated and saved: whole and alone, whatever the model that trains is wrapped in.
+        self.shown = copy.deepcopy(model)
+        if self.spec.sync_norm and self.processes.world > 1:
+            synchronise_norms(model, self.device)
+        # Both together, for FSDP exchanges the optimizer's parameters.
+        self.loss, optimizer = self.accelerator.prepare(_Loss(model), build_optimizer(model, self.spec))
+        self.optimizer = optimizer.optimizer
+        self.model: TaskModel[Any] = self.accelerator.unwrap_model(self.loss).model
+        self.average = MovingAverage(self.model, self.spec.ema) if self.spec.ema else None
+
+    def _restore(self) -> None:
+        """Only the first process reads: the others may run on machines that do not see the run's folder."""
+        read = self.processes.share(read_state(self.out) if self.processes.first else None)
+        assert read is not None
+        self.position, tensors, message = read
+        self.messages += [message] if message else []
+        restore(tensors, self.model, self.average, self.optimizer)
 
     def run(self) -> dict[str, float]:
-        """Train to the end; the metrics of the last evaluation."""
-        metrics: dict[str, float] = {}
-        self.accelerator.init_trackers("tensorboard")
-        loader = iter(
-            DataLoader(
-                self.job.train,  # type: ignore[arg-type]  # a SampleSource is all that the loader needs of a Dataset
-                batch_sampler=self.batches,
-                collate_fn=Batch.stack,
-                num_workers=self.workers,
-                prefetch_factor=4 if self.workers else None,
-            )
-        )
-        saved = started = time.monotonic()
-        before = self.position.seconds
-        per_epoch = self.batches.steps_per_epoch
-        title = f"train {self.out.name}"
-        quiet = not self.accelerator.is_main_process
-        with Progress(title, (self.total - self.position.step) * self.spec.batch, "samples", quiet=quiet) as progress:
-            while self.position.step < self.total:
-                terms, norm = self._step(loader)
-                self.position.step += 1
-                self.position.seconds = before + time.monotonic() - started
-                epoch = self.position.step / per_epoch
-                progress.advance(self.spec.batch, f"epoch {epoch:.1f} of {self.spec.epochs}")
-                if self.position.step % _LOG_EVERY == 0 or self.position.step % per_epoch == 0:
-                    values = {name: float(value) for name, value in terms.items()}
-                    self._log({"loss": values, "gradient": float(norm), "samples_per_second": round(progress.rate, 2)})
-                if self.position.step % per_epoch == 0 and self._evaluation_due(self.position.step // per_epoch):
-                    metrics = self._evaluate()
-                    self.save_state()
-                    saved = time.monotonic()
-                elif time.monotonic() - saved > 60 * self.spec.save_every:
-                    self.save_state()
-                    saved = time.monotonic()
-        self.accelerator.end_training()
-        return metrics
+        """Train to the end, or until a signal asks to stop; the metrics of the last evaluation."""
+        with self.signals, self.watch:
+            if self.processes.first:
+                remove_partial(self.out)
+                self.journal = Journal(self.out, self.position.step, self.position.log_bytes, self.spec.trackers)
+            with reading(self.job.train, self.batches, self.workers) as batches:
+                self._loop(batches)
+            if self.journal:
+                self.journal.close()
+        return self.position.metrics
 
-    def _step(self, loader: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor]:
+    def _loop(self, batches: Iterator[Batch]) -> None:
+        position, per_epoch = self.position, self.batches.steps_per_epoch
+        saved = started = time.monotonic()
+        before = position.seconds
+        left = (self.total - position.step) * self.spec.batch
+        quiet = not self.processes.first
+        with Progress(f"train {self.out.name}", left, "samples", quiet=quiet) as progress:
+            while True:
+                if self._evaluation_due() and not self._evaluate():
+                    return self.save_state()
+                if position.step >= self.total:
+                    return None
+                save_due = self.processes.first and time.monotonic() - saved > 60 * self.spec.save_every
+                terms, norm, (stop, save) = self.step(batches, save_due)
+                position.seconds = before + time.monotonic() - started
+                progress.advance(self.spec.batch, f"epoch {position.step / per_epoch:.1f} of {self.spec.epochs}")
+                if position.step % _LOG_EVERY == 0 or position.step % per_epoch == 0:
+                    self._log_step(terms, norm, progress.rate)
+                if stop:
+                    self.stopped = stop
+                    return self.save_state()
+                if save:
+                    self.save_state()
+                    saved = time.monotonic()
+
+    def step(self, batches: Iterator[Batch], save_due: bool = False) -> tuple[dict[str, Tensor], Tensor, list[int]]:
+        """One step of the optimizer.
+
+        Returns:
+            The loss by its terms, the gradient's norm, and what all processes agree on: the signal to stop for, or 0, and
+            whether to save.
+
+        Raises:
+            InputError: something is not finite; the weights are as they were.
+        """
         step = self.position.step
-        # Counted, not consumed: what dropout draws follows from the seed and the step.
-        torch.manual_seed(hash((self.spec.seed, step)) % 2**63)
+        torch.manual_seed(_seed_of(self.spec.seed, step, self.processes.rank))
         self.loss.train()
         rate = learning_rate(self.spec, step, self.batches.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        terms, seen, causes = self._gradients(batches)
+        norm = whole(gradient_norm(self.model.parameters()))
+        finite = torch.isfinite(torch.stack([norm, *terms.values()])).all()
+        broken, *agreed = self.processes.agree(bool(causes) or not finite, self.signals.received, save_due)
+        if broken:
+            found = None if causes else step_cause(self.model, terms, self.job.train, seen)
+            stop_for([*causes, *([found] if found else [])], step, self.processes)
+        if self.spec.gradient_clip:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.spec.gradient_clip, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average:
+            self.average.update(step)
+        self.position.step += 1
+        return terms, norm, agreed
+
+    def _gradients(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], list[int], list[Cause]]:
+        """Gradients of all parts of a batch; its loss by terms, its samples, and inputs that are not finite."""
         total: dict[str, Tensor] = {}
         seen: list[int] = []
+        causes: list[Cause] = []
         for part in range(self.spec.accumulate):
-            batch = next(loader).to(self.device)
+            batch = next(batches)
             seen += batch.indices
+            cause = input_cause(batch, self.job.train)
+            causes += [cause] if cause else []
+            batch = batch.to(self.device)
             last = part == self.spec.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss):
                 with self.accelerator.autocast():
@@ -180,76 +211,102 @@ class Trainer:
                 self.accelerator.backward(loss)
             for name, value in terms.items():
                 total[name] = total.get(name, 0) + value.detach() / self.spec.accumulate
-        norm = gradient_norm(self.model.parameters())
-        if not torch.isfinite(norm):
-            files = ", ".join(str(index) for index in seen)
-            raise InputError(
-                f"The loss or its gradient is not finite at step {step}; nothing was changed or saved since. "
-                f"The batch holds the samples {files}: look at them, or lower the learning rate."
-            )
-        if self.spec.gradient_clip:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.spec.gradient_clip, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.average:
-            self.average.update(self.model, step)
-        return total, norm
+        return total, seen, causes
 
-    def _evaluation_due(self, epoch: int) -> bool:
-        return epoch % self.spec.evaluate_every == 0 or epoch == self.spec.epochs
+    def _evaluation_due(self) -> bool:
+        step, per_epoch = self.position.step, self.batches.steps_per_epoch
+        if step == self.position.evaluated or step % per_epoch:
+            return False
+        return step // per_epoch % self.spec.evaluate_every == 0 or step == self.total
 
-    def _evaluate(self) -> dict[str, float]:
-        """Score the averaged weights if there are any, and keep them if they are the best so far."""
-        weights = self.average.state if self.average else None
-        with _swapped(self.model, weights):
-            self.model.eval()
-            metrics: dict[str, float] = {}
-            if self.job.validation is not None:
-                evaluator: Evaluator = self.job.evaluator()
+    def _evaluate(self) -> bool:
+        """Score the averaged weights if there are any, keep them if they are the best so far, and save the state.
+
+        Returns:
+            Whether it came to its end; resuming begins it again if not.
+        """
+        weights = self.average.state if self.average else self.model.state_dict()
+        self.shown.load_state_dict({name: whole(value) for name, value in weights.items()})
+        # Without synchronised norms each process has statistics of its own.
+        self.processes.equalise(list(self.shown.state_dict().values()))
+        self.shown.eval()
+        metrics: dict[str, float] = {}
+        headline: float | None = None
+        if self.job.validation is not None:
+            evaluator = self.job.evaluator()
+            try:
                 with self.accelerator.autocast():
                     metrics = evaluate(
-                        self.model,
+                        self.shown,
                         self.job.validation,
                         evaluator,
                         device=self.device,
                         flip=self.flip,
-                        batch=max(self.spec.batch // self.spec.accumulate // self.accelerator.num_processes, 1),
+                        batch=self.batches.micro,
                         workers=self.workers,
-                        rank=self.accelerator.process_index,
-                        world=self.accelerator.num_processes,
-                        gather=gather_object,
+                        processes=self.processes,
+                        stop=lambda: bool(self.signals.received),
                     )
-                headline: float | None = metrics.get(evaluator.headline)
-            else:
-                headline = None
-            best = headline is None or self.position.best is None or headline > self.position.best
+            except Interrupted:
+                (self.stopped,) = self.processes.agree(self.signals.received)
+                return False
+            headline = metrics.get(evaluator.headline)
+        self._keep(headline, metrics)
+        return True
+
+    def _keep(self, headline: float | None, metrics: dict[str, float]) -> None:
+        position = self.position
+        value = -math.inf if headline is None or math.isnan(headline) else headline
+        best = headline is None or position.best is None or value > position.best
+        position.evaluated, position.metrics = position.step, metrics
+        if best:
+            position.best = None if headline is None else value
+        if self.processes.first:
             if best:
-                self.position.best = headline
-                if self.accelerator.is_main_process:
-                    self.save(self.out / BEST, self.model, metrics)
-        self._log({"metrics": metrics, "best": best})
-        return metrics
+                self.save(self.out / BEST, self.shown, metrics)
+            self._show_examples()
+        self._log({"metrics": metrics, "best": best}, metrics)
+        self.save_state()
+
+    def _show_examples(self) -> None:
+        samples = self.job.validation
+        if self.journal and samples is not None and self.spec.examples:
+            positions = example_positions(len(samples), self.spec.examples)
+            with self.accelerator.autocast():
+                sheet = example_sheet(self.shown, samples, positions, self.device)
+            if sheet is not None:
+                self.journal.show(sheet, self.position.step, self.position.step // self.batches.steps_per_epoch)
 
     def save_state(self) -> None:
         """Write the state that `resume` goes on from."""
-        if self.accelerator.is_main_process:
-            write_state(self.out / STATE, self.model, self.average, self.optimizer, self.position)
+        tensors = collect(self.model, self.average, self.optimizer)
+        if self.processes.first:
+            self.position.log_bytes = self.journal.log_bytes if self.journal else 0
+            write_state(self.out, tensors, self.position)
 
-    def _log(self, values: dict[str, Any]) -> None:
-        if not self.accelerator.is_main_process:
+    def _log_step(self, terms: dict[str, Tensor], norm: Tensor, rate: float) -> None:
+        means = self.processes.mean(torch.stack(list(terms.values()))).tolist()
+        values = dict(zip(terms, means, strict=True))
+        self._log({"loss": values, "gradient": float(norm), "samples_per_second": round(rate, 2)}, values)
+
+    def _log(self, values: dict[str, Any], curves: dict[str, float]) -> None:
+        if self.journal is None:
             return
         step = self.position.step
+        rate = learning_rate(self.spec, step, self.batches.steps_per_epoch)
         line = {
             "step": step,
             "epoch": round(step / self.batches.steps_per_epoch, 3),
             "seconds": round(self.position.seconds, 1),
-            "learning_rate": learning_rate(self.spec, step, self.batches.steps_per_epoch),
+            "learning_rate": rate,
             **values,
         }
-        with (self.out / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        curves = {**values.get("loss", {}), **values.get("metrics", {}), "learning_rate": line["learning_rate"]}
-        self.accelerator.log(curves, step=step)
+        self.journal.write(line, {**curves, "learning_rate": rate})
+
+
+def _seed_of(*numbers: int) -> int:
+    """Counted, not consumed: what dropout draws follows from the seed, the step and the process."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _precision(spec: TrainSpec, device: str) -> str:
@@ -257,17 +314,3 @@ def _precision(spec: TrainSpec, device: str) -> str:
         kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         return "bf16" if gains_from_bf16(torch.device(kind)) else "no"
     return "bf16" if spec.precision == "bf16" else "no"
-
-
-@contextlib.contextmanager
-def _swapped(model: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[None]:
-    """The model with other weights for a while."""
-    if weights is None:
-        yield
-        return
-    own = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(weights)
-    try:
-        yield
-    finally:
-        model.load_state_dict(own)

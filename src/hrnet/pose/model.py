@@ -65,6 +65,9 @@ class PoseModel(TaskModel[Poses]):
             weights = torch.where(absent, 1.0, weights)
         return {"heatmaps": 0.5 * (weights[..., None, None] * (heatmaps - targets)).square().mean()}
 
+    def named_outputs(self) -> dict[str, tuple[str, ...]]:
+        return {"head" if self.spec.representation == "v1" else "head.3": self.spec.skeleton.names}
+
     def merge_flip(self, outputs: PoseOutput, mirrored: PoseOutput, input_size: Size) -> PoseOutput:
         """The mean of the outputs and those of the mirrored images."""
         return PoseOutput(self.codec(input_size).merge_flip(outputs.heatmaps, mirrored.heatmaps))

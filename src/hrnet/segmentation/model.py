@@ -67,6 +67,9 @@ class SegmentationModel(TaskModel[SemanticMap]):
         align = self.spec.backbone.align_corners
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=align)
 
+    def named_outputs(self) -> dict[str, tuple[str, ...]]:
+        return {"head.3": self.spec.class_names}
+
     def merge_flip(
         self, outputs: SegmentationOutput, mirrored: SegmentationOutput, input_size: Size
     ) -> SegmentationOutput:

@@ -1,0 +1,114 @@
+"""Which samples make a batch, and the processes that read them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from hrnet.engine.processes import Processes
+from hrnet.engine.signals import ignore_stop_signals
+from hrnet.errors import InputError
+from hrnet.recipe import TrainSpec
+from hrnet.task import Batch, Draw, SampleSource
+
+
+class Batches:
+    """Batches of one process from a step onwards, to the end of the run.
+
+    The order of an epoch follows from the seed and the epoch alone; each process takes its part of every batch.
+
+    Args:
+        count: samples of the set.
+        spec: of the run.
+        processes: that share each batch.
+        start: the step to begin with.
+
+    Raises:
+        InputError: a batch cannot be divided among the processes.
+    """
+
+    def __init__(self, count: int, spec: TrainSpec, processes: Processes, start: int = 0) -> None:
+        if spec.batch % (processes.world * spec.accumulate):
+            raise InputError(
+                f"A batch of {spec.batch} cannot be divided among {processes.world} processes and "
+                f"{spec.accumulate} accumulation steps; choose a multiple of their product."
+            )
+        self.count, self.spec, self.start = count, spec, start
+        self.steps_per_epoch = max(count // spec.batch, 1)
+        self.rank, self.world = processes.rank, processes.world
+        self.micro = spec.batch // (processes.world * spec.accumulate)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        size = self.spec.batch
+        for epoch in range(self.start // self.steps_per_epoch, self.spec.epochs):
+            order = np.random.default_rng((self.spec.seed, epoch)).permutation(self.count)
+            first = self.start % self.steps_per_epoch if epoch == self.start // self.steps_per_epoch else 0
+            for step in range(first, self.steps_per_epoch):
+                # A set smaller than a batch is repeated.
+                batch = np.resize(order[step * size : (step + 1) * size], size)
+                for part in range(self.spec.accumulate):
+                    begin = (part * self.world + self.rank) * self.micro
+                    yield [Draw(epoch, int(index)) for index in batch[begin : begin + self.micro]]
+
+
+class Share:
+    """Positions of one process in an evaluation, in batches: every `world`-th, so that each is seen exactly once.
+
+    Round r of all processes together covers a run of positions, which brings them back in order.
+    """
+
+    def __init__(self, count: int, size: int, processes: Processes) -> None:
+        positions = range(processes.rank, count, processes.world)
+        self.batches = [list(positions[begin : begin + size]) for begin in range(0, len(positions), size)]
+        # The first process has the most.
+        self.rounds = -(-len(range(0, count, processes.world)) // size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+@contextlib.contextmanager
+def reading(samples: SampleSource, batches: Iterable[list[Any]], workers: int) -> Iterator[Iterator[Batch]]:
+    """Batches as processes read them, which end with the block.
+
+    Raises:
+        InputError: a sample cannot be read, or a process that reads ended.
+    """
+    loader = iter(
+        DataLoader(
+            samples,  # type: ignore[arg-type]  # a SampleSource is all that the loader needs of a Dataset
+            batch_sampler=batches,
+            collate_fn=Batch.stack,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=ignore_stop_signals,
+        )
+    )
+    try:
+        yield _named_errors(loader)
+    finally:
+        # They ignore the signal by which Python ends what is left of them, and would be waited for forever.
+        if hasattr(loader, "_shutdown_workers"):
+            loader._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def _named_errors(loader: Iterator[Batch]) -> Iterator[Batch]:
+    try:
+        yield from loader
+    except InputError as error:
+        # From another process it comes with that process's traceback in front.
+        last = str(error).strip().splitlines()[-1]
+        raise InputError(last.removeprefix(f"{InputError.__module__}.InputError: ")) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"A process that reads samples was killed ({error}); the memory may be full: fewer --train.workers help."
+        ) from None

@@ -1,0 +1,131 @@
+"""What a run tells: its log, the curves in trackers, and pictures with predictions."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
+from jaxtyping import UInt8
+from PIL import Image as Pillow
+
+from hrnet.engine.evaluate import run_batch
+from hrnet.errors import InputError
+from hrnet.geometry import Frame
+from hrnet.recipe import LOG, Tracker
+from hrnet.task import Batch, SampleSource, TaskModel
+
+EXAMPLES = "examples"
+_TILE_PIXELS = 256
+_PROJECT = "hrnet"
+
+
+class Journal:
+    """Written by the first process of a run alone.
+
+    Args:
+        out: the run's folder.
+        step: what was logged after it is forgotten, for it is done again.
+        log_bytes: length of the log at that step; None where that is not known.
+        trackers: where curves go too; None for TensorBoard where it is installed.
+
+    Raises:
+        InputError: a tracker is not installed.
+    """
+
+    def __init__(self, out: Path, step: int, log_bytes: int | None, trackers: Sequence[Tracker] | None) -> None:
+        self._log = out / LOG
+        self._examples = out / EXAMPLES
+        out.mkdir(parents=True, exist_ok=True)
+        if log_bytes is not None and self._log.exists() and self._log.stat().st_size > log_bytes:
+            os.truncate(self._log, log_bytes)
+        self._trackers = [_start(name, out, step) for name in _chosen(trackers)]
+
+    @property
+    def log_bytes(self) -> int:
+        """Length of the log, which is on the disk then."""
+        if not self._log.exists():
+            return 0
+        with self._log.open("rb+") as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
+
+    def write(self, line: dict[str, Any], curves: dict[str, float]) -> None:
+        """One line of the log, and its numbers as points of curves."""
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for tracker in self._trackers:
+            # MLflow allows few characters in names.
+            tidy = tracker.name == "mlflow"
+            named = {re.sub(r"[^\w\-./ ]", "_", name) if tidy else name: value for name, value in curves.items()}
+            tracker.log(named, step=line["step"])
+
+    def show(self, sheet: UInt8[np.ndarray, "h w 3"], step: int, epoch: int) -> None:
+        """Pictures with predictions, as one small file and in the trackers."""
+        path = self._examples / f"epoch-{epoch:04}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Pillow.fromarray(sheet).save(path, quality=85)
+        for tracker in self._trackers:
+            if isinstance(tracker, TensorBoardTracker):
+                tracker.log_images({EXAMPLES: sheet[None]}, step=step, dataformats="NHWC")
+            elif isinstance(tracker, WandBTracker):
+                tracker.log_images({EXAMPLES: [sheet]}, step=step)
+            elif isinstance(tracker, MLflowTracker):
+                tracker.log_artifact(str(path), EXAMPLES)
+
+    def close(self) -> None:
+        for tracker in self._trackers:
+            tracker.finish()
+
+
+def _chosen(trackers: Sequence[Tracker] | None) -> Sequence[Tracker]:
+    if trackers is None:
+        return ("tensorboard",) if importlib.util.find_spec("tensorboard") else ()
+    for name in trackers:
+        if not importlib.util.find_spec(name):
+            raise InputError(f"The tracker {name} is not installed; `pip install {name}`, or leave it out.")
+    return trackers
+
+
+def _start(name: Tracker, out: Path, step: int) -> GeneralTracker:
+    tracker: GeneralTracker
+    if name == "tensorboard":
+        tracker = TensorBoardTracker(name, out, purge_step=step + 1)
+    elif name == "wandb":
+        tracker = WandBTracker(_PROJECT, name=out.name, dir=str(out))
+    else:
+        tracker = MLflowTracker(_PROJECT, run_name=out.name)
+    tracker.start()
+    return tracker
+
+
+def example_positions(count: int, wanted: int) -> list[int]:
+    """Positions in a set, evenly spread, the same every time."""
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)).tolist()
+
+
+def example_sheet(
+    model: TaskModel[Any], samples: SampleSource, positions: Sequence[int], device: torch.device
+) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Inputs of the network side by side, with what it finds in them; None for a task whose results cannot be drawn."""
+    items = [samples[position] for position in positions]
+    batch = Batch.stack(items).to(device)
+    # The input taken for the picture, so that results are in its pixels.
+    frame = Frame.resize(items[0].frame.size, items[0].frame.size)
+    results = run_batch(model, replace(batch, frames=(frame,) * len(items)), model, flip=False)
+    if not hasattr(results[0], "plot"):
+        return None
+    tiles = []
+    for item, result in zip(items, results, strict=True):
+        tile = replace(result, source=item.image).plot().convert("RGB")
+        tile.thumbnail((_TILE_PIXELS, _TILE_PIXELS))
+        tiles.append(np.asarray(tile))
+    return np.concatenate(tiles, axis=1)

@@ -1,0 +1,87 @@
+"""Batch norm with the statistics of all processes. `torch.nn.SyncBatchNorm` does not run on a CPU; this does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed, nn
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d` over the batches of all processes, which have to be of one size and to call it together."""
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:  # type: ignore[override]
+        if not self.training:
+            return super().forward(x)
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        y: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+            x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
+        )
+        return y
+
+
+class _Normalise(torch.autograd.Function):
+    """Means and variances of the processes become those of all of them, in double precision, with one exchange each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        variance, mean = torch.var_mean(_wide(x), (0, 2, 3), correction=0)
+        moments = torch.stack([mean.double(), variance.double() + mean.double().square()])
+        distributed.all_reduce(moments)
+        moments /= distributed.get_world_size()
+        count = x.numel() // x.shape[1] * distributed.get_world_size()
+        mean = moments[0].to(running_mean.dtype)
+        variance = (moments[1] - moments[0].square()).clamp_(min=0).to(running_var.dtype)
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        ctx.count = count
+        y: Tensor = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, mean, scale = ctx.saved_tensors
+        wide = _wide(gradient)
+        normalised = (_wide(x) - mean[:, None, None]) * scale[:, None, None]
+        sums = torch.stack([wide.sum((0, 2, 3)), (wide * normalised).sum((0, 2, 3))])
+        together = sums.double()
+        distributed.all_reduce(together)
+        shift, slope = (together / ctx.count).to(mean.dtype)[..., None, None]
+        inner = (weight * scale)[:, None, None] * (wide - shift - normalised * slope)
+        return inner.to(x.dtype), sums[1], sums[0], None, None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least single precision."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def synchronise_norms(model: nn.Module, device: torch.device) -> None:
+    """Replace every batch norm inside a model; parameters, buffers and names stay."""
+    for name, child in model.named_children():
+        if not isinstance(child, nn.BatchNorm2d):
+            synchronise_norms(child, device)
+        elif device.type == "cuda":
+            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        else:
+            setattr(model, name, _replaced(child))
+
+
+def _replaced(norm: nn.BatchNorm2d) -> SyncBatchNorm2d:
+    with torch.device("meta"):
+        new = SyncBatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+    new._parameters, new._buffers, new.training = norm._parameters, norm._buffers, norm.training
+    return new

@@ -1,0 +1,135 @@
+"""Weights of another model as a start: what fits is taken, what can be reshaped is, and the rest stays new."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hrnet.errors import InputError
+from hrnet.task import TaskModel
+
+_FIRST = "backbone.conv1.weight"
+# Below this depth of module names a report counts instead of naming.
+_DEPTH = 2
+
+Names = Mapping[str, tuple[str, ...]]
+
+
+@torch.no_grad()
+def transfer(model: TaskModel[Any], state: Mapping[str, Tensor], outputs: Names, source: str) -> list[str]:
+    """Fill a model with what fits of other weights.
+
+    A tensor of the same name and shape is taken. In a layer whose outputs have names (keypoints, classes), the outputs of
+    the same name are, wherever they stand. The first convolution is spread over another number of input channels.
+
+    Args:
+        model: with new weights, which stay where nothing fits.
+        state: of the other model.
+        outputs: the other model's `named_outputs`.
+        source: what the other model is called.
+
+    Returns:
+        Sentences that say what was taken, reshaped and left new.
+
+    Raises:
+        InputError: nothing fits.
+    """
+    own, mine = model.state_dict(), model.named_outputs()
+    taken: set[str] = set()
+    reshaped: list[str] = []
+    for name, target in own.items():
+        value, layer = state.get(name), name.rpartition(".")[0]
+        if value is None:
+            continue
+        if layer in mine:
+            rows = _same_rows(mine[layer], outputs.get(layer, ()))
+            if rows and value.shape[1:] == target.shape[1:]:
+                for to, origin in rows.items():
+                    target[to].copy_(value[origin])
+                taken.add(name)
+                reshaped += [_rows_sentence(layer, mine[layer], rows)]
+        elif value.shape == target.shape:
+            target.copy_(value)
+            taken.add(name)
+        elif name == _FIRST and value.shape[:1] + value.shape[2:] == target.shape[:1] + target.shape[2:]:
+            target.copy_(spread_channels(value, target.shape[1]))
+            taken.add(name)
+            reshaped += [f"{name}: {value.shape[1]} input channels spread over {target.shape[1]}"]
+    if not taken:
+        raise InputError(
+            f"{source} has no weights of the shapes that this model needs; choose a model of the same backbone."
+        )
+    return _report(source, taken, list(dict.fromkeys(reshaped)), own.keys(), state.keys())
+
+
+def spread_channels(weight: Float[Tensor, "o i h w"], channels: int) -> Float[Tensor, "o c h w"]:
+    """A convolution for another number of input channels, which repeat (or, if fewer, add up).
+
+    The sum over the input channels stays, so that a picture with one value in all channels gives what it gave before.
+    """
+    before = weight.shape[1]
+    # Which old channel goes where: round robin over both, each old one shared out evenly.
+    places = torch.zeros(channels, before, dtype=weight.dtype)
+    for turn in range(max(channels, before)):
+        places[turn % channels, turn % before] += 1
+    return torch.einsum("ci,oihw->ochw", places / places.sum(0), weight)
+
+
+def _same_rows(mine: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int]:
+    """Position here to position there of outputs with one name, however it is spelled."""
+    index = {_plain(name): place for place, name in enumerate(theirs)}
+    return {place: index[_plain(name)] for place, name in enumerate(mine) if _plain(name) in index}
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _rows_sentence(layer: str, names: tuple[str, ...], rows: Mapping[int, int]) -> str:
+    new = [name for place, name in enumerate(names) if place not in rows]
+    known = [name for place, name in enumerate(names) if place in rows]
+    if not new:
+        return f"{layer}: all {len(names)} outputs by name"
+    return f"{layer}: {len(known)} of {len(names)} outputs by name ({_some(known)}); new: {_some(new)}"
+
+
+def _some(names: list[str], count: int = 12) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def _report(
+    source: str, taken: Collection[str], reshaped: list[str], own: Collection[str], theirs: Collection[str]
+) -> list[str]:
+    new = [name for name in own if name not in taken]
+    unused = [name for name in theirs if name not in taken]
+    lines = [f"{len(taken)} of {len(own)} tensors taken from {source}: {_modules(taken, own)}"]
+    lines += [f"reshaped: {line}" for line in reshaped]
+    lines += [f"new: {_modules(new, own)}"] if new else []
+    lines += [f"not used of {source}: {_modules(unused, theirs)}"] if unused else []
+    return lines
+
+
+def _modules(chosen: Iterable[str], everything: Iterable[str]) -> str:
+    """Names of tensors as the largest modules that they fill, with counts."""
+    return ", ".join(_collapsed(set(chosen), list(everything), "", 0))
+
+
+def _collapsed(chosen: set[str], everything: list[str], prefix: str, depth: int) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for name in everything:
+        head = name[len(prefix) :].split(".", 1)[0]
+        groups.setdefault(f"{prefix}{head}", []).append(name)
+    found: list[str] = []
+    for group, names in groups.items():
+        count = len(chosen.intersection(names))
+        if count == len(names):
+            found.append(f"{group} ({count})" if count > 1 or names[0] != group else group)
+        elif count and depth < _DEPTH:
+            found += _collapsed(chosen, names, f"{group}.", depth + 1)
+        elif count:
+            found.append(f"{group} ({count} of {len(names)})")
+    return found

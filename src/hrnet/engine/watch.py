@@ -1,0 +1,131 @@
+"""Seeing that another process has died. What waits for it may otherwise wait for half an hour."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from torch import distributed
+
+from hrnet.engine.processes import Processes
+
+_BEAT_SECONDS = 1.0
+# Above the names in the store that everybody uses.
+_BEAT, _ENDED, _REASON = "hrnet/beat", "hrnet/ended", "hrnet/reason"
+
+
+class _Peer(NamedTuple):
+    rank: int
+    machine: str
+    pid: int
+    # Process numbers mean something only inside one machine and one namespace.
+    namespace: str
+
+
+class Watch:
+    """A thread that gives a sign of life every second, and ends this process when another one has died.
+
+    The first process watches all others, and they watch it.
+
+    Args:
+        processes: of the run.
+        silence: seconds without a sign after which a process counts as dead. On one machine it is missed at once.
+        cure: a sentence that says how to go on.
+    """
+
+    def __init__(self, processes: Processes, silence: float, cure: str = "") -> None:
+        self._processes, self._silence, self._cure = processes, silence, cure
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watch:
+        rank, world = self._processes.rank, self._processes.world
+        if world > 1:
+            namespace = Path("/proc/self/ns/pid")
+            here = str(namespace.readlink()) if namespace.exists() else ""
+            own = _Peer(rank, socket.gethostname(), os.getpid(), here)
+            peers = self._processes.gather([own])
+            watched = [peer for peer in peers if peer.rank != rank and 0 in (peer.rank, rank)]
+            self._thread = threading.Thread(target=self._run, args=(own, watched), daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is None:
+            return
+        if error is None:
+            distributed.barrier()
+        elif _lost_contact(error):
+            # The thread finds out which peer is gone, and ends this process.
+            self._thread.join(self._silence + 5 * _BEAT_SECONDS)
+        self._done.set()
+        self._thread.join()
+        if error is not None:
+            self._announce(str(error) or type(error).__name__)
+
+    def _announce(self, reason: str) -> None:
+        store = _store()
+        store.set(_REASON, f"process {self._processes.rank} of {self._processes.world} ended: {reason}")
+        store.add(_ENDED, 1)
+
+    def _run(self, own: _Peer, watched: list[_Peer]) -> None:
+        store = _store()
+        seen = {peer.rank: (0, time.monotonic()) for peer in watched}
+        while not self._done.wait(_BEAT_SECONDS):
+            try:
+                store.add(f"{_BEAT}/{own.rank}", 1)
+                if store.add(_ENDED, 0):
+                    self._end(store.get(_REASON).decode())
+                for peer in watched:
+                    # Adding nothing reads without waiting.
+                    count, now = store.add(f"{_BEAT}/{peer.rank}", 0), time.monotonic()
+                    if count != seen[peer.rank][0]:
+                        seen[peer.rank] = (count, now)
+                    gone = (peer.machine, peer.namespace) == (own.machine, own.namespace) and not _alive(peer.pid)
+                    if gone or now - seen[peer.rank][1] > self._silence:
+                        self._lost(peer, "has died" if gone else f"gave no sign of life for {self._silence:g} s")
+            except RuntimeError:
+                if not self._done.is_set():
+                    self._end("the process that all others talk to, the first or torchrun, has died")
+
+    def _lost(self, peer: _Peer, how: str) -> None:
+        reason = f"process {peer.rank} of {self._processes.world} ({peer.machine}, pid {peer.pid}) {how}"
+        store = _store()
+        store.set(_REASON, reason)
+        store.add(_ENDED, 1)
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        # Not an exception: the main thread may wait inside a collective that nothing interrupts.
+        print(f"hrnet train: {reason}, so this one ends too. {self._cure}".rstrip(), file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def _lost_contact(error: BaseException) -> bool:
+    """Whether an exchange failed. gloo raises a plain RuntimeError."""
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )
+
+
+def _store() -> distributed.Store:
+    return distributed.distributed_c10d._get_default_store()
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process of this machine runs; True where the system does not say."""
+    if not Path("/proc/self/stat").exists():
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")

@@ -1,0 +1,237 @@
+"""One process: stopping, resuming, refusing. Oracles: the run left alone; what was put in; the closed form."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hrnet.engine.journal import EXAMPLES
+from hrnet.engine.plan import rehearse
+from hrnet.errors import InputError
+from hrnet.recipe import BEST, LOG, PREVIOUS, STATE
+from hrnet.task import Draw, Sample
+
+
+def curves(out: Path) -> list[dict[str, Any]]:
+    """The log without what a clock says."""
+    lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    return [{name: line[name] for name in line.keys() - {"seconds", "samples_per_second"}} for line in lines]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = load_file(one / STATE), load_file(other / STATE)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+    assert curves(one) == curves(other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_at_any_step_and_resumed_is_like_left_alone(runs: Any, tmp_path: Path, workers: int) -> None:
+    spec = replace(runs.TRAIN, workers=workers, accumulate=2)
+    runs.make_trainer(tmp_path / "whole", spec).run()
+    # Four epochs of two steps; also at the end of an epoch, before its evaluation.
+    for stop in (3, 4, 7) if workers == 0 else (3,):
+        out = tmp_path / f"stopped-{stop}"
+        trainer = runs.make_trainer(out, spec)
+        take = trainer.step
+
+        def counted(*arguments: Any, trainer: Any = trainer, take: Any = take, stop: int = stop) -> Any:
+            if trainer.position.step == stop - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return take(*arguments)
+
+        trainer.step = counted
+        trainer.run()
+        assert (trainer.stopped, trainer.position.step) == (signal.SIGTERM, stop)
+        runs.make_trainer(out, spec, resume=True).run()
+        assert_same(tmp_path / "whole", out)
+
+
+def test_stopping_inside_an_evaluation_begins_it_again(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    runs.make_trainer(tmp_path / "whole").run()
+    trainer = runs.make_trainer(tmp_path / "parts")
+    sample = runs.Sticks.__getitem__
+
+    def asked(self: Any, key: Any) -> Sample:
+        if isinstance(key, int) and trainer.position.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return sample(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Sticks, "__getitem__", asked)
+        trainer.run()
+    assert (trainer.position.step, trainer.position.evaluated) == (4, 2)
+    metrics = runs.make_trainer(tmp_path / "parts", resume=True).run()
+    assert metrics["count"] == 5
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_lines_of_steps_that_are_done_again_leave_the_log(runs: Any, tmp_path: Path) -> None:
+    runs.make_trainer(tmp_path / "whole").run()
+    out = tmp_path / "parts"
+    runs.make_trainer(out).run()
+    # As after a kill: the state of step 6 (PREVIOUS), a log that goes on to step 8.
+    (out / PREVIOUS).replace(out / STATE)
+    trainer = runs.make_trainer(out, resume=True)
+    assert trainer.position.step == 6
+    trainer.run()
+    assert_same(tmp_path / "whole", out)
+
+
+def test_a_damaged_state_falls_back_on_the_one_before(runs: Any, tmp_path: Path) -> None:
+    runs.make_trainer(tmp_path / "whole").run()
+    out = tmp_path / "parts"
+    runs.make_trainer(out).run()
+    content = bytearray((out / STATE).read_bytes())
+    content[-100] ^= 1  # one bit of a tensor, which only the checksum sees
+    for damaged in (bytes(content), content[:-1000], b""):
+        (out / STATE).write_bytes(damaged)
+        trainer = runs.make_trainer(out, resume=True)
+        assert trainer.position.step == 6
+        assert f"Going on from {PREVIOUS}, step 6" in trainer.messages[0]
+    trainer.run()
+    assert_same(tmp_path / "whole", out)
+
+
+def test_a_finished_run_resumes_to_its_metrics(runs: Any, tmp_path: Path) -> None:
+    metrics = runs.make_trainer(tmp_path).run()
+    before = curves(tmp_path)
+    assert runs.make_trainer(tmp_path, resume=True).run() == metrics
+    assert curves(tmp_path) == before
+
+
+def test_what_a_killed_process_had_begun_is_removed(runs: Any, tmp_path: Path) -> None:
+    (tmp_path / f".{STATE}.x1y2.partial").write_bytes(b"half")
+    runs.make_trainer(tmp_path, replace(runs.TRAIN, epochs=1)).run()
+    assert not list(tmp_path.glob(".*"))
+
+
+class Spoiled:
+    """Sticks of which one draw has a value that is not finite."""
+
+    def __init__(self, inner: Any, where: str, at: Draw) -> None:
+        self.inner, self.where, self.at = inner, where, at
+        self.describe = inner.describe
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, key: Draw) -> Sample:
+        sample = self.inner[key]
+        image, targets = sample.image, sample.targets
+        if self.where == "image":
+            image = image.astype(np.float32)
+        if key == self.at and self.where == "image":
+            image[3, 4, 1] = np.inf
+        elif key == self.at and self.where == "label":
+            targets["keypoints"][1, 0] = np.nan
+        return replace(sample, image=image)
+
+
+def spoil_model(model: Any, where: str) -> None:
+    if where == "weight":
+        model.head.weight.data[0, 0] = torch.nan
+    elif where == "loss":
+        model.head.weight.data *= 1e38
+    elif where == "gradient":
+        model.head.weight.register_hook(lambda gradient: gradient * torch.inf)
+
+
+@pytest.mark.parametrize("where", ["image", "label", "weight", "loss", "gradient"])
+def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any, tmp_path: Path, where: str) -> None:
+    # The samples of the sixth step, the second of the third epoch, by the rule that orders them.
+    order = np.random.default_rng((0, 2)).permutation(10)[4:8]
+    broken = int(order[1])
+    train = Spoiled(runs.Sticks(10), where, Draw(2, broken))
+    trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, save_every=0), job={"train": train})
+    take, before = trainer.step, {}
+
+    def spoil(*arguments: Any) -> Any:
+        if trainer.position.step == 5:
+            spoil_model(trainer.model, where)
+            before.update({name: value.detach().clone() for name, value in trainer.model.named_parameters()})
+            before["state"] = (tmp_path / STATE).read_bytes()
+        return take(*arguments)
+
+    trainer.step = spoil
+    with pytest.raises(InputError) as caught:
+        trainer.run()
+    said = str(caught.value)
+    names = {
+        "image": f"The image of sticks/{broken}.png",
+        "label": f"The label 'keypoints' of sticks/{broken}.png",
+        "weight": "The weight head.weight",
+        "loss": "The loss 'heatmaps'",
+        "gradient": "The gradient of head.weight",
+    }
+    assert said.startswith(f"{names[where]} is not finite at step 5")
+    if where not in ("image", "label"):
+        assert all(f"sticks/{index}.png" in said for index in order)
+    for name, value in trainer.model.named_parameters():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+    assert (tmp_path / STATE).read_bytes() == before["state"]
+
+
+def test_effective_batch_and_schedule_do_not_depend_on_accumulation(runs: Any, tmp_path: Path) -> None:
+    # Oracle: the closed form of the order; samples and learning rates of the steps, seen where they are used.
+    seen = []
+    for accumulate in (1, 2):
+        trainer = runs.make_trainer(tmp_path / str(accumulate), replace(runs.TRAIN, accumulate=accumulate))
+        trainer.run()
+        drawn = [draw for batch in trainer.batches for draw in batch]
+        seen.append((drawn, [line["learning_rate"] for line in curves(tmp_path / str(accumulate))]))
+    assert seen[0] == seen[1]
+    order = np.random.default_rng((0, 1)).permutation(10)[:8]
+    assert [draw for draw in seen[0][0] if draw.epoch == 1] == [Draw(1, index) for index in order]
+
+
+def test_example_pictures_are_few_and_small(runs: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    runs.make_trainer(tmp_path, replace(runs.TRAIN, examples=3)).run()
+    files = sorted(path.name for path in (tmp_path / EXAMPLES).iterdir())
+    assert files == [f"epoch-{epoch:04}.jpg" for epoch in range(1, 5)]
+    with Image.open(tmp_path / EXAMPLES / files[0]) as sheet:
+        assert sheet.size == (3 * 32, 32)
+        # Beside the noise of 0 to 60, the dots are there.
+        assert np.asarray(sheet).max() > 150
+
+
+def test_rehearsal_leaves_nothing_behind_and_says_what_will_be(runs: Any, tmp_path: Path) -> None:
+    plan = rehearse(runs.make_trainer(tmp_path / "run", replace(runs.TRAIN, accumulate=2)))
+    rows = {line[:20].strip(): line[20:].strip() for line in plan.splitlines()}
+    assert rows["training samples"] == "10"
+    assert rows["validation samples"] == "5"
+    assert rows["batch"] == "4: 1 processes x 2 parts x 2 samples"
+    assert rows["steps"] == "8: 4 epochs of 2"
+    assert {"memory", "time", "network"} <= rows.keys()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tracker_that_is_not_installed_is_named(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="wandb is not installed; `pip install wandb`"):
+        runs.make_trainer(tmp_path, replace(runs.TRAIN, trackers=("wandb",))).run()
+
+
+def test_the_best_model_is_that_of_the_best_evaluation(runs: Any, tmp_path: Path) -> None:
+    # Oracle: the log, and what the evaluation gave at that step.
+    from hrnet.checkpoint import load_model
+    from hrnet.engine.evaluate import evaluate
+
+    runs.make_trainer(tmp_path).run()
+    lines = [line for line in curves(tmp_path) if "metrics" in line]
+    near = [line["metrics"]["near"] for line in lines]
+    best = [line["best"] for line in lines]
+    assert best == [value > max(near[:place], default=-np.inf) for place, value in enumerate(near)]
+    samples = runs.Sticks(5)
+    found = evaluate(load_model(tmp_path / BEST), samples, runs.Distance(samples), device=torch.device("cpu"), batch=4)
+    assert found["near"] == max(near)
