@@ -432,6 +432,10 @@ class PoseDataset:
         image = warp(self._read(instance), frame, antialias=self.augment.antialias)
         return Sample(image, frame, self._targets(instance, frame, None), key)
 
+    def describe(self, index: int) -> str:
+        """The picture's file."""
+        return str(self.instances[index].path)
+
     def _read(self, instance: Instance) -> Image:
         image = read_image(instance.path)
         if image.shape[:2] == instance.size:
