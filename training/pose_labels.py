@@ -1,0 +1,204 @@
+"""Labels of the shipped pose model: Leeds Sports Poses, mended where a teacher is sure, with five face points added.
+
+python training/pose_labels.py LSP LSPET TEACHER.xml OUT
+
+LSP and LSPET hold ``annotations/train.json`` and ``train/``. TEACHER is a network with COCO's seventeen keypoints as
+OpenVINO IR (input 1 3 256 192, ImageNet statistics; output heatmaps). OUT gets ``lsp_fit.json`` and ``lsp_val.json`` (800 and
+200 pictures of LSP), and ``lspet.json``. Of LSP only the face points are the teacher's; its own labels stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import openvino
+import tyro
+
+from hrnet.geometry import Frame, warp
+from hrnet.images import read_image
+from hrnet.pose.skeletons import COCO
+from hrnet.task import IMAGENET_MEAN, IMAGENET_STD
+
+SIZE = (256, 192)
+FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+FACE_LINKS = [[14, 15], [15, 16], [15, 17], [16, 18], [17, 19]]  # head top, nose, eyes, ears; counted from 1
+# Scores and spreads (in torsos) from which the teacher is believed, and distances (in torsos) at which it disagrees.
+SURE, SURE_SPREAD, FAR = 0.45, 0.15, 0.35
+FILL, REPLACE, FILL_SPREAD, FACE_SURE = 0.5, 0.65, 0.12, 0.35
+
+
+@dataclass
+class Options:
+    lsp: Annotated[Path, tyro.conf.Positional]
+    lspet: Annotated[Path, tyro.conf.Positional]
+    teacher: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional]
+    held_out: int = 200
+    seed: int = 0
+
+
+class Teacher:
+    """Keypoints x, y, score (17 3) in pixels of the picture, and the spread of the views that gave them."""
+
+    def __init__(self, path: Path) -> None:
+        self.network = openvino.Core().compile_model(str(path), "CPU")
+        self.mirrored = [COCO.names.index(_other_side(name)) for name in COCO.names]
+
+    def __call__(
+        self, image: np.ndarray, points: np.ndarray, lean: float | None, around: tuple[float, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if lean is None:
+            lean = max(range(0, 360, 45), key=lambda turn: self._view(image, points, turn, False)[5:, 2].mean())
+        turns = [lean + turn for turn in around]
+        views = np.stack([self._view(image, points, turn, mirror) for turn in turns for mirror in (False, True)])
+        weights = np.maximum(views[..., 2:], 1e-3)
+        place = (views[..., :2] * weights).sum(0) / weights.sum(0)
+        spread = np.sqrt((((views[..., :2] - place) ** 2).sum(-1) * weights[..., 0]).sum(0) / weights[..., 0].sum(0))
+        return np.column_stack([place, views[..., 2].mean(0)]), spread
+
+    def _view(self, image: np.ndarray, points: np.ndarray, turn: float, mirror: bool) -> np.ndarray:
+        frame = _frame_around(points, turn, mirror, (image.shape[0], image.shape[1]))
+        crop = (warp(image, frame) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+        heatmaps = self.network(crop.transpose(2, 0, 1)[None].astype(np.float32))[0][0]
+        found = np.array([_peak(heatmap) for heatmap in heatmaps])
+        height, width = heatmaps.shape[1:]
+        stride = np.array([(SIZE[1] - 1) / (width - 1), (SIZE[0] - 1) / (height - 1)])
+        found[:, :2] = frame.to_source(found[:, :2] * stride)
+        return found[self.mirrored] if mirror else found
+
+
+def _other_side(name: str) -> str:
+    side, _, rest = name.partition("_")
+    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, name)
+
+
+def _frame_around(points: np.ndarray, turn: float, mirror: bool, size: tuple[int, int]) -> Frame:
+    """The crop that shows all points after a turn by `turn` degrees, with a margin of a quarter."""
+    angle = np.radians(turn)
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    turned = points @ rotation.T
+    low, high = turned.min(0), turned.max(0)
+    width, height = high - low
+    span = 1.25 * max(width, height * SIZE[1] / SIZE[0], 8.0)
+    centre = rotation.T @ ((low + high) / 2)
+    return Frame.around((centre[0], centre[1]), span, SIZE, size, rotation=turn, flip=mirror, unbiased=True)
+
+
+def _peak(heatmap: np.ndarray) -> tuple[float, float, float]:
+    """Column, row and height of the peak, refined by a Taylor step on the smoothed logarithm."""
+    row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
+    score = float(heatmap[row, column])
+    if not (1 <= row < heatmap.shape[0] - 1 and 1 <= column < heatmap.shape[1] - 1):
+        return column, row, score
+    smooth = np.log(np.maximum(cv2.GaussianBlur(heatmap, (7, 7), 0)[row - 1 : row + 2, column - 1 : column + 2], 1e-6))
+    slope = np.array([smooth[1, 2] - smooth[1, 0], smooth[2, 1] - smooth[0, 1]]) / 2
+    mixed = (smooth[2, 2] - smooth[2, 0] - smooth[0, 2] + smooth[0, 0]) / 4
+    bend = np.array([[smooth[1, 2] + smooth[1, 0], mixed], [mixed, smooth[2, 1] + smooth[0, 1]]])
+    bend -= 2 * smooth[1, 1] * np.eye(2)
+    step = np.clip(-np.linalg.solve(bend, slope), -1.5, 1.5) if abs(np.linalg.det(bend)) > 1e-6 else np.zeros(2)
+    return column + step[0], row + step[1], score
+
+
+def lean(points: np.ndarray, labelled: np.ndarray, names: list[str]) -> float | None:
+    """Degrees from upright to the line from the hips to the shoulders; None where one of the four is not labelled."""
+    hips, shoulders = ([names.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("hip", "shoulder"))
+    if not labelled[hips + shoulders].all():
+        return None
+    x, y = points[shoulders].mean(0) - points[hips].mean(0)
+    return float(np.degrees(np.arctan2(x, -y)))
+
+
+def mend(labels: np.ndarray, found: np.ndarray, spread: np.ndarray, size: float, names: list[str]) -> str | None:
+    """Correct the limbs of one person (14 3) in place; what was done to all of them, or None for nothing.
+
+    Args:
+        labels: x, y, visibility.
+        found: of the teacher, x, y, score, in the same order; a score of 0 for what it does not know.
+        spread: of its views.
+        size: of the torso, pixels.
+    """
+    sure = (found[:, 2] > SURE) & (spread < SURE_SPREAD * size)
+    checked = sure & (labels[:, 2] > 0)
+    exchanged = labels[[names.index(_other_side(name)) for name in names]]
+    as_is, swapped = (np.linalg.norm(found[:, :2] - one[:, :2], axis=1) / size for one in (labels, exchanged))
+    swapped[exchanged[:, 2] == 0] = 9
+    done = None
+    fits = checked.sum() >= 6 and (checked & (swapped < 0.3)).sum() > 0.6 * checked.sum()
+    if fits and as_is[checked].mean() > 2 * np.minimum(swapped, 2)[checked].mean():
+        labels[:], as_is, done = exchanged, swapped, "left and right exchanged"
+    far = sure & (labels[:, 2] > 0) & (as_is > FAR)
+    if far.sum() > 0.5 * max(checked.sum(), 1) and checked.sum() >= 5:
+        return "left out"
+    fill = (labels[:, 2] == 0) & (found[:, 2] > FILL) & (spread < FILL_SPREAD * size)
+    replaced = fill | (far & (found[:, 2] > REPLACE))
+    between = sure & (labels[:, 2] > 0) & ~far
+    labels[between, :2] = (labels[between, :2] + found[between, :2]) / 2
+    labels[far] = 0
+    labels[replaced] = np.column_stack([found[replaced, :2], np.full(replaced.sum(), 2)])
+    return done
+
+
+def relabel(folder: Path, teacher: Teacher, ids: set[int] | None, mending: bool) -> dict[str, Any]:
+    """The content of a set's training json with mended labels and face points."""
+    content = json.loads((folder / "annotations/train.json").read_text())
+    category = content["categories"][0]
+    names: list[str] = category["keypoints"]
+    place = [COCO.names.index(name) if name in COCO.names else -1 for name in names]
+    pictures = {picture["id"]: picture for picture in content["images"]}
+    kept, counts = [], Counter[str]()
+    for entry in content["annotations"]:
+        if ids is not None and entry["image_id"] not in ids:
+            continue
+        labels = np.array(entry["keypoints"], dtype=float).reshape(-1, 3)
+        labelled = labels[:, 2] > 0
+        x, y, width, height = entry["bbox"]
+        corners = np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]])
+        image = read_image(folder / "train" / pictures[entry["image_id"]]["file_name"])
+        inside = labels[labelled, :2] if labelled.sum() >= 12 else corners
+        turned = lean(labels[:, :2], labelled, names)
+        found, spread = teacher(image, inside, turned, (0,) if mending else (-25, 0, 25))
+        size = _torso(labels, names, max(width, height))
+        if mending:
+            limbs = np.where(np.array(place)[:, None] >= 0, found[place], 0)
+            done = mend(labels, limbs, spread[place], size, names)
+            counts[done or "kept"] += 1
+            if done == "left out":
+                continue
+        faces = np.array([COCO.names.index(name) for name in FACE])
+        seen = (found[faces, 2] > FACE_SURE) & (spread[faces] < FILL_SPREAD * size)
+        face = np.where(seen[:, None], np.column_stack([found[faces, :2], np.full(len(FACE), 2)]), 0)
+        values = np.vstack([labels, face]).round(2)
+        kept.append({**entry, "keypoints": values.ravel().tolist(), "num_keypoints": int((values[:, 2] > 0).sum())})
+    print(folder.name, dict(counts))
+    used = {entry["image_id"] for entry in kept}
+    category = {**category, "keypoints": [*names, *FACE], "skeleton": category["skeleton"] + FACE_LINKS}
+    images = [picture for picture in content["images"] if picture["id"] in used]
+    return {"images": images, "annotations": kept, "categories": [category]}
+
+
+def _torso(labels: np.ndarray, names: list[str], side: float) -> float:
+    ends = labels[[names.index("left_shoulder"), names.index("right_hip")]]
+    length = float(np.linalg.norm(ends[0, :2] - ends[1, :2])) if (ends[:, 2] > 0).all() else 0.3 * side
+    return max(length, 0.18 * side)
+
+
+def main(options: Options) -> None:
+    teacher = Teacher(options.teacher)
+    options.out.mkdir(parents=True, exist_ok=True)
+    ids = [image["id"] for image in json.loads((options.lsp / "annotations/train.json").read_text())["images"]]
+    order = np.random.default_rng(options.seed).permutation(ids).tolist()
+    parts = {"lsp_val": order[: options.held_out], "lsp_fit": order[options.held_out :]}
+    for name, part in parts.items():
+        content = relabel(options.lsp, teacher, set(part), mending=False)
+        (options.out / f"{name}.json").write_text(json.dumps(content))
+    (options.out / "lspet.json").write_text(json.dumps(relabel(options.lspet, teacher, None, mending=True)))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
