@@ -133,7 +133,7 @@ class Run:
         first = hrnet.load(options.init)
         codec = CodecSpec("udp", heatmap_sigma=2.0, blur=9)
         self.spec = replace(first.spec, input_size=options.size, codec=codec)
-        self.model = PoseModel(self.spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = PoseModel(self.spec).to(memory_format=torch.channels_last)
         self.model.load_state_dict(first.state_dict())
         fit, extended = self._read(options.lsp, "lsp_fit"), self._read(options.lspet, "lspet")
         self.data = Kept(fit * options.repeat_lsp + extended, self.spec, AUGMENT, options.seed)
