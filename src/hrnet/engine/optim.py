@@ -56,15 +56,21 @@ class MovingAverage:
         current = module.state_dict()
         self.state = {name: value.detach().clone() for name, value in current.items()}
         # Training changes the module's tensors in place, so that they need not be collected again at every step.
-        real = [name for name, value in current.items() if value.is_floating_point()]
-        self._real = [self.state[name] for name in real], [current[name] for name in real]
-        self._counts = [(self.state[name], current[name]) for name in current.keys() - set(real)]
+        self._counts = [(self.state[name], value) for name, value in current.items() if not value.is_floating_point()]
+        # FSDP's tensors and plain ones do not go together.
+        self._real: dict[type[Tensor], tuple[list[Tensor], list[Tensor]]] = {}
+        for name, value in current.items():
+            if value.is_floating_point():
+                averages, values = self._real.setdefault(type(value), ([], []))
+                averages.append(self.state[name])
+                values.append(value)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the module's weights; step counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(*self._real, 1 - decay)
+        for averages, values in self._real.values():
+            torch._foreach_lerp_(averages, values, 1 - decay)
         for mine, value in self._counts:
             mine.copy_(value)
 

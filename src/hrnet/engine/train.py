@@ -177,14 +177,15 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         terms, seen, causes = self._gradients(batches)
-        norm = whole(gradient_norm(self.model.parameters()))
+        spread = gradient_norm(self.model.parameters())
+        norm = whole(spread)
         finite = torch.isfinite(torch.stack([norm, *terms.values()])).all()
         broken, *agreed = self.processes.agree(bool(causes) or not finite, self.signals.received, save_due)
         if broken:
             found = None if causes else step_cause(self.model, terms, self.job.train, seen)
             stop_for([*causes, *([found] if found else [])], step, self.processes)
         if self.spec.gradient_clip:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.spec.gradient_clip, norm)
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.spec.gradient_clip, spread)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average:
