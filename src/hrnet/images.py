@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from PIL import ExifTags, UnidentifiedImageError
 from PIL import Image as Pillow
 
@@ -21,6 +22,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
 # Larger pictures are refused before they are decoded: at three bytes a pixel this many are half a gigabyte.
 MAX_PIXELS = 170_000_000
+_INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def read_image(path: Path | str, *, upright: bool = True) -> Image:
@@ -40,11 +42,53 @@ def read_image(path: Path | str, *, upright: bool = True) -> Image:
         return _to_rgb(_upright(file) if upright else file, Path(path))
 
 
+def read_indices(path: Path | str) -> Int[np.ndarray, "h w"]:
+    """The numbers that a picture stores, one a pixel: of a palette the index, never its colour; nothing is turned.
+
+    Raises:
+        InputError: as of `read_image`, or the picture stores colours.
+    """
+    with _opened(Path(path)) as file:
+        if file.mode not in _INDEX_MODES:
+            raise InputError(f"{path} stores colours ({file.mode}) where one number a pixel was expected; save it so.")
+        # Pillow spreads grey of two and four bits over 0 to 255; what it reads from is told by the file's tiles.
+        tiles = getattr(file, "tile", None)
+        spread = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args).strip("(,)'\"")) if tiles else None
+        values = np.asarray(file)
+        return values // spread if spread else values.astype(np.uint8) if values.dtype == bool else values
+
+
+def stores_indices(path: Path | str) -> bool:
+    """Whether `read_indices` finds numbers and no colours, from the header alone; errors as of `image_size`."""
+    with _opened(Path(path)) as file:
+        return file.mode in _INDEX_MODES
+
+
 def image_size(path: Path | str, *, upright: bool = True) -> Size:
     """Height and width of a picture, from its header alone; arguments and errors as of `read_image`."""
     with _opened(Path(path)) as file:
         turned = upright and _orientation(file) in (5, 6, 7, 8)
         return (file.width, file.height) if turned else (file.height, file.width)
+
+
+# The end of a whole file: JPEG's end of image, PNG's last chunk.
+_ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
+
+
+def looks_whole(path: Path | str) -> bool:
+    """Whether a JPEG or PNG ends as a whole file does, read from its first and last bytes; False says that only decoding
+    can tell. Damage in the middle is not seen.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    _check_file(Path(path))
+    with Path(path).open("rb") as file:
+        start = file.read(4)
+        file.seek(max(os.fstat(file.fileno()).st_size - 64, 0))
+        # Some programs fill files up with zeros.
+        tail = file.read().rstrip(b"\0\r\n ")
+    return any(start.startswith(magic) and tail.endswith(end) for magic, end in _ENDS.items())
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hrnet.errors import InputError
+from hrnet.formats.files import read_json
 from hrnet.results import Boxes
 
 
@@ -26,12 +26,7 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
     Raises:
         InputError: the file is missing, no json, or of neither form.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); name a json with boxes.") from None
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists a thousand deep
-        raise InputError(f"{path} is not valid json ({error}); export it again.") from None
+    content = read_json(path, "a json with boxes")
     if isinstance(content, dict):
         entries = _mapping_entries(content, path)
     elif isinstance(content, list):

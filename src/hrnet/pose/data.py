@@ -1,13 +1,13 @@
-"""Keypoints as people have them (COCO json), crops of them, and the augmentation."""
+"""Keypoints as people have them, crops of them, and the augmentation."""
 
 from __future__ import annotations
 
-import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,13 +15,26 @@ from jaxtyping import Float
 from torchvision.transforms.v2 import functional as photometric
 
 from hrnet.errors import InputError
+from hrnet.formats import records
+from hrnet.formats.checked import LARGEST_COORDINATE
+from hrnet.formats.coco import picture_number as picture_number  # for what scores poses
+from hrnet.formats.coco import read_coco
+from hrnet.formats.coco import read_coco_json as read_coco_json
+from hrnet.formats.defects import KINDS
+from hrnet.formats.records import DataSet, Object
+from hrnet.formats.sides import infer_pairs
 from hrnet.geometry import Frame, Image, Size, flip_order, warp
-from hrnet.images import image_size, read_image
+from hrnet.images import read_image
 from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.model import crop_frame
-from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_pairs, infer_upper
+from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_upper
 from hrnet.pose.spec import PoseSpec
+from hrnet.results import Boxes
 from hrnet.task import Draw, Sample, random_generator
+
+Unboxed = Literal["whole", "keypoints"]
+# Bounds of keypoints are this share of their longer side wider, on each side: an object ends beyond its keypoints.
+MARGIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,7 @@ class Augment:
         scale: the crop grows or shrinks by a factor drawn from a normal distribution with this deviation, cut there.
         rotation: degrees, deviation of a normal distribution cut at twice that.
         rotation_probability: how often a crop is rotated.
+        upright: how often somebody whose hips are not below the shoulders is turned first so that they are.
         flip: how often it is mirrored.
         half_body: how often only the upper or the lower body is shown, where more than `half_body_above` keypoints are
             labelled.
@@ -47,6 +61,7 @@ class Augment:
     scale: float = 0.35
     rotation: float = 45.0
     rotation_probability: float = 0.6
+    upright: float = 0.0
     flip: float = 0.5
     half_body: float = 0.3
     half_body_above: int = 8
@@ -95,7 +110,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class KeypointSet:
-    """What a COCO keypoint json holds.
+    """What a data set with keypoints holds.
 
     Attributes:
         skeleton: the keypoints, from the file or inferred from their names.
@@ -104,6 +119,7 @@ class KeypointSet:
         notes: a sentence for each thing that was inferred.
         names: the keypoints in the file's own order, where `skeleton` is another one.
         pictures: all that the file lists and that can be used, labelled or not: what a detector's boxes are scored on.
+        boxed: whether every object has a box of its own.
     """
 
     skeleton: Skeleton
@@ -112,6 +128,7 @@ class KeypointSet:
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    boxed: bool = True
 
 
 def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
@@ -124,200 +141,135 @@ def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
     Raises:
         InputError: the file is no COCO keypoint json, or nothing in it can be used.
     """
-    content = read_coco_json(annotations)
-    notes: list[str] = []
-    category = _category(content, annotations, notes)
-    skeleton = _skeleton(category, content, annotations, notes)
-    problems: list[str] = []
-    pictures = _pictures(content, images, annotations, problems)
-    instances: list[Instance] = []
-    outside: list[str] = []
-    for number, entry in enumerate(content["annotations"]):
-        name = f"{annotations}: annotation {entry.get('id', f'number {number}') if isinstance(entry, dict) else number}"
-        try:
-            instance = _instance(_checked_entry(entry), category, pictures, len(skeleton))
-        except ValueError as error:
-            problems.append(f"{name}: {error}.")
-            continue
-        if instance is not None:
-            instances.append(instance)
-            outside += [name] if _any_outside(instance) else []
-    if outside:
-        notes.append(
-            f"{len(outside)} objects have keypoints outside their picture, which are kept; first {outside[0]}."
-        )
-    if not instances:
-        reason = f"; the first problem: {problems[0]}" if problems else "; label at least one keypoint"
-        raise InputError(f"{annotations} has no object with keypoints that could be used{reason}")
-    there = tuple(picture for picture in pictures.values() if picture is not None)
-    return KeypointSet(skeleton, tuple(instances), tuple(problems), tuple(notes), skeleton.names, there)
+    return keypoint_set(read_coco(annotations, images, only_keypoints=True))
 
 
-def read_coco_json(path: Path) -> dict[str, Any]:
-    """A COCO json with its three lists.
+def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
+    """The objects with labelled keypoints of a data set of any format.
+
+    Args:
+        data: as read.
+        unboxed: the box of an object that has none: the whole picture, or the bounds of its keypoints, wider by `MARGIN`.
 
     Raises:
-        InputError: the file is missing, no json, or not of this form.
+        InputError: nothing in it can be used.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); name a COCO json.") from None
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists a thousand deep
-        raise InputError(f"{path} is not valid json ({error}); export it again.") from None
-    lists = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in lists):
-        raise InputError(f"{path} is not a COCO json: it needs the lists images, annotations and categories.")
-    return content
+    if not data.keypoints:
+        raise InputError(f"{data.source} has no keypoints: neither its classes nor its objects name any.")
+    notes, problems = _sentences(data)
+    skeleton = _skeleton(data, notes)
+    found: list[tuple[int, Instance]] = []
+    for picture in data.pictures:
+        for thing in picture.objects:
+            instance = None if thing.crowd else _instance(thing, picture, unboxed)
+            if isinstance(instance, Instance):
+                found.append((thing.number, instance))
+            elif instance is not None:
+                problems.append(f"{picture.file}: {thing.place}: {instance}.")
+    if not found:
+        reason = f"; the first problem: {problems[0]}" if problems else "; label at least one keypoint"
+        raise InputError(f"{data.source} has no object with keypoints that could be used{reason}")
+    return KeypointSet(
+        skeleton,
+        # In the file's order, as the random choices of training go by position.
+        tuple(instance for _, instance in sorted(found, key=lambda pair: pair[0])),
+        tuple(problems),
+        tuple(notes),
+        skeleton.names,
+        tuple(Picture(picture.path, _image_id(picture), picture.size) for picture in data.pictures),
+        boxed=all(thing.box is not None for picture in data.pictures for thing in picture.objects),
+    )
 
 
-def picture_number(value: Any) -> Any:
-    """COCO's number of a picture, also where it was written as text; None for what cannot be one."""
-    if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _pictures(content: dict[str, Any], folder: Path, file: Path, problems: list[str]) -> dict[Any, Picture | None]:
-    """The listed pictures by number; None for one that cannot be used, which `problems` then names."""
-    found: dict[Any, Picture | None] = {}
-    missing: list[str] = []
-    for entry in content["images"]:
-        number = picture_number(entry.get("id")) if isinstance(entry, dict) else None
-        if number is None or not isinstance(entry.get("file_name"), str):
-            problems.append(f"{file}: the picture {str(entry)[:80]} needs an id and a file_name.")
-            continue
-        if number in found:
-            problems.append(f"{file}: picture id {number} appears more than once; its first entry is used.")
-            continue
-        path = folder / entry["file_name"]
-        if not path.is_file():
-            path = folder / entry["file_name"].replace("\\", "/").rpartition("/")[2]
-        found[number] = None
-        if not path.is_file():
-            missing.append(entry["file_name"])
-            continue
-        try:
-            found[number] = Picture(path, number, _listed_size(path, entry))
-        except ValueError as error:
-            problems.append(str(error))
+def _sentences(data: DataSet) -> tuple[list[str], list[str]]:
+    """Notes and problems of a data set: one sentence for each thing left out, one for each kind of all else."""
+    missing = [defect for defect in data.defects if defect.kind == "picture-missing"]
+    problems = [str(one) for one in data.defects if one.severity == "fatal" and one.kind != "picture-missing"]
     if missing:
-        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        problems.append(f"{file} lists {len(missing)} pictures that are not in {folder}, which are left out: {names}.")
-    return found
+        names = "; ".join(defect.text for defect in missing[:3]) + ("; ..." if len(missing) > 3 else "")
+        problems.append(f"{data.source} lists {len(missing)} pictures that are left out: {names}.")
+    notes: list[str] = []
+    counts = Counter(defect.kind for defect in data.defects if defect.severity != "fatal")
+    for kind, count in counts.items():
+        first = next(defect for defect in data.defects if defect.kind == kind)
+        if kind == "keypoint-outside":
+            notes.append(f"{count} objects have keypoints outside their picture, which are kept; first {first}")
+        else:
+            notes.append(str(first) if count == 1 else f"{count} times {KINDS[kind].title}; first {first}")
+    return notes, problems
 
 
-def _listed_size(path: Path, entry: dict[str, Any]) -> Size:
-    """Height and width of a picture as the json says; ValueError where the file's differ, turned or not."""
-    size = image_size(path)
-    if "height" not in entry and "width" not in entry:
-        return size
-    listed = (entry.get("height"), entry.get("width"))
-    if listed != size and listed != image_size(path, upright=False):
-        raise InputError(
-            f"{path} has {size[1]} x {size[0]} pixels, the annotations say {listed[1]} x {listed[0]}; it is left out: "
-            "label the picture as it is stored, or as its orientation tag turns it."
-        )
-    return listed  # type: ignore[return-value]  # equal to a Size
-
-
-def _category(content: dict[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
-    categories = [category for category in content["categories"] if isinstance(category, dict)]
-    named = [entry for entry in categories if entry.get("keypoints") and isinstance(entry["keypoints"], list)]
-    if not categories:
-        raise InputError(f"{path} has no categories; the keypoints' names belong there.")
-    if len(named) > 1:
-        notes.append(f"{path} has {len(named)} categories with keypoints; {named[0].get('name')!r} is used.")
-    return (named or categories)[0]
-
-
-def _skeleton(category: dict[str, Any], content: dict[str, Any], path: Path, notes: list[str]) -> Skeleton:
-    names = [str(name) for name in category.get("keypoints") or ()]
-    if not names:
-        lists = [entry.get("keypoints") for entry in content["annotations"] if isinstance(entry, dict)]
-        counts = [len(points) // 3 for points in lists if isinstance(points, list) and points]
-        if not counts:
-            raise InputError(f"{path} has no keypoints: neither its categories nor its annotations name any.")
-        names = [f"keypoint_{number}" for number in range(counts[0])]
-        notes.append(f"{path} does not name its {len(names)} keypoints; they are called {names[0]} to {names[-1]}.")
-    pairs = infer_pairs(names)
+def _skeleton(data: DataSet, notes: list[str]) -> Skeleton:
+    names = data.keypoints
+    pairs = infer_pairs(names) if data.pairs is None else data.pairs
+    how = "by name" if data.pairs is None else "as the file has them"
     notes.append(
-        f"Left-right pairs by name: {', '.join(f'{names[a]}/{names[b]}' for a, b in pairs)}."
+        f"Left-right pairs {how}: {', '.join(f'{names[a]}/{names[b]}' for a, b in pairs)}."
         if pairs
         else "No left-right pairs found in the names; mirrored pictures keep their keypoint names."
     )
-    sigmas = category.get("oks_sigmas") or category.get("sigmas")
-    if not sigmas:
+    if not data.oks_sigmas:
         notes.append("OKS sigmas are COCO's for the joints that COCO has and 0.072 for all others.")
     try:
-        links = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
-        return Skeleton(tuple(names), links, pairs, tuple(sigmas or infer_oks_sigmas(names)), infer_upper(names))
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: the keypoints of category {category.get('name')!r} are inconsistent: {error}"
-        ) from None
+        return Skeleton(names, data.links, pairs, data.oks_sigmas or infer_oks_sigmas(names), infer_upper(names))
+    except ValueError as error:
+        raise InputError(f"{data.source}: its keypoints are inconsistent: {error}") from None
 
 
-# Pixels; beyond it a coordinate is a mistake, and arithmetic with it may overflow.
-_LARGEST_COORDINATE = 1e6
-
-
-def _checked_entry(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{str(entry)[:40]} is no object with image_id, bbox and keypoints")
-    return entry
-
-
-def _instance(
-    entry: dict[str, Any], category: dict[str, Any], pictures: dict[Any, Picture | None], joints: int
-) -> Instance | None:
-    """None where nothing is to be learned from the entry; ValueError with the reason where it is wrong."""
-    if entry.get("category_id", category.get("id")) != category.get("id") or entry.get("iscrowd"):
+def _instance(thing: Object, picture: records.Picture, unboxed: Unboxed) -> Instance | str | None:
+    """None where nothing is to be learned from the object; the reason where it cannot be used."""
+    if thing.keypoints is None or thing.visibility is None or not (thing.visibility > 0).any():
         return None
-    number = picture_number(entry.get("image_id"))
-    if number not in pictures:
-        raise ValueError(f"it names image {entry.get('image_id')}, which the file does not list")
-    picture = pictures[number]
-    if picture is None:
+    points, visibility, area = thing.keypoints, thing.visibility, thing.area
+    if thing.box is not None:
+        x, y, right, bottom = thing.box.tolist()
+        box = clip_ground_truth((x, y, right - x, bottom - y), picture.size)
+        if box is None:
+            width, height = picture.size[::-1]
+            return f"the box {x:g} {y:g} {right:g} {bottom:g} is degenerate or lies outside its picture of {width} x {height}"
+        area = area or float((right - x) * (bottom - y))
+    elif unboxed == "whole":
+        box = Boxes.whole(picture.size).boxes[0]
+    else:
+        seen = points[visibility > 0]
+        low, high = seen.min(0), seen.max(0)
+        margin = max(MARGIN * float((high - low).max()), 1.0)
+        box = np.concatenate([low - margin, high + margin])
+    area = area or float(np.prod(box[2:] - box[:2] + 1))
+    return Instance(picture.path, _image_id(picture), picture.size, box, points, visibility, area)
+
+
+def _image_id(picture: records.Picture) -> int:
+    """Its number; the text that some files have in its place is as good, as it is only compared."""
+    return picture.number  # type: ignore[return-value]  # see above
+
+
+def coco_truth(data: KeypointSet) -> dict[str, Any] | None:
+    """The labelled objects as the content of a COCO json, for average precision; None where they have no boxes."""
+    if not data.boxed:
         return None
-    values = _numbers(entry.get("keypoints") or [0] * 3 * joints, 3 * joints, "keypoints").reshape(-1, 3)
-    labelled = values[:, 2] > 0
-    if not labelled.any():
-        return None
-    # The coordinates of what is not labelled mean nothing; some programs write NaN there.
-    points = np.where(labelled[:, None], values[:, :2], 0)
-    if not (np.abs(points) <= _LARGEST_COORDINATE).all():
-        raise ValueError("a keypoint is not a finite number of pixels")
-    bbox = _numbers(entry.get("bbox"), 4, "bbox")
-    box = clip_ground_truth(bbox.tolist(), picture.size)
-    if box is None:
-        width, height = picture.size[::-1]
-        raise ValueError(f"the box {entry['bbox']} is degenerate or lies outside its picture of {width} x {height}")
-    try:
-        area = float(entry.get("area") or 0)
-    except (TypeError, ValueError, OverflowError):
-        area = 0.0
-    area = area if 0 < area < math.inf else float(bbox[2] * bbox[3])
-    visibility = np.where(labelled, values[:, 2], 0)
-    return Instance(picture.path, picture.image_id, picture.size, box, points, visibility, area)
+    known, names = data.skeleton.names, data.names or data.skeleton.names
+    place = np.array([known.index(name) if name in known else -1 for name in names])
 
+    def rows(one: Instance) -> Float[np.ndarray, "k 3"]:
+        return np.column_stack([one.keypoints, one.visibility])[place] * (place >= 0)[:, None]
 
-def _numbers(values: Any, count: int, name: str) -> Float[np.ndarray, " count"]:
-    """A list of numbers (also ones written as text); ValueError where it is none."""
-    if not isinstance(values, list):
-        raise ValueError(f"{name} is {str(values)[:40]}, expected a list of {count} numbers")
-    if len(values) != count:
-        what = f"{count // 3} keypoints, expected {count}" if name == "keypoints" else f"{name}, expected {count}"
-        raise ValueError(f"{len(values)} numbers for {what}")
-    try:
-        return np.array([float(value) for value in values])
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} holds something that is no number") from None
-
-
-def _any_outside(instance: Instance) -> bool:
-    points = instance.keypoints[instance.visibility > 0]
-    return bool((points < -0.5).any() or (points > np.array(instance.size[::-1]) - 0.5).any())
+    annotations = [
+        {
+            "id": number,
+            "image_id": one.image_id,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": one.area,
+            "bbox": [*one.box[:2].tolist(), *(one.box[2:] - one.box[:2] + 1).tolist()],
+            "keypoints": rows(one).ravel().tolist(),
+            "num_keypoints": int((rows(one)[:, 2] > 0).sum()),
+        }
+        for number, one in enumerate(data.instances, start=1)
+    ]
+    images = [{"id": one.image_id, "width": one.size[1], "height": one.size[0]} for one in data.pictures]
+    categories = [{"id": 1, "name": "object", "keypoints": list(names)}]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] | None:
@@ -326,7 +278,7 @@ def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] 
     As in the published protocol the box loses one pixel in width and height: it ends on its last pixel.
     """
     x, y, w, h = (float(value) for value in box)
-    if not max(abs(value) for value in (x, y, w, h)) <= _LARGEST_COORDINATE:
+    if not max(abs(value) for value in (x, y, w, h)) <= 2 * LARGEST_COORDINATE:
         return None
     x1, y1 = max(0.0, x), max(0.0, y)
     x2, y2 = min(size[1] - 1.0, x1 + max(0.0, w - 1)), min(size[0] - 1.0, y1 + max(0.0, h - 1))
@@ -468,6 +420,10 @@ class PoseDataset:
         enlarge *= _clipped_normal(rng, augment.scale, 1) + 1
         rotated = rng.random() < augment.rotation_probability
         rotation = _clipped_normal(rng, augment.rotation, 2) if rotated else 0.0
+        lean = _lean(instance, self.spec.skeleton) if augment.upright and rng.random() < augment.upright else 0.0
+        if lean:
+            rotation += lean
+            box = _turned_bounds(box, lean)
         side = max(box[2:] - box[:2])
         moved = box + np.tile(rng.uniform(-augment.shift, augment.shift, 2) * side, 2)
         frame = crop_frame(
@@ -515,6 +471,26 @@ class PoseDataset:
 
 def _clipped_normal(rng: np.random.Generator, deviation: float, limit: float) -> float:
     return float(np.clip(rng.standard_normal() * deviation, -limit * deviation, limit * deviation))
+
+
+def _lean(instance: Instance, skeleton: Skeleton) -> float:
+    """Degrees, clockwise, from upright to the line from hips to shoulders; 0 where one of the four is not labelled."""
+    try:
+        joints = [skeleton.names.index(name) for name in ("left_hip", "right_hip", "left_shoulder", "right_shoulder")]
+    except ValueError:
+        return 0.0
+    if not (instance.visibility[joints] > 0).all():
+        return 0.0
+    x, y = instance.keypoints[joints[2:]].mean(0) - instance.keypoints[joints[:2]].mean(0)
+    return math.degrees(math.atan2(x, -y))
+
+
+def _turned_bounds(box: Float[np.ndarray, 4], degrees: float) -> Float[np.ndarray, 4]:
+    """The bounds that a box has after a turn, around its own centre."""
+    cosine, sine = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    centre, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    half = np.array([width * cosine + height * sine, width * sine + height * cosine]) / 2
+    return np.concatenate([centre - half, centre + half])
 
 
 def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:

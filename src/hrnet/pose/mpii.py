@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.errors import InputError
+from hrnet.formats.files import read_json
 from hrnet.images import image_size
 from hrnet.pose.data import Instance, KeypointSet, Picture
 from hrnet.pose.skeletons import MPII
@@ -72,12 +72,7 @@ def read_mpii(images: Path, annotations: Path) -> KeypointSet:
 
 
 def _read_list(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}); name an MPII json.") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid json ({error}); export it again.") from None
+    content = read_json(path, "an MPII json")
     if not isinstance(content, list):
         raise InputError(f"{path} is not an MPII json: it needs a list of image, center, scale, joints and joints_vis.")
     return content

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hrnet.errors import InputError
+from hrnet.formats.coco import read_coco_json
+from hrnet.formats.compare import roles
+from hrnet.formats.recognise import read
+from hrnet.formats.records import DataSet
 from hrnet.pose.data import (
     Augment,
     KeypointSet,
     PoseDataset,
-    read_coco_json,
+    Unboxed,
+    coco_truth,
+    hold_out,
+    keypoint_set,
     read_coco_keypoints,
     rename_keypoints,
 )
@@ -27,13 +35,17 @@ from hrnet.task import Job
 
 @dataclass(frozen=True, slots=True)
 class PoseData:
-    """Where pictures and COCO (or MPII) keypoint json are; each folder of pictures goes with the json at the same place.
+    """Where pictures and their labels are: COCO or MPII json, YOLO data.yaml, DeepLabCut csv.
 
     Attributes:
         images: folders of training pictures.
-        annotations: their json.
+        annotations: their labels; each folder goes with the file at the same place.
         val_images: folder of the pictures to score on.
-        val_annotations: its json; None: no scoring, the last weights are the best.
+        val_annotations: its labels; None: those that a data.yaml names; without any there is no scoring, and the last weights
+            are the best.
+        hold_out: n keeps every n-th training picture for scoring and out of training: those at positions 0, n, 2n ... in the
+            order of their paths; 0 keeps none.
+        unboxed: the box of an object whose format has none: the whole picture, or the bounds of its keypoints and a margin.
         augment: random changes of the training crops.
         headline: the figure that chooses the best weights; see `PoseEvaluator`.
     """
@@ -42,6 +54,8 @@ class PoseData:
     annotations: tuple[Path, ...] = ()
     val_images: Path | None = None
     val_annotations: Path | None = None
+    hold_out: int = 0
+    unboxed: Unboxed = "whole"
     augment: Augment = field(default_factory=Augment)
     headline: Literal["AP", "PCK@0.2", "PCKh@0.5"] | None = None
 
@@ -176,22 +190,24 @@ def prepare(recipe: PoseRecipe) -> Job:
             f"{len(data.images)} folders of pictures and {len(data.annotations)} annotation files: give one json for each "
             "folder, --data.images DIR --data.annotations FILE.json."
         )
-    sets = [read_keypoints(folder, file) for folder, file in zip(data.images, data.annotations, strict=True)]
+    sets = [
+        read_keypoints(folder, file, unboxed=data.unboxed)
+        for folder, file in zip(data.images, data.annotations, strict=True)
+    ]
     messages = list(sets[0].notes)
     if not set(spec.skeleton.names) & set(sets[0].skeleton.names):
         spec = replace(spec, skeleton=sets[0].skeleton)
         messages.append(
             f"The model finds the data set's {len(spec.skeleton)} keypoints: {', '.join(spec.skeleton.names)}."
         )
-    named = [rename_keypoints(found, spec.skeleton) for found in sets]
     messages += [problem for found in sets for problem in found.problems]
-    instances = [instance for found in named for instance in found.instances]
-    validation, evaluator = None, lambda: PoseEvaluator((), spec)
-    if data.val_images and data.val_annotations:
-        found = rename_keypoints(read_keypoints(data.val_images, data.val_annotations), spec.skeleton)
-        messages += [message for message in (*found.notes, *found.problems) if message not in messages]
-        validation = PoseDataset(found.instances, spec, data.augment)
-        truth = None if is_mpii(data.val_annotations) else read_coco_json(data.val_annotations)
+    validation = _validation(data, sets, messages)
+    instances = [instance for found in sets for instance in rename_keypoints(found, spec.skeleton).instances]
+    if validation is None:
+        scored, evaluator = None, lambda: PoseEvaluator((), spec)
+    else:
+        found, truth = rename_keypoints(validation[0], spec.skeleton), validation[1]
+        scored = PoseDataset(found.instances, spec, data.augment)
 
         def evaluator() -> PoseEvaluator:
             images = [picture.image_id for picture in found.pictures]
@@ -202,12 +218,86 @@ def prepare(recipe: PoseRecipe) -> Job:
     return Job(
         model=PoseModel(spec),
         train=PoseDataset(instances, spec, data.augment, recipe.train.seed),
-        validation=validation,
+        validation=scored,
         evaluator=evaluator,
         messages=tuple(messages),
     )
 
 
-def read_keypoints(images: Path, annotations: Path) -> KeypointSet:
-    """The labelled objects of a COCO or an MPII json, told apart by looking; raises as the readers of the two."""
-    return read_mpii(images, annotations) if is_mpii(annotations) else read_coco_keypoints(images, annotations)
+def _validation(
+    data: PoseData, sets: list[KeypointSet], messages: list[str]
+) -> tuple[KeypointSet, dict[str, Any] | None] | None:
+    """What is scored on, with its truth in COCO's form; None for nothing. Pictures that are held out leave `sets`.
+
+    Raises:
+        InputError: too much or too little is asked for.
+    """
+    named = data.val_images is not None and data.val_annotations is not None
+    if data.hold_out < 0 or (data.hold_out and (named or len(sets) != 1)):
+        raise InputError(
+            f"hold_out is {data.hold_out}: it takes every n-th picture of one training set where no validation set is named; "
+            "leave --data.hold-out or --data.val-images and --data.val-annotations out."
+        )
+    if data.hold_out:
+        sets[0], held = hold_out(sets[0], data.hold_out)
+        messages.append(
+            f"{len(held.pictures)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
+        )
+        return held, read_truth(data.annotations[0], held)
+    if named:
+        images, annotations = data.val_images, data.val_annotations
+    else:
+        images, annotations = next(
+            (pair for pair in zip(data.images, data.annotations, strict=True) if has_validation(*pair)), (None, None)
+        )
+    if images is None or annotations is None:
+        return None
+    found = read_keypoints(images, annotations, part="val", unboxed=data.unboxed)
+    messages += [message for message in (*found.notes, *found.problems) if message not in messages]
+    return found, read_truth(annotations, found)
+
+
+def read_keypoints(
+    images: Path, annotations: Path, part: Literal["train", "val"] = "train", unboxed: Unboxed = "whole"
+) -> KeypointSet:
+    """The labelled objects of COCO or MPII json, of a YOLO data.yaml or a DeepLabCut csv, told apart by looking.
+
+    Args:
+        images: the folder of the pictures.
+        annotations: their labels.
+        part: which set, where the labels name several; val takes test where there is no val.
+        unboxed: see `keypoint_set`.
+
+    Raises:
+        InputError: as the readers.
+    """
+    if is_mpii(annotations):
+        return read_mpii(images, annotations)
+    if annotations.suffix.lower() == ".json" or not annotations.exists():
+        return read_coco_keypoints(images, annotations)
+    return keypoint_set(_part(read(annotations, images), part), unboxed)
+
+
+def has_validation(images: Path, annotations: Path) -> bool:
+    """Whether labels name a set to train on and another one."""
+    return annotations.suffix.lower() in (".yaml", ".yml") and len(read(annotations, images)) > 1
+
+
+def _part(sets: Sequence[DataSet], part: Literal["train", "val"]) -> DataSet:
+    wanted = ("train",) if part == "train" else ("val", "test")
+    found = [one for name in wanted for one in sets if name in roles(one.part)]
+    if not found and len(sets) > 1:
+        raise InputError(
+            f"{sets[0].source} names no set called {' or '.join(wanted)}; add it, or name a file with one set."
+        )
+    return (found or list(sets))[0]
+
+
+def read_truth(annotations: Path, data: KeypointSet) -> dict[str, Any] | None:
+    """What average precision is measured against: the content of a COCO json, or the same of another format.
+
+    None where there is nothing to measure against: MPII's people and objects without boxes have no area.
+    """
+    if is_mpii(annotations):
+        return None
+    return read_coco_json(annotations) if annotations.suffix.lower() == ".json" else coco_truth(data)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from hrnet.formats.sides import infer_pairs, words
 
 # Source: the median of COCO's seventeen, used for keypoints of which nothing is known.
 UNKNOWN_OKS_SIGMA = 0.072
@@ -15,7 +16,6 @@ _SIGMA_OF_WORD = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
     "knee": 0.087, "ankle": 0.089,
 }  # fmt: skip
-_JOINT_WORDS = {*_SIGMA_OF_WORD, "hand", "foot", "paw", "toe", "heel", "finger", "wing", "leg", "arm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,56 +55,16 @@ class Skeleton:
         return len(self.names)
 
 
-# A left keypoint and its right partner differ in one word, in one letter that stands alone as L or R, or in the two of
-# an animal's front and hind legs.
-_SIDES = (("left", "right"), ("l", "r"), ("fl", "fr"), ("hl", "hr"), ("bl", "br"), ("rl", "rr"))
-
-
-def infer_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Left-right pairs by name: left_eye and right_eye, l-paw and r-paw, kneeL and kneeR, EyeLeft and EyeRight."""
-    index = {_words(name): number for number, name in reversed(list(enumerate(names)))}
-    pairs: list[tuple[int, int]] = []
-    taken: set[int] = set()
-    for number, name in enumerate(names):
-        for mirrored in _mirrored(_words(name)):
-            partner = index.get(mirrored)
-            if partner is not None and not {number, partner} & taken:
-                pairs.append((number, partner))
-                taken |= {number, partner}
-    return tuple(pairs)
-
-
-def _mirrored(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """What the right partner of a left keypoint of these words may be called, likeliest first."""
-    for left, right in _SIDES:
-        for place, word in enumerate(words):
-            if word == left:
-                yield (*words[:place], right, *words[place + 1 :])
-    # lhip and rhip, hipl and hipr: only where the rest is a joint, as tail is no left tai.
-    for place, word in enumerate(words):
-        if word[:1] == "l" and word[1:] in _JOINT_WORDS:
-            yield (*words[:place], f"r{word[1:]}", *words[place + 1 :])
-        if word[-1:] == "l" and word[:-1] in _JOINT_WORDS:
-            yield (*words[:place], f"{word[:-1]}r", *words[place + 1 :])
-
-
 def left_right(names: Sequence[str], joint: str) -> tuple[int, int] | None:
     """Indices of the left and the right keypoint of a joint, under any spelling; None where there is no such pair."""
-    found = [pair for pair in infer_pairs(names) if joint in _words(names[pair[0]])]
+    found = [pair for pair in infer_pairs(names) if joint in words(names[pair[0]])]
     return found[0] if len(found) == 1 else None
-
-
-def _words(name: str) -> tuple[str, ...]:
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    # leftear, rightear: the side without a border.
-    spaced = re.sub(r"\b(left|right)(?=[a-z])", r"\1 ", spaced.lower().replace("_", " "))
-    return tuple(re.findall(r"[a-z]+|\d+", spaced))
 
 
 def infer_oks_sigmas(names: Sequence[str]) -> tuple[float, ...]:
     """COCO's value for the joints that COCO has, under any spelling; the median of its seventeen for all others."""
     return tuple(
-        next((_SIGMA_OF_WORD[word] for word in _words(name) if word in _SIGMA_OF_WORD), UNKNOWN_OKS_SIGMA)
+        next((_SIGMA_OF_WORD[word] for word in words(name) if word in _SIGMA_OF_WORD), UNKNOWN_OKS_SIGMA)
         for name in names
     )
 
@@ -112,8 +72,8 @@ def infer_oks_sigmas(names: Sequence[str]) -> tuple[float, ...]:
 def infer_upper(names: Sequence[str]) -> tuple[int, ...]:
     """Keypoints of a person's upper body by name; empty where no shoulder or no hip is named."""
     lower_words = {"hip", "knee", "ankle", "foot", "heel", "toe", "pelvis"}
-    lower = [bool(lower_words & set(_words(name))) for name in names]
-    if not any("shoulder" in _words(name) for name in names) or not any(lower):
+    lower = [bool(lower_words & set(words(name))) for name in names]
+    if not any("shoulder" in words(name) for name in names) or not any(lower):
         return ()
     return tuple(number for number in range(len(names)) if not lower[number])
 

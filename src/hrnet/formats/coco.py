@@ -1,0 +1,393 @@
+"""COCO json: boxes, keypoints, outlines, run lengths, crowds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from hrnet.errors import InputError
+from hrnet.formats.checked import LARGEST_COORDINATE, outline, picture_size, usable
+from hrnet.formats.defects import Draft, EntryError
+from hrnet.formats.files import entries, find_below, is_file, is_folder, read_json, shown
+from hrnet.formats.records import DataSet, Object, Picture, Runs
+from hrnet.geometry import Size
+
+LOOKED_FOR = "a COCO json, or a folder with some in it or in its annotations/"
+_LISTS = ("images", "annotations", "categories")
+
+
+def recognise(path: Path) -> bool:
+    """Whether a path is a json, or a folder of COCO jsons."""
+    return bool(_jsons(path))
+
+
+def _jsons(path: Path) -> list[Path]:
+    if path.suffix.lower() == ".json" and is_file(path):
+        return [path]
+    folders = (path, path / "annotations") if is_folder(path) else ()
+    found = [entry for folder in folders for entry in entries(folder) if entry.suffix.lower() == ".json"]
+    return [entry for entry in found if _begins_like_coco(entry)]
+
+
+def _begins_like_coco(path: Path) -> bool:
+    """Whether a json of a folder that may hold others too is an object with one of COCO's lists near its start or end."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(65536)
+            file.seek(max(path.stat().st_size - 65536, 0))
+            return any(f'"{name}"'.encode() in part for part in (start, file.read()) for name in _LISTS)
+    except OSError:
+        return False
+
+
+def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+    """Each json of a folder as a set, named as the file is; or the one json.
+
+    Args:
+        path: a json, or a folder.
+        images: the folder that the file names refer to; None to look around the json.
+
+    Raises:
+        InputError: a file is no COCO json.
+    """
+    found = _jsons(path)
+    if not found:
+        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
+    sets = [read_coco(file, images) for file in found]
+    return tuple(replace(part, part=part.source.stem if len(sets) > 1 else "") for part in sets)
+
+
+def read_coco_json(path: Path) -> dict[str, Any]:
+    """A COCO json with its three lists.
+
+    Raises:
+        InputError: the file is missing, no json, or not of this form.
+    """
+    content = read_json(path, "a COCO json")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
+        raise InputError(f"{path} is not a COCO json: it needs the lists images, annotations and categories.")
+    return content
+
+
+def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = False) -> DataSet:
+    """What a COCO json holds.
+
+    Args:
+        file: the json.
+        images: the folder that the file names refer to; None to look around the json.
+        only_keypoints: pass over, without a look, all that has no labelled keypoint, and all categories but the first with
+            keypoints.
+
+    Raises:
+        InputError: the file is no COCO json, or has no categories.
+    """
+    content = read_coco_json(file)
+    draft = Draft(file)
+    classes = _classes(content, draft)
+    folder = images or _picture_folder(file, content["images"])
+    reader = _Reader(draft, classes, _pictures(content["images"], folder, draft), only_keypoints)
+    for number, entry in enumerate(content["annotations"]):
+        reader.add(entry, number)
+    return DataSet(
+        "coco",
+        file,
+        pictures=tuple(reader.finish()),
+        classes=tuple(classes.names),
+        keypoints=classes.keypoints,
+        links=classes.links,
+        oks_sigmas=classes.oks_sigmas,
+        defects=tuple(draft.defects),
+    )
+
+
+def picture_number(value: Any) -> Any:
+    """COCO's number of a picture, also where it was written as text; None for what cannot be one."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+@dataclass(slots=True)
+class _Classes:
+    """The categories: their names, the label of each id, and the keypoints of the one that has any."""
+
+    names: list[str] = field(default_factory=list)
+    labels: dict[Any, int] = field(default_factory=dict)
+    keypoints: tuple[str, ...] = ()
+    with_keypoints: int = 0
+    links: tuple[tuple[int, int], ...] = ()
+    oks_sigmas: tuple[float, ...] = ()
+
+
+def _classes(content: dict[str, Any], draft: Draft) -> _Classes:
+    found = _Classes()
+    categories = [entry for entry in content["categories"] if isinstance(entry, dict)]
+    if not categories:
+        raise InputError(f"{draft.file} has no categories; the names of classes and keypoints belong there.")
+    for number, entry in enumerate(content["categories"]):
+        place = f"category {entry.get('id', f'number {number}') if isinstance(entry, dict) else number}"
+        if not isinstance(entry, dict):
+            draft.say("entry-malformed", f"{shown(entry)} is no object with id and name", place)
+            continue
+        number, name = picture_number(entry.get("id")), shown(entry.get("name", entry.get("id")))
+        if number in found.labels or name in found.names:
+            draft.say("class-twice", f"{name} or its id {number} is there already", place)
+        found.labels.setdefault(number, len(found.names))
+        found.names.append(name)
+    named = [place for place, entry in enumerate(categories) if isinstance(entry.get("keypoints"), list)]
+    named = [place for place in named if categories[place]["keypoints"]]
+    chosen = categories[named[0] if named else 0]
+    found.with_keypoints = named[0] if named else 0
+    if len(named) > 1:
+        text = f"{len(named)} categories have keypoints; those of {found.names[named[0]]!r} are used"
+        draft.say("keypoints-several", text, "categories")
+    found.keypoints = tuple(shown(name) for name in chosen["keypoints"]) if named else _unnamed(content["annotations"])
+    if found.keypoints and not named:
+        ends = f"{found.keypoints[0]} to {found.keypoints[-1]}"
+        draft.say("keypoints-unnamed", f"does not name its {len(found.keypoints)} keypoints; they are called {ends}")
+    if found.keypoints:
+        _complete(found, chosen, draft)
+    return found
+
+
+def _unnamed(annotations: list[Any]) -> tuple[str, ...]:
+    """Names for the keypoints of a file that has them but does not name them."""
+    lists = (entry.get("keypoints") for entry in annotations if isinstance(entry, dict))
+    count = next((len(points) // 3 for points in lists if isinstance(points, list) and points), 0)
+    return tuple(f"keypoint_{number}" for number in range(count))
+
+
+def _complete(found: _Classes, category: dict[str, Any], draft: Draft) -> None:
+    """Links and similarities' constants of the keypoints, as far as they can be read."""
+    place = f"category {found.names[found.with_keypoints]}"
+    try:
+        found.links = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
+        if any(not 0 <= end < len(found.keypoints) for link in found.links for end in link):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        found.links = ()
+        draft.say("links-malformed", f"skeleton is no list of pairs of numbers from 1 to {len(found.keypoints)}", place)
+    try:
+        sigmas = tuple(float(value) for value in category.get("oks_sigmas") or category.get("sigmas") or ())
+        if sigmas and (len(sigmas) != len(found.keypoints) or not all(0 < value < math.inf for value in sigmas)):
+            raise ValueError
+        found.oks_sigmas = sigmas
+    except (TypeError, ValueError, OverflowError):
+        draft.say("entry-malformed", f"sigmas are not {len(found.keypoints)} positive numbers", place)
+    for name in sorted({name for name in found.keypoints if found.keypoints.count(name) > 1}):
+        draft.say("id-twice", f"two keypoints are called {name}", place)
+
+
+def _picture_folder(file: Path, images: list[Any]) -> Path:
+    """Where the first listed pictures are: beside the json, in a folder beside it or beside its own, or in one of these
+    with the name of the json, whole or its last word."""
+    names = [
+        entry["file_name"] for entry in images if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
+    ]
+    around = (file.parent, file.parent.parent)
+    words = (file.stem, file.stem.rpartition("_")[2], file.stem.rpartition("-")[2], "images")
+    likely = [folder / word for folder in around for word in words]
+    likely += [folder / "images" / word for folder in around for word in words[:3]]
+    for folder in dict.fromkeys([*around, *likely]):
+        if any(find_below((folder,), name) for name in names[:5]):
+            return folder
+    return file.parent
+
+
+def _pictures(images: list[Any], folder: Path, draft: Draft) -> dict[Any, Picture | None]:
+    """The listed pictures by number; None for one that cannot be used, which the draft then names."""
+    found: dict[Any, Picture | None] = {}
+    for entry in images:
+        number = picture_number(entry.get("id")) if isinstance(entry, dict) else None
+        if number is None or not isinstance(entry.get("file_name"), str):
+            draft.say("entry-malformed", f"has the picture {shown(entry)}, which needs an id and a file_name")
+            continue
+        if number in found:
+            draft.say("id-twice", "the id appears more than once; its first entry is used", f"picture id {number}")
+            continue
+        found[number] = None
+        name = entry["file_name"]
+        path = find_below((folder,), name)
+        if path is None or not is_file(path):
+            draft.say("picture-missing", f"{name} is not in {folder}", f"picture id {number}")
+            continue
+        sized = "height" in entry or "width" in entry
+        size = picture_size(path, (entry.get("height"), entry.get("width")) if sized else None, draft)
+        found[number] = None if size is None else Picture(path, size, number, draft.file)
+    return found
+
+
+class _Reader:
+    """Turns annotations into objects, picture by picture."""
+
+    def __init__(
+        self, draft: Draft, classes: _Classes, pictures: Mapping[Any, Picture | None], only_keypoints: bool
+    ) -> None:
+        self.draft, self.classes, self.pictures, self.only_keypoints = draft, classes, pictures, only_keypoints
+        self.objects: dict[Any, list[Object]] = {number: [] for number in pictures}
+        self.seen: set[Any] = set()
+
+    def add(self, entry: Any, number: int) -> None:
+        """One annotation; the draft says why it cannot be used."""
+        known = isinstance(entry, dict) and "id" in entry
+        place = f"annotation {shown(entry['id']) if known else f'number {number}'}"
+        try:
+            if not isinstance(entry, dict):
+                raise EntryError("entry-malformed", f"{shown(entry)} is no object with image_id, bbox and keypoints")
+            if self.only_keypoints and not self._wanted(entry):
+                return
+            identity = picture_number(entry.get("id"))
+            if identity is not None and identity in self.seen:
+                self.draft.say("id-reused", "its id was used before", place)
+            self.seen.add(identity)
+            self._read(entry, place, number)
+        except EntryError as wrong:
+            self.draft.say(wrong.kind, str(wrong), place)
+
+    def finish(self) -> Iterator[Picture]:
+        """The usable pictures with their usable objects."""
+        for number, picture in self.pictures.items():
+            if picture is not None:
+                objects = usable(self.objects[number], picture.size, self.draft, self.draft.file)
+                yield replace(picture, objects=objects)
+
+    def _wanted(self, entry: dict[str, Any]) -> bool:
+        label = self.classes.labels.get(picture_number(entry.get("category_id")))
+        return (label == self.classes.with_keypoints or "category_id" not in entry) and not entry.get("iscrowd")
+
+    def _read(self, entry: dict[str, Any], place: str, order: int) -> None:
+        number = picture_number(entry.get("image_id"))
+        if number is None or number not in self.pictures:
+            raise EntryError(
+                "image-unknown", f"it names image {shown(entry.get('image_id'))}, which the file does not list"
+            )
+        picture = self.pictures[number]
+        if picture is None:
+            return
+        label = self._label(entry)
+        points, visibility = self._keypoints(entry, label)
+        if self.only_keypoints and (visibility is None or not visibility.any()):
+            return
+        bbox = entry.get("bbox")
+        # Some programs write an empty list, or nothing, for objects that have an outline only.
+        outlined = not self.only_keypoints and entry.get("segmentation") and not bbox
+        box = None if outlined else _box(bbox)
+        polygons, runs = ((), None) if self.only_keypoints else _segmentation(entry.get("segmentation"), picture.size)
+        crowd, area = bool(entry.get("iscrowd")), _area(entry.get("area"))
+        thing = Object(label, place, order, box, points, visibility, polygons, runs, area, crowd)
+        self.objects[number].append(thing)
+
+    def _label(self, entry: dict[str, Any]) -> int:
+        if "category_id" not in entry and len(self.classes.names) == 1:
+            return 0
+        label = self.classes.labels.get(picture_number(entry.get("category_id")))
+        if label is None and self.only_keypoints:
+            return self.classes.with_keypoints
+        if label is None:
+            raise EntryError("class-unknown", f"category {shown(entry.get('category_id'))} is not in the categories")
+        return label
+
+    def _keypoints(
+        self, entry: dict[str, Any], label: int
+    ) -> tuple[Float[np.ndarray, "k 2"] | None, Float[np.ndarray, " k"] | None]:
+        joints = len(self.classes.keypoints)
+        if not joints or label != self.classes.with_keypoints:
+            return None, None
+        values = entry.get("keypoints") or [0] * 3 * joints
+        rows = _numbers(values, 3 * joints, "keypoints", "keypoint-count", "keypoint-value").reshape(-1, 3)
+        labelled = rows[:, 2] > 0
+        # The coordinates of what is not labelled mean nothing; some programs write NaN there.
+        points = np.where(labelled[:, None], rows[:, :2], 0)
+        if not (np.abs(points) <= LARGEST_COORDINATE).all():
+            raise EntryError("keypoint-value", "a keypoint is not a finite number of pixels")
+        return points, np.where(labelled, rows[:, 2], 0)
+
+
+def _numbers(values: Any, count: int, name: str, miscounted: str, malformed: str) -> Float[np.ndarray, " count"]:
+    """A list of numbers (also ones written as text)."""
+    if not isinstance(values, list):
+        raise EntryError(malformed, f"{name} is {shown(values)}, expected a list of {count} numbers")
+    if len(values) != count:
+        what = f"{count // 3} keypoints, expected {count}" if name == "keypoints" else f"{name}, expected {count}"
+        raise EntryError(miscounted, f"{len(values)} numbers for {what}")
+    try:
+        return np.array([float(value) for value in values])
+    except (TypeError, ValueError, OverflowError):
+        raise EntryError(malformed, f"{name} holds something that is no number") from None
+
+
+def _box(values: Any) -> Float[np.ndarray, 4]:
+    x, y, w, h = _numbers(values, 4, "bbox", "entry-malformed", "entry-malformed")
+    return np.array([x, y, x + w, y + h])
+
+
+def _area(value: Any) -> float | None:
+    try:
+        area = float(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return area if 0 < area < math.inf else None
+
+
+def _segmentation(value: Any, size: Size) -> tuple[tuple[Float[np.ndarray, "p 2"], ...], Runs | None]:
+    if not value:
+        return (), None
+    if isinstance(value, dict):
+        return (), read_runs(value, size)
+    if not isinstance(value, list):
+        raise EntryError("outline-malformed", f"segmentation is {shown(value)}, expected outlines or run lengths")
+    parts = value if isinstance(value[0], list) else [value]
+    try:
+        return tuple(outline([float(number) for number in part]) for part in parts), None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EntryError("outline-malformed", str(error)) from None
+
+
+def read_runs(value: Mapping[str, Any], size: Size) -> Runs:
+    """COCO's mask as run lengths, a list or compressed into text.
+
+    Raises:
+        ValueError: it is no such mask, or not one of a picture of this size.
+    """
+    if value.get("size") != list(size):
+        raise EntryError("mask-malformed", f"a mask of size {shown(value.get('size'))}, the picture has {list(size)}")
+    counts = value.get("counts")
+    try:
+        runs = _expand(counts, size[0] * size[1]) if isinstance(counts, str) else [int(run) for run in counts or ()]
+    except (TypeError, ValueError, OverflowError):
+        raise EntryError(
+            "mask-malformed", "the counts of its mask are neither a list of numbers nor COCO's text"
+        ) from None
+    if min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:
+        raise EntryError("mask-malformed", f"the runs of its mask cover {sum(runs)} pixels, not {size[0]} x {size[1]}")
+    return Runs(size, np.array(runs, dtype=np.int64))
+
+
+def _expand(text: str, pixels: int) -> Sequence[int]:
+    """Run lengths of COCO's text.
+
+    Source: the format of the COCO API. Six bits a character from '0' on: five of a number, lowest first, and one that
+    says that more follow; the last one's highest bit is the sign. From the third run on, each is the difference to the
+    last but one.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text.encode("ascii"):
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > 60 or len(runs) > pixels:
+            raise ValueError
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError
+    return runs

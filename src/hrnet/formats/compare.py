@@ -1,0 +1,90 @@
+"""Training and validation beside each other: the same pictures, other classes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations, permutations
+from pathlib import Path
+
+from hrnet.formats.defects import Draft
+from hrnet.formats.records import DataSet, Picture
+
+_ROLE = re.compile(r"train|val|test", re.IGNORECASE)
+
+
+def roles(part: str) -> set[str]:
+    """What a part is for, by its name: train, val, test; trainval is for both, and pictures of it are theirs too."""
+    return {role.lower() for role in _ROLE.findall(part)}
+
+
+def check_between(sets: Sequence[DataSet], digests: Mapping[Path, str], draft: Draft) -> None:
+    """Note pictures that occur more than once, and classes and keypoints that training lacks.
+
+    Args:
+        sets: all of them.
+        digests: what tells the content of a picture from that of another; pictures without differ from all others.
+        draft: to note in.
+    """
+    for one in sets:
+        _check_within(one, digests, draft)
+    for one, other in combinations(sets, 2):
+        if roles(one.part) and roles(other.part) and not roles(one.part) & roles(other.part):
+            _check_leak(one, other, digests, draft)
+    for train, held_out in permutations(sets, 2):
+        if "train" in roles(train.part) and roles(held_out.part) and "train" not in roles(held_out.part):
+            _check_names(train, held_out, draft)
+
+
+def _by_content(one: DataSet, digests: Mapping[Path, str]) -> dict[str, list[Picture]]:
+    found: dict[str, list[Picture]] = defaultdict(list)
+    for picture in one.pictures:
+        found[digests.get(picture.path) or str(picture.path)].append(picture)
+    return found
+
+
+def _check_within(one: DataSet, digests: Mapping[Path, str], draft: Draft) -> None:
+    for first, *others in _by_content(one, digests).values():
+        for other in others:
+            if first.label is not None and first.label != other.label:
+                classes = f"{one.classes[first.label]} as {first.path.name}"
+                draft.say("picture-contradiction", f"is in {classes} too", file=other.path)
+            else:
+                draft.say("picture-twice", f"is {first.path.name} once more", file=other.path)
+
+
+def _check_leak(one: DataSet, other: DataSet, digests: Mapping[Path, str], draft: Draft) -> None:
+    first = _by_content(one, digests)
+    for content, pictures in _by_content(other, digests).items():
+        for picture in pictures if content in first else ():
+            path = first[content][0].path
+            same = f"is in {one.part} and in {other.part}"
+            text = same if path == picture.path else f"of {other.part} is {path} of {one.part}"
+            draft.say("picture-leak", text, file=picture.path)
+
+
+def _kind(part: str) -> str:
+    """Of the name of a part what is the same for training and validation: instances_train2017, instances_val2017."""
+    return _ROLE.sub("", part)
+
+
+def _check_names(train: DataSet, held_out: DataSet, draft: Draft) -> None:
+    if train.format != held_out.format or _kind(train.part) != _kind(held_out.part):
+        return
+    known, met = _labelled(train), _labelled(held_out)
+    for name in sorted(met - known):
+        if name in train.classes:
+            draft.say("class-untrained", f"has {name}, of which {train.part} has none", file=held_out.source)
+        else:
+            draft.say("class-unknown", f"has the class {name}, which {train.part} does not name", file=held_out.source)
+    foreign = [name for name in held_out.keypoints if name not in train.keypoints]
+    if foreign:
+        draft.say("keypoint-count", f"has the keypoint {foreign[0]}, which {train.part} has not", file=held_out.source)
+
+
+def _labelled(one: DataSet) -> set[str]:
+    """Names of the classes that occur; none for label pictures, which are not read here."""
+    labels = {thing.label for picture in one.pictures for thing in picture.objects}
+    labels |= {picture.label for picture in one.pictures if picture.label is not None}
+    return {one.classes[label] for label in labels}

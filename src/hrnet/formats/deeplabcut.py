@@ -1,0 +1,155 @@
+"""DeepLabCut: CollectedData csv files with three or four header rows, one row a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hrnet.errors import InputError
+from hrnet.formats.checked import LARGEST_COORDINATE, numbered, picture_size, usable
+from hrnet.formats.defects import Draft
+from hrnet.formats.files import entries, find_below, is_file, is_folder, read_csv, shown
+from hrnet.formats.records import DataSet, Object, Picture
+
+LOOKED_FOR = "a DeepLabCut csv (CollectedData_NAME.csv), or a folder with such in it or in labeled-data/*/"
+CLASS = "animal"
+_EMPTY = ("", "nan")
+_MOST_KEYPOINTS = 10_000
+
+
+def recognise(path: Path) -> bool:
+    """Whether a path is a csv, or a folder of DeepLabCut's."""
+    return bool(_csvs(path))
+
+
+def _csvs(path: Path) -> list[Path]:
+    if is_file(path):
+        return [path] if path.suffix.lower() == ".csv" else []
+    places = [path, *entries(path), *entries(path / "labeled-data")]
+    found = [file for place in places if is_folder(place) for file in entries(place)]
+    return sorted({file for file in found if file.suffix == ".csv" and file.name.startswith("CollectedData")})
+
+
+def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+    """All csv files of a folder as one set, or the one csv. Objects have no boxes; empty cells are not labelled.
+
+    Args:
+        path: a csv, or a folder.
+        images: where to look for the pictures first; a picture is found by the longest end of its path that leads there, or
+            to the folder of the csv or one of the three above it.
+
+    Raises:
+        InputError: there is no csv, or one has no header of DeepLabCut's.
+    """
+    files = _csvs(path)
+    if not files:
+        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
+    draft = Draft(path)
+    tables = [_read_table(file) for file in files]
+    names = tables[0].names
+    pictures: list[Picture] = []
+    seen: set[Path] = set()
+    count = 0
+    for table in tables:
+        if table.names != names:
+            text = f"has the keypoints {', '.join(table.names)}, {files[0].name} has {', '.join(names)}"
+            draft.say("keypoint-count", shown(text), file=table.file)
+            continue
+        for number, row in table.rows:
+            picture = _picture(table, number, row, images, seen, draft)
+            if picture is not None:
+                objects = numbered(picture.objects, count)
+                count += len(objects)
+                pictures.append(replace(picture, number=len(pictures), objects=objects))
+    return (DataSet("deeplabcut", path, "", tuple(pictures), (CLASS,), names, defects=tuple(draft.defects)),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One csv.
+
+    Attributes:
+        file: of it.
+        names: of the keypoints.
+        path_columns: how many cells make the path of the picture.
+        places: for each individual the columns of x and y of each keypoint; -1 where it has none.
+        rows: with their line numbers.
+    """
+
+    file: Path
+    names: tuple[str, ...]
+    path_columns: int
+    places: dict[str, list[tuple[int, int]]]
+    rows: list[tuple[int, list[str]]]
+
+
+def _read_table(file: Path) -> _Table:
+    rows = read_csv(file, "a DeepLabCut csv")
+    header = {row[0].strip(): row for row in rows[:4] if row}
+    coords, parts = header.get("coords"), header.get("bodyparts")
+    if coords is None or parts is None or len(coords) != len(parts):
+        raise InputError(
+            f"{file} is no DeepLabCut csv: its first rows are scorer, bodyparts and coords; export it again."
+        )
+    axes = [cell.strip() for cell in coords]
+    start = next((column for column, axis in enumerate(axes) if axis in ("x", "y")), len(axes))
+    who = header.get("individuals", [])
+    individuals = [cell.strip() for cell in who] if len(who) == len(parts) else [""] * len(parts)
+    names = tuple(dict.fromkeys(cell.strip() for cell in parts[start:]))
+    if not names or len(names) > _MOST_KEYPOINTS:
+        raise InputError(f"{file} has {len(names)} keypoints in its header; export it again.")
+    columns = {(individuals[i], parts[i].strip(), axes[i]): i for i in range(start, len(parts))}
+    places = {
+        one: [(columns.get((one, name, "x"), -1), columns.get((one, name, "y"), -1)) for name in names]
+        for one in dict.fromkeys(individuals[start:])
+    }
+    first = rows.index(coords) + 1
+    numbered_rows = [(number, row) for number, row in enumerate(rows[first:], start=first + 1) if any(row)]
+    return _Table(file, names, start, places, numbered_rows)
+
+
+def _picture(
+    table: _Table, number: int, row: list[str], images: Path | None, seen: set[Path], draft: Draft
+) -> Picture | None:
+    """The picture of a row with its animals; None where it cannot be used, which the draft then says."""
+    place, width = f"line {number}", max(max(pair) for places in table.places.values() for pair in places) + 1
+    if len(row) < width:
+        draft.say("entry-malformed", f"{len(row)} cells, the header has {width}", place, table.file)
+        return None
+    name = "/".join(cell.strip() for cell in row[: table.path_columns] if cell.strip())
+    above = [table.file.parent, *table.file.parents[1:4]]
+    path = find_below(([images] if images else []) + above, name)
+    if path is None or not is_file(path):
+        draft.say("picture-missing", f"{shown(name)} is not there", place, table.file)
+        return None
+    if path in seen:
+        draft.say("id-twice", f"{shown(name)} has a row before; that one is used", place, table.file)
+        return None
+    seen.add(path)
+    size = picture_size(path, None, draft)
+    if size is None:
+        return None
+    objects = [_animal(row, columns, place, table, draft) for columns in table.places.values()]
+    kept = usable([thing for thing in objects if thing is not None], size, draft, table.file)
+    return Picture(path, size, 0, table.file, kept)
+
+
+def _animal(row: list[str], columns: list[tuple[int, int]], place: str, table: _Table, draft: Draft) -> Object | None:
+    """One individual of a row; None where nothing of it is labelled."""
+    points, visibility = np.zeros((len(columns), 2)), np.zeros(len(columns))
+    for index, (x, y) in enumerate(columns):
+        cells = [row[column].strip() if column >= 0 else "" for column in (x, y)]
+        if all(cell.lower() in _EMPTY for cell in cells):
+            continue
+        try:
+            values = [float(cell) for cell in cells]
+            if not all(abs(value) <= LARGEST_COORDINATE for value in values):
+                raise ValueError
+        except ValueError:
+            text = f"{table.names[index]} is at {shown(', '.join(cells))}, which are no two numbers"
+            draft.say("keypoint-value", text, place, table.file)
+            continue
+        points[index], visibility[index] = values, 2
+    return Object(0, place, keypoints=points, visibility=visibility) if visibility.any() else None

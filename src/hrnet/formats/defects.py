@@ -1,0 +1,117 @@
+"""All that can be wrong with a data set: kinds of defects, how bad each is, and its cure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrnet.formats.records import Defect, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of defect: how bad it is, a heading, what to do about it."""
+
+    severity: Severity
+    title: str
+    cure: str
+
+
+KINDS: dict[str, Kind] = {
+    "file-malformed": Kind("fatal", "a file that cannot be read", "export it again, or name the right file"),
+    "entry-malformed": Kind("fatal", "an entry that cannot be understood", "mend the entry, or export the file again"),
+    "set-empty": Kind(
+        "fatal", "a set in which nothing can be used", "mend what else is named, or name the right folder"
+    ),
+    "picture-missing": Kind("fatal", "a picture that is not there", "copy it to its place, or take it off the list"),
+    "picture-unreadable": Kind("fatal", "a picture that cannot be read", "copy or export it again, or remove it"),
+    "picture-size": Kind(
+        "fatal",
+        "a picture of another size than its labels say",
+        "label the picture as it is stored, or as its orientation tag turns it",
+    ),
+    "picture-leak": Kind(
+        "fatal", "the same picture in two sets", "remove it from one, or figures on the other mean nothing"
+    ),
+    "picture-twice": Kind("note", "the same picture twice in one set", "remove one, unless it is meant to count twice"),
+    "picture-contradiction": Kind("fatal", "the same picture in two classes", "decide which, and remove the other"),
+    "picture-empty": Kind(
+        "note", "pictures in which nothing is labelled", "right for mere background; otherwise label or remove them"
+    ),
+    "picture-unlisted": Kind("note", "pictures that no label names", "label them, or leave them where they are"),
+    "file-stray": Kind("note", "files that are neither pictures nor labels", "move them elsewhere"),
+    "id-twice": Kind("fatal", "the same id or name twice", "give each its own; the first is used"),
+    "id-reused": Kind(
+        "warning", "an annotation id used twice", "give each its own; COCO's own evaluation keeps one of them only"
+    ),
+    "image-unknown": Kind("fatal", "labels of a picture that is not listed", "list the picture, or remove the labels"),
+    "class-unknown": Kind("fatal", "a class or a label value that is not named", "add its name, or correct the label"),
+    "class-count": Kind("fatal", "names and number of classes that disagree", "correct one of them"),
+    "class-twice": Kind("fatal", "a class that is named twice", "give each its own name and id"),
+    "class-spelling": Kind("warning", "classes that differ in case or blanks only", "spell them alike if they are one"),
+    "class-unused": Kind("note", "classes of which nothing is labelled", "take them out, or label some"),
+    "class-untrained": Kind("warning", "classes of which nothing is labelled for training", "label some there"),
+    "class-imbalance": Kind(
+        "note", "classes of very different frequency", "label more of the rare one, or expect it to be learned last"
+    ),
+    "box-degenerate": Kind("fatal", "a box without area", "draw it again, or remove the object"),
+    "box-outside": Kind("warning", "a box that reaches beyond its picture", "cut it to the picture"),
+    "box-lost": Kind("fatal", "a box entirely outside its picture", "correct it, or remove the object"),
+    "object-twice": Kind("warning", "the same object twice in one picture", "remove one"),
+    "object-blank": Kind("warning", "an object without box, outline or keypoint", "label it, or remove it"),
+    "keypoint-count": Kind(
+        "fatal", "a wrong number of keypoints", "give each object all keypoints, unlabelled ones as 0"
+    ),
+    "keypoint-value": Kind("fatal", "a keypoint that is no position", "correct it, or leave it unlabelled"),
+    "keypoint-outside": Kind("warning", "a keypoint outside its picture", "correct it, or leave it unlabelled"),
+    "keypoint-unseen": Kind("note", "keypoints that are labelled nowhere", "label some, or take the name out"),
+    "keypoints-unnamed": Kind("note", "keypoints without names", "name them where the format has a place for it"),
+    "keypoints-several": Kind("note", "several classes with keypoints", "keep each in a file of its own"),
+    "visibility-value": Kind("warning", "a visibility other than 0, 1, 2", "write 0 unlabelled, 1 hidden, 2 visible"),
+    "sides-unpaired": Kind(
+        "warning", "a left or right keypoint without partner", "name both sides alike: left_ear and right_ear"
+    ),
+    "links-malformed": Kind("fatal", "links or pairs that are no keypoints", "count them as the format does"),
+    "outline-malformed": Kind("fatal", "an outline that is none", "give at least three points, x and y each"),
+    "outline-outside": Kind("warning", "an outline that reaches beyond its picture", "cut it to the picture"),
+    "mask-malformed": Kind("fatal", "a mask that does not fit its picture", "encode it again"),
+    "label-missing": Kind("fatal", "a picture without its label file", "add the file, or remove the picture"),
+    "label-orphan": Kind("fatal", "a label file without its picture", "add the picture, or remove the file"),
+    "label-unreadable": Kind("fatal", "a label picture that cannot be read", "copy or export it again"),
+    "label-size": Kind("fatal", "a label picture of another size", "export it at the size of its picture"),
+    "label-colours": Kind(
+        "fatal",
+        "a label picture of colours where class numbers are expected",
+        "save it with one channel or a palette that holds the number of each pixel's class",
+    ),
+    "label-lossy": Kind("fatal", "a label picture in a lossy format", "save labels as PNG, which keeps each value"),
+}
+
+
+class EntryError(ValueError):
+    """Why an entry cannot be used: one of `KINDS`, and what exactly."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Draft:
+    """Collects the defects of one set while it is read.
+
+    Args:
+        file: that holds the labels; defects lie there unless they say otherwise.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.defects: list[Defect] = []
+
+    def say(self, kind: str, text: str, place: str = "", file: Path | None = None) -> None:
+        """Note a defect of one of `KINDS`."""
+        known = KINDS[kind]
+        self.defects.append(Defect(kind, known.severity, text, file or self.file, place, known.cure))
+
+    def repeat(self, kind: str, error: Exception, file: Path) -> None:
+        """Note what an `InputError` about a file says, without its cure."""
+        self.say(kind, str(error).removeprefix(f"{file} ").partition("; ")[0].rstrip("."), file=file)

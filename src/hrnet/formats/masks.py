@@ -1,0 +1,186 @@
+"""Label pictures: beside each picture another one that stores a class for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from hrnet.errors import InputError
+from hrnet.formats.checked import picture_size
+from hrnet.formats.defects import Draft
+from hrnet.formats.files import entries, is_folder, stated_classes
+from hrnet.formats.records import DataSet, Picture
+from hrnet.geometry import Size
+from hrnet.images import SUFFIXES, image_size, read_indices, stores_indices
+
+LOOKED_FOR = "a folder with images/ and labels/ (with or without train/ and val/ in them), or with X.png beside X.jpg"
+IMAGE_FOLDERS = ("images", "imgs", "image", "img", "JPEGImages")
+LABEL_FOLDERS = ("labels", "masks", "annotations", "label", "mask", "gt", "SegmentationClass")
+PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
+# What programs add to the name of a picture for that of its labels.
+ENDINGS = ("", "_mask", "_label", "_labels", "_gt", "_seg", "_L", "_labelIds")
+LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")
+# The label of a pixel that counts for nothing.
+IGNORE = 255
+
+
+def recognise(path: Path) -> bool:
+    """Whether a folder has label pictures in one of the usual places."""
+    return next(_pairs(path), None) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A folder of pictures, that of their labels, and the name of the part that they are."""
+
+    images: Path
+    labels: Path
+    part: str = ""
+
+
+def _pairs(path: Path, images: Path | None = None) -> Iterator[_Pair]:
+    """Where pictures and labels are, part by part."""
+    if not is_folder(path):
+        return
+    if images is not None:
+        yield _Pair(images, path)
+        return
+    for pair in _siblings(path):
+        inner = [part for part in PARTS if is_folder(pair.images / part) and is_folder(pair.labels / part)]
+        yield from (_Pair(pair.images / part, pair.labels / part, part) for part in inner)
+        if not inner and _has_pictures(pair.labels):
+            yield pair
+        return
+    parts = [(part, pair) for part in PARTS for pair in _siblings(path / part)]
+    yield from (_Pair(pair.images, pair.labels, part) for part, pair in parts if _has_pictures(pair.labels))
+    if not parts and _mixed(path):
+        yield _Pair(path, path)
+
+
+def _siblings(path: Path) -> list[_Pair]:
+    pictures = [path / name for name in IMAGE_FOLDERS if is_folder(path / name)]
+    labels = [path / name for name in LABEL_FOLDERS if is_folder(path / name)]
+    return [_Pair(pictures[0], labels[0])] if pictures and labels else []
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(entry.suffix.lower() in SUFFIXES for entry in entries(folder))
+
+
+def _mixed(folder: Path) -> bool:
+    """Whether pictures and their labels lie in one folder: X.jpg and X.png, or X.png and X_mask.png."""
+    pictures, labels = _sorted_out(folder)
+    return bool(pictures) and any(_partner(picture.stem, labels) for picture in pictures)
+
+
+def _sorted_out(folder: Path) -> tuple[list[Path], dict[str, Path]]:
+    """Pictures and labels of one folder, told apart by their names."""
+    found = [entry for entry in entries(folder) if entry.suffix.lower() in SUFFIXES]
+    photographs = {entry.stem for entry in found if entry.suffix.lower() in (".jpg", ".jpeg")}
+    stems = {entry.stem for entry in found}
+    labels: dict[str, Path] = {}
+    for entry in found:
+        named = any(end and entry.stem.endswith(end) and entry.stem.removesuffix(end) in stems for end in ENDINGS)
+        if entry.suffix.lower() in LOSSLESS and (named or entry.stem in photographs):
+            labels[entry.stem] = entry
+    chosen = set(labels.values())
+    return [entry for entry in found if entry not in chosen], labels
+
+
+def _partner(stem: str, labels: dict[str, Path]) -> Path | None:
+    return next((labels[stem + end] for end in ENDINGS if stem + end in labels), None)
+
+
+def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+    """Each part as a set. Classes are those of classes.txt, one name a line, else as many as nobody states.
+
+    Args:
+        path: the folder of both, or that of the labels.
+        images: the folder of the pictures, where `path` is that of the labels.
+
+    Raises:
+        InputError: there are no label pictures.
+    """
+    pairs = list(_pairs(path, images))
+    if not pairs:
+        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
+    near = (path, path.parent, path.parent.parent)
+    classes = next((names for names in map(stated_classes, near) if names), ())
+    return tuple(_read_pair(pair, classes) for pair in pairs)
+
+
+def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
+    draft = Draft(pair.labels)
+    if pair.images == pair.labels:
+        found, labels = _sorted_out(pair.images)
+    else:
+        found = [entry for entry in entries(pair.images) if entry.suffix.lower() in SUFFIXES]
+        labels = {entry.stem: entry for entry in entries(pair.labels) if entry.suffix.lower() in SUFFIXES}
+    pictures: list[Picture] = []
+    used: set[Path] = set()
+    stems: dict[str, Path] = {}
+    for path in found:
+        if path.stem in stems:
+            draft.say("id-twice", f"has the name of {stems[path.stem].name}, and so its labels", file=path)
+            continue
+        stems[path.stem] = path
+        label = _partner(path.stem, labels)
+        if label is None:
+            draft.say("label-missing", f"has no labels {path.stem}.png in {pair.labels}", file=path)
+            continue
+        used.add(label)
+        size = picture_size(path, None, draft)
+        if size is not None and _fits(label, path, size, draft):
+            pictures.append(Picture(path, size, len(pictures), label, label_map=label))
+    for label in labels.values():
+        if label not in used:
+            draft.say("label-orphan", f"has no picture of its name in {pair.images}", file=label)
+    return DataSet("masks", pair.labels, pair.part, tuple(pictures), classes, defects=tuple(draft.defects))
+
+
+def _fits(label: Path, picture: Path, size: Size, draft: Draft) -> bool:
+    """Whether a label picture can be one of a picture of this size, from its header alone."""
+    try:
+        label_size, numbers = image_size(label, upright=False), stores_indices(label)
+        sizes = (size, image_size(picture, upright=False))
+    except InputError as error:
+        draft.repeat("label-unreadable", error, label)
+        return False
+    if label.suffix.lower() not in LOSSLESS:
+        draft.say("label-lossy", f"is a {label.suffix[1:]}, whose values are not those that were saved", file=label)
+        return False
+    if not numbers:
+        draft.say("label-colours", "stores colours, not a class number a pixel", file=label)
+        return False
+    if label_size not in sizes:
+        text = f"has {label_size[1]} x {label_size[0]} pixels, its picture {picture.name} {size[1]} x {size[0]}"
+        draft.say("label-size", text, file=label)
+        return False
+    return True
+
+
+def read_label_map(picture: Picture, classes: int, ignore: int = IGNORE) -> Int[np.ndarray, "h w"]:
+    """The class of each pixel.
+
+    Args:
+        picture: one with a label map.
+        classes: how many there are; 0 for any number.
+        ignore: the value of pixels that count for nothing.
+
+    Raises:
+        InputError: the file cannot be read, or has values that are no class.
+    """
+    if picture.label_map is None:
+        raise InputError(f"{picture.path} has no label picture; add one.")
+    values = read_indices(picture.label_map)
+    strange = (values < 0) | ((values >= classes) if classes else (values > IGNORE)) & (values != ignore)
+    if strange.any():
+        raise InputError(
+            f"{picture.label_map} has the value {values[strange][0]} in {int(strange.sum())} pixels, expected 0 to "
+            f"{(classes or IGNORE) - 1} or {ignore} to ignore; correct them or name the class."
+        )
+    return values

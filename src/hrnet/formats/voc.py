@@ -1,0 +1,238 @@
+"""Pascal VOC: one xml a picture, and lists of names in ImageSets/Main."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from jaxtyping import Float
+
+from hrnet.errors import InputError
+from hrnet.formats.checked import numbered, picture_size, usable
+from hrnet.formats.defects import Draft
+from hrnet.formats.files import entries, is_file, read_text, read_xml, shown, stated_classes
+from hrnet.formats.records import DataSet, Defect, Object, Picture
+from hrnet.images import SUFFIXES
+
+LOOKED_FOR = "a folder with VOC xml in it or in its Annotations/, or one of the lists in its ImageSets/Main/"
+
+
+def recognise(path: Path) -> bool:
+    """Whether a path is a folder of VOC xml, or a list of such a folder."""
+    return _layout(path) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where things are: the folder of the set, that of the xml, those in which pictures may be, and the lists."""
+
+    root: Path
+    xml: Path
+    images: tuple[Path, ...]
+    lists: tuple[Path, ...]
+
+
+def _layout(path: Path, images: Path | None = None) -> _Layout | None:
+    listed = is_file(path) and path.suffix == ".txt" and path.parent.parent.name == "ImageSets"
+    root = path.parents[2] if listed else path
+    for folder in (root / "Annotations", root / "annotations", root):
+        if any(entry.suffix.lower() == ".xml" for entry in entries(folder)):
+            named = root.parent if folder == root and root.name.lower() == "annotations" else root
+            places = (images,) if images else (named / "JPEGImages", named / "images", named, folder)
+            lists = [entry for entry in entries(named / "ImageSets" / "Main") if entry.suffix == ".txt"]
+            return _Layout(named, folder, places, (path,) if listed else tuple(lists))
+    return None
+
+
+def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+    """Each list of ImageSets/Main as a set of its name; without lists all xml as one.
+
+    Args:
+        path: the folder, that of the xml, or a list.
+        images: the folder of the pictures; None for JPEGImages, images, or the folder itself.
+
+    Raises:
+        InputError: there is no xml.
+    """
+    layout = _layout(path, images)
+    if layout is None:
+        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
+    files = {entry.stem: entry for entry in entries(layout.xml) if entry.suffix.lower() == ".xml"}
+    parts = list(_parts(layout, files))
+    known = [_read_file(files[name], layout) for name in dict.fromkeys(name for _, names, _ in parts for name in names)]
+    found = {page.file.stem: page for page in known}
+    classes, stated = _class_names(layout.root, found.values())
+    spelling = _spelling(layout.xml, found.values())
+    sets: list[DataSet] = []
+    for number, (source, names, draft) in enumerate(parts):
+        draft.defects += spelling if not number else []
+        pictures = _pictures([found[name] for name in names], classes, stated, draft)
+        part = source.stem if source.suffix == ".txt" else ""
+        sets.append(DataSet("voc", source, part, tuple(pictures), classes, defects=tuple(draft.defects)))
+    return tuple(sets)
+
+
+def _parts(layout: _Layout, files: dict[str, Path]) -> Iterator[tuple[Path, list[str], Draft]]:
+    """Each list with the names in it that have an xml."""
+    if not layout.lists:
+        yield layout.xml, list(files), Draft(layout.xml)
+        return
+    listed: set[str] = set()
+    last = Draft(layout.xml)
+    for file in layout.lists:
+        last = Draft(file)
+        names: list[str] = []
+        lines = [line.split() for line in read_text(file, "a list of names").splitlines() if line.strip()]
+        if all(len(words) == 2 and words[1] in ("-1", "0", "1") for words in lines):
+            continue  # a list of one class, as VOC has them too: it repeats the list of all
+        for number, words in enumerate(lines, start=1):
+            name = words[0]
+            if name in names:
+                last.say("id-twice", f"{shown(name)} is listed before", f"line {number}")
+            elif name not in files:
+                last.say("label-missing", f"{shown(name)}.xml is not in {layout.xml}", f"line {number}")
+            else:
+                names.append(name)
+        listed |= set(names)
+        if len(layout.lists) > 1 and file == layout.lists[-1] and len(listed) < len(files):
+            left = sorted(files.keys() - listed)
+            last.say("picture-unlisted", f"{len(left)} xml are in no list, first {left[0]}", file=layout.xml)
+        yield file, names, last
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One xml as it was read: its picture, the class of each object, and what is wrong with it."""
+
+    file: Path
+    picture: Picture | None
+    names: tuple[str, ...]
+    defects: tuple[Defect, ...]
+
+
+def _read_file(file: Path, layout: _Layout) -> _Page:
+    draft = Draft(file)
+    try:
+        root = read_xml(file, "a VOC xml")
+    except InputError as error:
+        draft.repeat("file-malformed", error, file)
+        return _Page(file, None, (), tuple(draft.defects))
+    if root.tag != "annotation":
+        draft.say("file-malformed", f"is an xml of {shown(root.tag)}, not of annotation")
+        return _Page(file, None, (), tuple(draft.defects))
+    path = _picture_path(root, file, layout)
+    if path is None:
+        draft.say("picture-missing", f"names the picture {_text(root, 'filename') or file.stem}, which is not there")
+        return _Page(file, None, (), tuple(draft.defects))
+    size = picture_size(path, _listed_size(root, draft), draft)
+    if size is None:
+        return _Page(file, None, (), tuple(draft.defects))
+    names: list[str] = []
+    objects: list[Object] = []
+    for number, element in enumerate(root.findall("object"), start=1):
+        place = f"object {number}"
+        name, box = _text(element, "name"), _box(element)
+        if not name or box is None:
+            text = "it needs a name" if not name else "its bndbox needs the numbers xmin, ymin, xmax and ymax"
+            draft.say("entry-malformed", text, place)
+            continue
+        objects.append(
+            Object(len(names), place, box=box, crowd=False, difficult=_text(element, "difficult") in ("1", "true"))
+        )
+        names.append(name)
+    # Until the classes are known the label is the position of the name.
+    picture = Picture(path, size, 0, file, usable(objects, size, draft, file))
+    return _Page(file, picture, tuple(names), tuple(draft.defects))
+
+
+def _picture_path(root: Element, file: Path, layout: _Layout) -> Path | None:
+    """The picture by the name in the xml, else by the name of the xml."""
+    named = (_text(root, "filename") or "").replace("\\", "/").rpartition("/")[2]
+    names = ([named] if named else []) + [f"{file.stem}{suffix}" for suffix in SUFFIXES]
+    names += [f"{file.stem}{suffix.upper()}" for suffix in SUFFIXES[:3]]
+    return next((folder / name for name in names for folder in layout.images if is_file(folder / name)), None)
+
+
+def _listed_size(root: Element, draft: Draft) -> tuple[object, object] | None:
+    """Height and width; None where they are not given, or 0 as some programs write."""
+    texts = [_text(root, f"size/{name}") for name in ("height", "width")]
+    if not any(texts):
+        return None
+    try:
+        height, width = (int(text or "") for text in texts)
+    except ValueError:
+        draft.say("entry-malformed", f"{shown(texts)} are no height and width", "size")
+        return None
+    return (height, width) if height or width else None
+
+
+def _box(element: Element) -> Float[np.ndarray, 4] | None:
+    """x1 y1 x2 y2. The first pixel of VOC is 1, and its boxes end on their last pixel."""
+    try:
+        values = [float(_text(element, f"bndbox/{name}") or "") for name in ("xmin", "ymin", "xmax", "ymax")]
+    except ValueError:
+        return None
+    if not all(math.isfinite(value) for value in values):
+        return None
+    x1, y1, x2, y2 = values
+    # As VOC counts, one that ends where it begins is one pixel wide; nobody means that.
+    return np.array([x1 - 1 if x2 > x1 else x1, y1 - 1 if y2 > y1 else y1, x2, y2])
+
+
+def _text(element: Element, path: str) -> str | None:
+    found = element.findtext(path)
+    return found.strip() if found else None
+
+
+def _class_names(root: Path, pages: Collection[_Page]) -> tuple[tuple[str, ...], bool]:
+    """The classes, and whether a file states them; else they are those that are met, sorted."""
+    stated = stated_classes(root)
+    met = {name for page in pages for name in page.names}
+    return (stated, True) if stated else (tuple(sorted(met)), False)
+
+
+def _spelling(folder: Path, pages: Collection[_Page]) -> list[Defect]:
+    """Classes that differ in case or blanks only."""
+    counts = Counter(name for page in pages for name in page.names)
+    alike: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        alike.setdefault("".join(name.lower().replace("_", " ").replace("-", " ").split()), []).append(name)
+    draft = Draft(folder)
+    for names in alike.values():
+        if len(names) > 1:
+            text = " and ".join(f"{shown(name)} ({counts[name]} objects)" for name in names)
+            draft.say("class-spelling", f"has {text}")
+    return draft.defects
+
+
+def _pictures(pages: list[_Page], classes: tuple[str, ...], stated: bool, draft: Draft) -> list[Picture]:
+    labels = {name: label for label, name in enumerate(classes)}
+    users: dict[Path, Path] = {}
+    pictures: list[Picture] = []
+    count = 0
+    for page in pages:
+        draft.defects += page.defects
+        picture = page.picture
+        if picture is None:
+            continue
+        if picture.path in users:
+            draft.say("id-twice", f"names the picture of {users[picture.path].name} too", file=page.file)
+            continue
+        users[picture.path] = page.file
+        known: list[Object] = []
+        for thing in picture.objects:
+            label = labels.get(page.names[thing.label])
+            if label is None:
+                text = f"the class {shown(page.names[thing.label])} is not in the list of classes"
+                draft.say("class-unknown", text, thing.place, page.file)
+            else:
+                known.append(replace(thing, label=label))
+        objects = numbered(known, count)
+        count += len(objects)
+        pictures.append(replace(picture, number=len(pictures), objects=objects))
+    return pictures

@@ -1,0 +1,285 @@
+"""YOLO: a data.yaml, and a text file a picture with a line an object: box, outline or keypoints as shares of the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnet.errors import InputError
+from hrnet.formats.checked import numbered, outline, picture_size, usable
+from hrnet.formats.defects import Draft, EntryError
+from hrnet.formats.files import CLASS_FILES, entries, find_below, is_file, is_folder, read_text, read_yaml, shown
+from hrnet.formats.records import DataSet, Object, Picture
+from hrnet.geometry import Size
+from hrnet.images import SUFFIXES
+
+LOOKED_FOR = "a YOLO data.yaml, or a folder with one"
+PARTS = ("train", "val", "test")
+# Shares of a picture are at most 1; what lies far beyond was written in pixels.
+_LARGEST_SHARE = 3.0
+_MOST_KEYPOINTS = 10_000
+
+
+def recognise(path: Path) -> bool:
+    """Whether a path is a data.yaml or a folder with one."""
+    return _yaml(path) is not None
+
+
+def _yaml(path: Path) -> Path | None:
+    if is_file(path):
+        return path if path.suffix.lower() in (".yaml", ".yml") else None
+    found = [entry for entry in entries(path) if entry.suffix.lower() in (".yaml", ".yml")]
+    named = [entry for entry in found if entry.stem in ("data", "dataset")]
+    return (named or found or [None])[0]
+
+
+def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+    """The sets train, val and test of a data.yaml, as far as it names them.
+
+    Args:
+        path: the yaml, or its folder.
+        images: the folder that the paths in the yaml are relative to, where it is not that of the yaml.
+
+    Raises:
+        InputError: there is no yaml, or it names no classes or pictures.
+    """
+    file = _yaml(path)
+    if file is None:
+        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
+    content = read_yaml(file, "a YOLO data.yaml")
+    parts = [part for part in PARTS if content.get(part)]
+    if "names" not in content or not parts:
+        raise InputError(f"{file} is no YOLO data.yaml: it needs names and at least one of train, val and test.")
+    draft = Draft(file)
+    plan = _plan(content, draft)
+    sets: list[DataSet] = []
+    for part in parts:
+        pictures = _pictures(content, part, images, plan, draft)
+        sets.append(
+            DataSet(
+                "yolo",
+                file,
+                part,
+                tuple(pictures),
+                plan.classes,
+                plan.keypoints,
+                pairs=plan.pairs,
+                defects=tuple(draft.defects),
+            )
+        )
+        draft = Draft(file)
+    return tuple(sets)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the lines mean: classes, keypoints, and numbers a keypoint (0, 2 or 3)."""
+
+    classes: tuple[str, ...]
+    keypoints: tuple[str, ...] = ()
+    numbers: int = 0
+    pairs: tuple[tuple[int, int], ...] | None = None
+
+
+def _plan(content: dict[str, Any], draft: Draft) -> _Plan:
+    names = content["names"]
+    if isinstance(names, dict):
+        keys = list(names)
+        if any(isinstance(key, bool) or not isinstance(key, int) for key in keys) or sorted(keys) != [
+            *range(len(keys))
+        ]:
+            raise InputError(f"{draft.file}: names need the numbers 0 to {len(keys) - 1}; number the classes so.")
+        names = [names[key] for key in sorted(keys)]
+    if not isinstance(names, list) or not names:
+        raise InputError(f"{draft.file}: names are {shown(names)}, expected a list of classes; write one.")
+    classes = tuple(shown(name) for name in names)
+    for name in sorted({name for name in classes if classes.count(name) > 1}):
+        draft.say("class-twice", f"{name} is in names more than once", "names")
+    if "nc" in content and content["nc"] != len(classes):
+        draft.say("class-count", f"nc is {shown(content['nc'])}, names are {len(classes)}", "nc")
+    if not content.get("kpt_shape"):
+        return _Plan(classes)
+    shape = content["kpt_shape"]
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not whole or not 0 < shape[0] < _MOST_KEYPOINTS or shape[1] not in (2, 3):
+        raise InputError(f"{draft.file}: kpt_shape is {shown(shape)}, expected [number of keypoints, 2 or 3]; mend it.")
+    return _Plan(classes, _keypoint_names(content, shape[0], draft), shape[1], _pairs(content, shape[0], draft))
+
+
+def _keypoint_names(content: dict[str, Any], count: int, draft: Draft) -> tuple[str, ...]:
+    """From kpt_names, a list or one a class; else keypoint_0, keypoint_1 ..."""
+    names = content.get("kpt_names") or content.get("keypoint_names")
+    if isinstance(names, dict):
+        names = next(iter(names.values()), None)
+    if names is None:
+        draft.say("keypoints-unnamed", "has kpt_shape and no kpt_names; they are called keypoint_0, keypoint_1 ...")
+        return tuple(f"keypoint_{number}" for number in range(count))
+    if not isinstance(names, list) or len(names) != count:
+        draft.say("keypoint-count", f"{shown(names)} are not the names of {count} keypoints", "kpt_names")
+        return tuple(f"keypoint_{number}" for number in range(count))
+    return tuple(shown(name) for name in names)
+
+
+def _pairs(content: dict[str, Any], count: int, draft: Draft) -> tuple[tuple[int, int], ...] | None:
+    """From flip_idx, which names for each keypoint the one that it becomes in the mirrored picture."""
+    order = content.get("flip_idx")
+    if not order:
+        return None
+    whole = isinstance(order, list) and all(type(number) is int for number in order)
+    if not whole or sorted(order) != [*range(count)] or any(order[order[place]] != place for place in range(count)):
+        draft.say("links-malformed", f"{shown(order)} does not swap keypoints 0 to {count - 1} in pairs", "flip_idx")
+        return None
+    return tuple((place, partner) for place, partner in enumerate(order) if place < partner)
+
+
+def _pictures(content: dict[str, Any], part: str, images: Path | None, plan: _Plan, draft: Draft) -> list[Picture]:
+    """The usable pictures of one part, with their labels."""
+    sources = content[part] if isinstance(content[part], list) else [content[part]]
+    pictures: list[Picture] = []
+    count = 0
+    seen: set[Path] = set()
+    for source in sources:
+        for path in _listed(content, shown(source), images, part, draft):
+            if path in seen:
+                draft.say("id-twice", f"{path} is listed before", part)
+                continue
+            seen.add(path)
+            size = picture_size(path, None, draft)
+            if size is None:
+                continue
+            file = _label_file(path)
+            objects = numbered(usable(_objects(file, size, plan, draft), size, draft, file), count)
+            count += len(objects)
+            pictures.append(Picture(path, size, len(pictures), file, objects))
+    _report_orphans(seen, draft)
+    return pictures
+
+
+def _listed(content: dict[str, Any], source: str, images: Path | None, part: str, draft: Draft) -> list[Path]:
+    """The pictures of a folder, or those that a list file names."""
+    folder = draft.file.parent
+    stated = content.get("path")
+    roots = ([images] if images else []) + ([folder / stated] if isinstance(stated, str) else []) + [folder]
+    place = find_below(roots, source)
+    if place is None and images is not None and part == PARTS[0]:
+        place = images
+    if place is None:
+        draft.say("picture-missing", f"{source} is neither in {roots[0]} nor beside the file", part)
+        return []
+    if is_folder(place):
+        found = [path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES and is_file(path)]
+        if not found:
+            draft.say("set-empty", f"{place} has no pictures", part)
+        return found
+    paths: list[Path] = []
+    for number, line in enumerate(read_text(place, "a list of pictures").splitlines(), start=1):
+        found = find_below((place.parent, *roots), line) if line.strip() else None
+        if found is not None and is_file(found):
+            paths.append(found)
+        elif line.strip():
+            draft.say("picture-missing", f"{shown(line.strip())} is not there", f"line {number}", place)
+    return paths
+
+
+def _label_file(path: Path) -> Path:
+    """Where the last folder called images in the path is called labels; without one, beside the picture."""
+    parts = list(path.parts)
+    places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _report_orphans(pictures: set[Path], draft: Draft) -> None:
+    """Label files in the folders of these pictures' labels that belong to none."""
+    expected = {_label_file(path) for path in pictures}
+    for folder in sorted({path.parent for path in expected} - {path.parent for path in pictures}):
+        listed = {path.parent for path in pictures if _label_file(path).parent == folder}
+        for file in entries(folder):
+            if file.suffix != ".txt" or file in expected or file.name in CLASS_FILES:
+                continue
+            if not any(_sibling(file, place) for place in listed):
+                draft.say("label-orphan", "has no picture of its name", file=file)
+
+
+def _sibling(file: Path, folder: Path) -> bool:
+    """Whether a folder has a picture of a label file's name, of another set then."""
+    return any(is_file(folder / f"{file.stem}{suffix}") for suffix in SUFFIXES)
+
+
+def _objects(file: Path, size: Size, plan: _Plan, draft: Draft) -> list[Object]:
+    """The lines of a label file; none without it: such a picture shows background."""
+    if not is_file(file):
+        return []
+    try:
+        lines = read_text(file, "a list of labels").splitlines()
+    except InputError as error:
+        draft.repeat("file-malformed", error, file)
+        return []
+    objects: list[Object] = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            objects.append(replace(_object(words, size, plan), place=f"line {number}"))
+        except EntryError as wrong:
+            draft.say(wrong.kind, str(wrong), f"line {number}", file)
+    return objects
+
+
+def _object(words: list[str], size: Size, plan: _Plan) -> Object:
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        raise EntryError("entry-malformed", f"{shown(' '.join(words))} holds something that is no number") from None
+    label, numbers = values[0], np.array(values[1:])
+    if label not in range(len(plan.classes)):
+        raise EntryError("class-unknown", f"class {words[0][:40]}, expected 0 to {len(plan.classes) - 1}")
+    if not np.isfinite(numbers).all():
+        raise EntryError("entry-malformed", "a number is not finite")
+    scale = np.array(size[::-1], dtype=float)
+    if plan.numbers:
+        return _with_keypoints(int(label), numbers, scale, plan)
+    if len(numbers) == 4:
+        return Object(int(label), "", box=_box(numbers, scale))
+    try:
+        points = outline(numbers.tolist())
+    except ValueError as error:
+        kind = "outline-malformed" if len(numbers) > 4 else "entry-malformed"
+        raise EntryError(kind, f"{error}, or the 4 of a box" if len(numbers) < 6 else str(error)) from None
+    _check_shares(points)
+    points = points * scale
+    return Object(int(label), "", box=np.concatenate([points.min(0), points.max(0)]), polygons=(points,))
+
+
+def _with_keypoints(label: int, numbers: np.ndarray, scale: np.ndarray, plan: _Plan) -> Object:
+    count = len(plan.keypoints)
+    if len(numbers) != 4 + count * plan.numbers:
+        raise EntryError(
+            "keypoint-count",
+            f"{len(numbers)} numbers after the class, expected 4 of the box and {count} x {plan.numbers} of keypoints",
+        )
+    rows = numbers[4:].reshape(count, plan.numbers)
+    # Without visibility 0 0 stands for a keypoint that is not labelled.
+    visibility = rows[:, 2] if plan.numbers == 3 else np.where(rows.any(1), 2.0, 0.0)
+    _check_shares(rows[visibility > 0, :2])
+    points = np.where(visibility[:, None] > 0, rows[:, :2] * scale, 0)
+    return Object(label, "", box=_box(numbers[:4], scale), keypoints=points, visibility=visibility)
+
+
+def _box(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """x1 y1 x2 y2 of centre, width and height as shares."""
+    _check_shares(numbers)
+    return np.concatenate([numbers[:2] - numbers[2:] / 2, numbers[:2] + numbers[2:] / 2]) * np.tile(scale, 2)
+
+
+def _check_shares(numbers: np.ndarray) -> None:
+    if (np.abs(numbers) > _LARGEST_SHARE).any():
+        raise EntryError(
+            "entry-malformed",
+            f"{numbers.ravel()[np.abs(numbers).argmax()]:g} is no share of a picture: divide by its size",
+        )
