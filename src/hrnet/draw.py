@@ -77,7 +77,7 @@ def draw_pair(truth: Any, found: Any, image: Image, frame: Frame) -> tuple[Pillo
 
 def _shown(points: Points, poses: Poses, source: Image) -> Poses:
     """Poses at other places of another picture, sure of all points that are numbers and of no other."""
-    known = np.isfinite(points).all(-1)
+    known: np.ndarray = np.all(np.isfinite(points), axis=-1)
     return replace(
         poses, keypoints=np.where(known[..., None], points, 0), keypoint_scores=known.astype(float), source=source
     )
@@ -124,13 +124,11 @@ def _draw_person(
 def _draw_misses(draw: ImageDraw.ImageDraw, points: np.ndarray, places: np.ndarray, stroke: float) -> None:
     """Of those so far off that the ring lies beside the dot."""
     distances = np.linalg.norm(points - places, axis=-1)
+    thin, radius = max(round(0.4 * stroke), 1), 1.4 * stroke
     for index in np.flatnonzero(distances > 4 * stroke):
         x, y = places[index]
-        ends = [tuple(points[index]), (x, y)]
-        draw.line(ends, fill=_BLACK, width=round(1.0 * stroke))
-        draw.line(ends, fill=_MISS, width=round(0.5 * stroke))
-        for radius, colour, width in ((1.7 * stroke, _BLACK, 0.9 * stroke), (1.5 * stroke, _MISS, 0.5 * stroke)):
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour, width=round(width))
+        draw.line([tuple(points[index]), (x, y)], fill=_MISS, width=thin)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_MISS, width=2 * thin)
 
 
 def _either(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[int, int, int]:

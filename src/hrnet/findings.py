@@ -88,6 +88,7 @@ class Findings:
     Attributes:
         charts: curves.
         cases: the samples that have a truth, in the order of the data set.
+        legend: how to read the drawings of the cases.
         baseline: the metrics of an answer that does not look at the picture; empty where there is none.
         baseline_name: that answer in words.
         measures: how to read the metrics; a metric ``name/detail`` that is not listed is read as ``name``.
@@ -95,6 +96,7 @@ class Findings:
 
     charts: tuple[Chart, ...] = ()
     cases: tuple[Case, ...] = ()
+    legend: str = ""
     baseline: Mapping[str, float] = field(default_factory=dict)
     baseline_name: str = ""
     measures: Mapping[str, Measure] = field(default_factory=dict)

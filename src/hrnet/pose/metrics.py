@@ -23,6 +23,10 @@ LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 PCK_SHARES = (0.2, 0.1, 0.05)
 # What an answer without a look is.
 _BLIND = "the mean pose, whatever the picture"
+_LEGEND = (
+    "Orange is the right side of the body, blue the left, green between. In the prediction a yellow ring marks where a "
+    "keypoint should be, joined to where it was put."
+)
 
 
 class PoseEvaluator:
@@ -172,7 +176,7 @@ class PoseEvaluator:
         if self.truth is not None and self._finds_all():
             found = precision_by_recall(self.truth, self.coco_results(), *self._oks_protocol())
             charts += (_precision_recall(found),) if found else ()
-        return Findings(charts, cases, baseline, _BLIND, self._measures())
+        return Findings(charts, cases, _LEGEND, baseline, _BLIND, self._measures())
 
     def _measures(self) -> dict[str, Measure]:
         length = "the torso" if _has_torso(self.spec.skeleton) else "the longer side of the box"
