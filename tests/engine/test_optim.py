@@ -1,0 +1,65 @@
+"""The optimizers: what Muon does to a convolution, and that all else is AdamW."""
+
+import pytest
+import torch
+from torch import nn
+
+from hrnet.engine.optim import Muon, build_optimizer, orthogonalise
+from hrnet.recipe import TrainSpec
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.conv1 = nn.Conv2d(3, 8, 3)
+        self.backbone.conv2 = nn.Conv2d(8, 4, 3, bias=False)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone.conv2(self.backbone.conv1(x)))
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 20), (2, 20, 6), (1, 8, 8)])
+def test_orthogonalise_keeps_directions_and_evens_lengths(shape: tuple[int, int, int]) -> None:
+    """Oracle: the singular value decomposition. The iteration's polynomial maps [0.05, 1] into [0.65, 1.25]."""
+    matrices = torch.randn(shape, dtype=torch.float64)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    inner = u.mT @ orthogonalise(matrices) @ v.mT
+    values = inner.diagonal(dim1=1, dim2=2)
+    assert (inner - torch.diag_embed(values)).abs().max() < 1e-9
+    assert (values.min() > 0.6, values.max() < 1.3) == (True, True)
+
+
+def test_muon_moves_hidden_convolutions_by_the_size_of_adamw() -> None:
+    """Oracle: a first step of AdamW moves every weight by the rate; Muon's moves by 0.2 of it in the mean square."""
+    model, rate = Net(), 0.01
+    before = model.backbone.conv2.weight.detach().clone()
+    optimizer = build_optimizer(model, TrainSpec(optimizer="muon", learning_rate=rate))
+    model(torch.randn(4, 3, 9, 9)).square().mean().backward()
+    optimizer.step()
+    moved = (model.backbone.conv2.weight - before).square().mean().sqrt()
+    # Singular values of 0.7 to 1.2; all four directions of the 4 x 72 kernel are there.
+    assert 0.2 * rate * 0.65 < moved < 0.2 * rate * 1.25
+
+
+def test_muon_is_adamw_for_all_else() -> None:
+    """Oracle: torch's AdamW on the same gradients, to the bit."""
+    torch.manual_seed(3)
+    ours, theirs = Net(), Net()
+    theirs.load_state_dict(ours.state_dict())
+    spec = TrainSpec(learning_rate=1e-2, weight_decay=0.1)
+    muon = build_optimizer(ours, TrainSpec(optimizer="muon", learning_rate=1e-2, weight_decay=0.1))
+    adamw = build_optimizer(
+        theirs, TrainSpec(optimizer="adamw", **{n: getattr(spec, n) for n in ("learning_rate", "weight_decay")})
+    )
+    assert isinstance(muon, Muon)
+    for _ in range(3):
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        muon.step()
+        adamw.step()
+    assert not torch.equal(ours.backbone.conv2.weight, theirs.backbone.conv2.weight)
+    for name in ("backbone.conv1.weight", "backbone.conv1.bias", "head.weight", "head.bias"):
+        assert torch.equal(ours.get_parameter(name), theirs.get_parameter(name)), name
