@@ -22,7 +22,8 @@ class TrainSpec:
     Attributes:
         epochs: passes over the training samples.
         batch: samples of one optimizer step, over all processes and accumulation together.
-        optimizer: ``adam``, ``adamw`` or ``sgd`` (momentum 0.9).
+        optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9), or ``muon``: orthogonal momentum for the backbone's
+            convolutions, AdamW for all else.
         learning_rate: the highest of the run, at `batch` samples a step.
         weight_decay: applied to every parameter, or only to weights with two or more dimensions if `decay_norms` is False.
         decay_norms: whether weight decay reaches norms and biases.
@@ -47,7 +48,7 @@ class TrainSpec:
 
     epochs: int = 210
     batch: int = 32
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     decay_norms: bool = False

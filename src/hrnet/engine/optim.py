@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -16,18 +19,79 @@ _WARMUP_START = 1e-3
 _POLY_POWER = 0.9
 
 
+# Source: Muon (Keller Jordan and others, 2024): momentum, and the iteration that brings singular values near 1.
+_MOMENTUM, _NEWTON_SCHULZ, _NEWTON_STEPS = 0.95, (3.4445, -4.7750, 2.0315), 5
+# Source: arXiv 2502.16982: gives its updates the size of AdamW's, so that one learning rate serves both.
+_UPDATE_SIZE = 0.2
+
+
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> Optimizer:
     """The recipe's optimizer, at the full learning rate."""
-    decayed = [p for p in model.parameters() if p.requires_grad and (spec.decay_norms or p.ndim > 1)]
-    plain = [p for p in model.parameters() if p.requires_grad and not (spec.decay_norms or p.ndim > 1)]
-    groups = [
-        {"params": parameters, "weight_decay": decay}
-        for parameters, decay in ((decayed, spec.weight_decay), (plain, 0.0))
-        if parameters
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = spec.weight_decay if spec.decay_norms or parameter.ndim > 1 else 0.0
+            groups[spec.optimizer == "muon" and _is_hidden(name, parameter), decay].append(parameter)
+    listed = [
+        {"params": parameters, "weight_decay": decay} | ({"orthogonal": hidden} if spec.optimizer == "muon" else {})
+        for (hidden, decay), parameters in groups.items()
     ]
     if spec.optimizer == "sgd":
-        return SGD(groups, lr=spec.learning_rate, momentum=0.9, nesterov=False)
-    return {"adam": Adam, "adamw": AdamW}[spec.optimizer](groups, lr=spec.learning_rate)
+        return SGD(listed, lr=spec.learning_rate, momentum=0.9, nesterov=False)
+    return {"adam": Adam, "adamw": AdamW, "muon": Muon}[spec.optimizer](listed, lr=spec.learning_rate)
+
+
+def _is_hidden(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a convolution between hidden maps: not the first one, and none of a head."""
+    return parameter.ndim == 4 and name.startswith("backbone.") and name != "backbone.conv1.weight"
+
+
+class Muon(AdamW):
+    """Momentum made orthogonal for the groups marked ``orthogonal``; AdamW for all others.
+
+    A convolution's kernel counts as a matrix, outputs by all else. Every direction in which it is to change gets the same
+    length, so that rare directions are learned as fast as common ones.
+    """
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        with torch.no_grad():
+            for group in self.param_groups:
+                if group["orthogonal"]:
+                    self._turn(group)
+        # What has its update has no gradient left for AdamW.
+        super().step(closure)
+
+    def _turn(self, group: dict[str, Any]) -> None:
+        same: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                same[parameter.shape].append(parameter)
+        for shape, parameters in same.items():
+            rows, columns = shape[0], math.prod(shape[1:])
+            stacked = torch.stack([self._momentum(parameter).reshape(rows, columns) for parameter in parameters])
+            length = group["lr"] * _UPDATE_SIZE * math.sqrt(max(rows, columns))
+            for parameter, update in zip(parameters, orthogonalise(stacked), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.reshape(shape), alpha=-length)
+                parameter.grad = None
+
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        """Nesterov's: the gradient, moved towards the mean of those before."""
+        gradient = parameter.grad
+        assert gradient is not None
+        mean = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        mean.lerp_(gradient, 1 - _MOMENTUM)
+        return gradient.lerp(mean, _MOMENTUM)
+
+
+def orthogonalise(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
+    """Matrices with the same singular vectors and singular values near 1 (between 0.7 and 1.2; tiny ones stay smaller)."""
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+    x = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    a, b, c = _NEWTON_SCHULZ
+    for _ in range(_NEWTON_STEPS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x if matrices.shape[1] <= matrices.shape[2] else x.mT
 
 
 def learning_rate(spec: TrainSpec, step: int, steps_per_epoch: int) -> float:
