@@ -420,6 +420,35 @@ def test_portraits_hide_the_legs_and_say_so(tmp_path: Path) -> None:
     assert hidden > 5
 
 
+def test_who_leans_is_turned_upright_and_stays_inside(tmp_path: Path) -> None:
+    """Oracle: after the turn the middle of the shoulders is right above that of the hips, and the box holds the person."""
+    Image.new("RGB", (200, 150)).save(tmp_path / "a.png")
+    # Lies along x, head to the right.
+    across, along = np.array([-6, 6, -5, 5, 0]), np.array([20, 20, 80, 80, 95])
+    names = ("left_hip", "right_hip", "left_shoulder", "right_shoulder", "head_top")
+    points = np.column_stack([40 + along, 70 + across, np.full(5, 2)]).astype(float)
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [50, 55, 95, 30], "keypoints": points.ravel().tolist()}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 200, "height": 150}],
+        "annotations": [entry],
+        "categories": [{"id": 1, "name": "person", "keypoints": names}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    data = read_coco_keypoints(tmp_path, tmp_path / "labels.json")
+    still = Augment(scale=0, rotation_probability=0, flip=0, half_body=0)
+    spec = replace(SPEC, skeleton=data.skeleton)
+    for upright, lean in ((1.0, 0.0), (0.0, 90.0)):
+        sample = PoseDataset(data.instances, spec, replace(still, upright=upright))[Draw(0, 0)]
+        found = sample.targets["keypoints"]
+        x, y = found[[2, 3]].mean(0) - found[[0, 1]].mean(0)
+        assert np.degrees(np.arctan2(x, -y)) == pytest.approx(lean, abs=1e-3)
+        assert (found > 0).all()
+        assert (found < np.array(spec.input_size[::-1]) - 1).all()
+    # Upright the person takes most of the height: 75 of 75 + 2 * 7.5 pixels, in a crop 1.25 times as large.
+    upright_sample = PoseDataset(data.instances, spec, replace(still, upright=1.0))[Draw(0, 0)]
+    assert np.ptp(upright_sample.targets["keypoints"][:, 1]) == pytest.approx(128 * 75 / 90 / 1.25, abs=0.1)
+
+
 def test_the_scale_is_cut_at_its_deviation_and_colour_changes(tmp_path: Path) -> None:
     dataset, plain = person(tmp_path, scale=0.3, colour=0.3), person(tmp_path)
     base = plain[Draw(0, 0)].frame.scale

@@ -423,7 +423,7 @@ class PoseDataset:
         lean = _lean(instance, self.spec.skeleton) if augment.upright and rng.random() < augment.upright else 0.0
         if lean:
             rotation += lean
-            box = _turned_bounds(box, lean)
+            box = _turned_bounds(instance, lean) if box is instance.box else _turned_box(box, lean)
         side = max(box[2:] - box[:2])
         moved = box + np.tile(rng.uniform(-augment.shift, augment.shift, 2) * side, 2)
         frame = crop_frame(
@@ -485,7 +485,25 @@ def _lean(instance: Instance, skeleton: Skeleton) -> float:
     return math.degrees(math.atan2(x, -y))
 
 
-def _turned_bounds(box: Float[np.ndarray, 4], degrees: float) -> Float[np.ndarray, 4]:
+# Of the longer side, on each side: about what the boxes of Leeds Sports Poses have around their keypoints.
+_TURNED_MARGIN = 0.1
+
+
+def _turned_bounds(instance: Instance, degrees: float) -> Float[np.ndarray, 4]:
+    """The box of an object after a turn: the bounds of its keypoints with a margin, where most of them are labelled."""
+    points = instance.keypoints[instance.visibility > 0]
+    if len(points) < 0.6 * len(instance.keypoints):
+        return _turned_box(instance.box, degrees)
+    angle = math.radians(degrees)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    turned = points @ turn.T
+    low, high = turned.min(0), turned.max(0)
+    middle = turn.T @ ((low + high) / 2)
+    half = (high - low) / 2 + _TURNED_MARGIN * max(high - low)
+    return np.concatenate([middle - half, middle + half])
+
+
+def _turned_box(box: Float[np.ndarray, 4], degrees: float) -> Float[np.ndarray, 4]:
     """The bounds that a box has after a turn, around its own centre."""
     cosine, sine = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
     centre, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
