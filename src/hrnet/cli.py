@@ -11,6 +11,7 @@ VERBS = {
     "predict": "find keypoints in pictures and draw them",
     "train": "train a recipe on your data",
     "evaluate": "score a model on labelled pictures",
+    "data": "check a data set, or show it with its labels",
     "convert": "turn a checkpoint of another HRNet code base into a .safetensors model",
     "models": "list the models there are",
     "recipes": "list the training recipes, or show one",
