@@ -263,11 +263,15 @@ def test_figures_that_fell_again_are_noted(tmp_path: Path) -> None:
 
 
 def test_curves_are_the_log(tmp_path: Path) -> None:
-    metrics = [{"PCK@0.2": 10.0 * epoch, "PCK@0.2/nose": 1.0, "AP": 0.1 * epoch, "error/px": 9.0} for epoch in (1, 2)]
+    metrics = [
+        {"PCK@0.2": 10.0 * epoch, "PCK@0.2/nose": 1.0, "AP": 0.1 * epoch, "APM": 0.2, "error/px": 9.0}
+        for epoch in (1, 2)
+    ]
     run = read_run(run_of(tmp_path / "run", [4.0, 3.0, 2.0, 1.0], per_epoch=2, metrics=metrics))
     charts = {chart.title: chart.series for chart in run_charts(run, "AP")}
     assert list(charts) == ["Loss", "AP", "PCK@0.2", "error/px", "Learning rate", "Gradient", "Speed"]
     assert charts["Loss"] == (Series("heatmaps", [0.5, 1.0, 1.5, 2.0], [4.0, 3.0, 2.0, 1.0]),)
+    assert [series.name for series in charts["AP"]] == ["AP", "APM"]
     assert charts["PCK@0.2"] == (Series("PCK@0.2", [1.0, 2.0], [10.0, 20.0]),)
     assert charts["Learning rate"][0].y == [0.001 / step for step in (1, 2, 3, 4)]
 

@@ -178,12 +178,14 @@ def _spread(lines: Sequence[Line], name: str) -> bool:
 
 
 def _metric_charts(evaluations: Sequence[Line], headline: str) -> list[Chart]:
-    """One chart for the metrics that begin with the same letters, which share a unit; details are left to the table."""
+    """One chart for the metrics that begin alike (AP, AP50, APM), which share a unit; details are left to the table."""
     names = list(dict.fromkeys(name for line in evaluations for name in line.metrics or ()))
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: name != headline):
         if parent_of(name, names) is None:
-            groups.setdefault(re.match(r"[A-Za-z]*", name)[0], []).append(name)  # type: ignore[index]  # matches always
+            letters = name[: re.search(r"[^A-Za-z]|$", name).start()]  # type: ignore[union-attr]  # found always
+            home = next((other for other in groups if letters.startswith(other)), letters)
+            groups.setdefault(home, []).append(name)
     return [
         Chart(
             group[0] if len(group) == 1 else letters,
