@@ -2,8 +2,8 @@
 
 torchrun --nproc-per-node 2 training/pose.py LSP LSPET LABELS OUT --init FIRST.safetensors --size 128 96 --minutes 90
 
-LABELS is the folder that `pose_labels.py` wrote. Convolutions follow Muon (orthogonalised momentum), all else AdamW;
-the rate falls as a cosine of the time that has passed, so that a run ends when it was told to, however busy the machine is:
+LABELS is the folder that `pose_labels.py` wrote. Optimizer and augmentation are those of the recipe `pose-lsp`, but the
+rate falls as a cosine of the time that has passed, so that a run ends when it was told to, however busy the machine is:
 repeatable in kind, not to the bit. Averaging weights, not gradients, keeps the processes from waiting for one another.
 """
 
@@ -13,42 +13,29 @@ import json
 import math
 import os
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import tyro
-from torch import Tensor, nn
 
 import hrnet
 from hrnet.checkpoint import save_model
 from hrnet.engine.evaluate import evaluate
+from hrnet.engine.optim import build_optimizer
+from hrnet.engine.transfer import transfer
 from hrnet.images import read_image
-from hrnet.pose.data import Augment, Instance, PoseDataset, read_coco_keypoints, rename_keypoints
+from hrnet.pose.data import Instance, PoseDataset, read_coco_keypoints, rename_keypoints
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
-from hrnet.pose.spec import CodecSpec
+from hrnet.pose.recipes import RECIPES
 from hrnet.task import Batch, Draw
 
-AUGMENT = Augment(
-    scale=0.18,
-    rotation=25,
-    upright=0.8,
-    half_body=0,
-    shift=0.04,
-    portrait=0.04,
-    colour=0.15,
-    empty_outside=True,
-    antialias=True,
-)
-# Source: the quintic iteration of Muon (Keller Jordan and others, 2024), and the scale that gives its updates the size of
-# AdamW's (arXiv 2502.16982).
-NEWTON_SCHULZ, NEWTON_STEPS, MOMENTUM, UPDATE_SIZE = (3.4445, -4.7750, 2.0315), 5, 0.95, 0.2
+AUGMENT = RECIPES["pose-lsp"].data.augment
 
 
 @dataclass
@@ -62,54 +49,12 @@ class Options:
     minutes: float = 90
     batch: int = 32
     learning_rate: float = 1.6e-3
-    weight_decay: float = 0.01
     warmup_steps: int = 100
     average: float = 0.985
     local_steps: int = 8
     repeat_lsp: int = 2
     evaluate_minutes: float = 7
     seed: int = 0
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: every direction in which a convolution changes gets the same length."""
-
-    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
-        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for parameter in group["params"]:
-                shapes[parameter.shape].append(parameter)
-            for shape, same in shapes.items():
-                rows, columns = shape[0], math.prod(shape[1:])
-                updates = orthogonalised(torch.stack([self._momentum(one).reshape(rows, columns) for one in same]))
-                for parameter, update in zip(same, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(
-                        update.reshape(shape), alpha=-group["lr"] * UPDATE_SIZE * math.sqrt(max(rows, columns))
-                    )
-
-    def _momentum(self, parameter: nn.Parameter) -> Tensor:
-        gradient = parameter.grad
-        assert gradient is not None
-        state = self.state[parameter]
-        momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-        momentum.lerp_(gradient, 1 - MOMENTUM)
-        return gradient.lerp(momentum, MOMENTUM)
-
-
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """Matrices `n rows columns` with all singular values near 1."""
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.transpose(1, 2)
-    x = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(NEWTON_STEPS):
-        square = x @ x.transpose(1, 2)
-        x = a * x + (b * square + c * square @ square) @ x
-    return x if matrices.shape[1] <= matrices.shape[2] else x.transpose(1, 2)
 
 
 class Kept(PoseDataset):
@@ -131,21 +76,15 @@ class Run:
         if self.world > 1:
             dist.init_process_group("gloo")
         first = hrnet.load(options.init)
-        codec = CodecSpec("udp", heatmap_sigma=2.0, blur=9)
-        self.spec = replace(first.spec, input_size=options.size, codec=codec)
+        skeleton = read_coco_keypoints(options.lsp / "train", options.labels / "lsp_fit.json").skeleton
+        self.spec = replace(RECIPES["pose-lsp"].model, skeleton=skeleton, input_size=options.size)
         self.model = PoseModel(self.spec).to(memory_format=torch.channels_last)
-        self.model.load_state_dict(first.state_dict())
+        print(*transfer(self.model, first.state_dict(), first.named_outputs(), options.init), sep="\n")
         fit, extended = self._read(options.lsp, "lsp_fit"), self._read(options.lspet, "lspet")
         self.data = Kept(fit * options.repeat_lsp + extended, self.spec, AUGMENT, options.seed)
         self.held_out = Kept(self._read(options.lsp, "lsp_val"), self.spec, AUGMENT)
-        muon = [
-            p for name, p in self.model.named_parameters() if p.ndim == 4 and name != "head.weight" and p.shape[1] > 3
-        ]
-        others = [p for p in self.model.parameters() if all(p is not one for one in muon)]
-        self.optimizers: list[Any] = [
-            Muon(muon, options.learning_rate, options.weight_decay),
-            torch.optim.AdamW(others, options.learning_rate, weight_decay=0.0, betas=(0.9, 0.99)),
-        ]
+        train = replace(RECIPES["pose-lsp"].train, learning_rate=options.learning_rate)
+        self.optimizer = build_optimizer(self.model, train)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.step, self.best, self.start = 0, 0.0, time.time()
 
@@ -181,11 +120,10 @@ class Run:
         self.model.train()
         loss = self.model.loss(batch)["heatmaps"]
         loss.backward()
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         self.step += 1
         if self.rank == 0 and self.step % 64 == 0:
             print(json.dumps({"step": self.step, "loss": float(loss), "rate": rate}), flush=True)
