@@ -5,6 +5,7 @@ python tests/engine/runs.py OUT TASK:WORLD ... forks the processes of one task a
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import torch
 from hrnet.checkpoint import save_model
 from hrnet.engine.evaluate import evaluate
 from hrnet.engine.processes import Processes
+from hrnet.engine.sync_norm import synchronise_norms
 from hrnet.engine.train import Trainer
 from hrnet.geometry import Frame
 from hrnet.pose.model import PoseModel
@@ -202,6 +205,33 @@ SYNCHRONISED = replace(
 )
 
 
+def _norm(out: Path) -> None:
+    """Oracle: torch's batch norm of the whole batch, in double precision; outputs, gradients and running statistics."""
+    from accelerate import Accelerator
+
+    processes = Processes(Accelerator(cpu=True))
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.BatchNorm2d(3)).double()
+    torch.nn.init.normal_(plain[0].weight)
+    images = torch.randn(6, 3, 4, 5, dtype=torch.float64) * 3 + 100
+    factors = torch.randn_like(images)
+    synchronised = copy.deepcopy(plain)
+    synchronise_norms(synchronised, torch.device("cpu"))
+    mine = slice(processes.rank * 6 // processes.world, (processes.rank + 1) * 6 // processes.world)
+    whole, part = images.clone().requires_grad_(), images[mine].clone().requires_grad_()
+    expected, found = plain(whole), synchronised(part)
+    (expected * factors).sum().backward()
+    (found * factors[mine]).sum().backward()
+    close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
+    close(found, expected[mine])
+    close(part.grad, whole.grad[mine])
+    for one, other in zip(synchronised.parameters(), plain.parameters(), strict=True):
+        close(processes.mean(one.grad) * processes.world, other.grad)
+    for (name, one), other in zip(synchronised.state_dict().items(), plain.state_dict().values(), strict=True):
+        close(one, other, msg=name)
+    close(synchronised.eval()(images), plain.eval()(images))
+
+
 def _stop_later(trainer: Trainer) -> None:
     """SIGTERM for one process only, in its fifth step."""
     step = trainer.step
@@ -254,6 +284,7 @@ def _one(out: Path, change: Callable[[Trainer], None], rank: int = 1) -> None:
 
 TASKS: dict[str, Callable[[Path], object]] = {
     "evaluate": _evaluate,
+    "norm": _norm,
     "synchronised": lambda out: _train(out, SYNCHRONISED, "synchronised", count=24),
     "fsdp": lambda out: _train(out, SYNCHRONISED, "fsdp", count=24),
     "fsdp-resume": lambda out: _train(out, replace(SYNCHRONISED, epochs=30), "fsdp", count=24, resume=True),

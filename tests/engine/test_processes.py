@@ -20,6 +20,12 @@ def test_every_sample_is_scored_once_and_in_order(program: Any, world: int, coun
     assert found["metrics"] == pytest.approx(one["metrics"], abs=1e-9)
 
 
+def test_synchronised_norms_are_those_of_the_whole_batch(program: Any) -> None:
+    # Oracle: torch's batch norm of the whole batch, in runs.py; statistics of single processes differ by a tenth.
+    assert program.statuses["norm:2"] == [0, 0]
+    assert program.statuses["norm:3"] == [0, 0, 0]
+
+
 def test_two_processes_with_synchronised_norms_are_one_with_the_whole_batch(program: Any) -> None:
     # Oracle: one process; fifty steps of SGD. Sums in single precision in another order differ by 1e-7, and grow.
     one, two = (load_file(program.out / f"synchronised-{world}/last.safetensors") for world in (1, 2))

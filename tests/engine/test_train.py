@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -217,7 +219,7 @@ def test_rehearsal_leaves_nothing_behind_and_says_what_will_be(runs: Any, tmp_pa
 
 
 def test_a_tracker_that_is_not_installed_is_named(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("hrnet.engine.journal.find_spec", lambda name: None)
     with pytest.raises(InputError, match="wandb is not installed; `pip install wandb`"):
         runs.make_trainer(tmp_path, replace(runs.TRAIN, trackers=("wandb",))).run()
 
@@ -235,3 +237,52 @@ def test_the_best_model_is_that_of_the_best_evaluation(runs: Any, tmp_path: Path
     samples = runs.Sticks(5)
     found = evaluate(load_model(tmp_path / BEST), samples, runs.Distance(samples), device=torch.device("cpu"), batch=4)
     assert found["near"] == max(near)
+
+
+class Failing:
+    """Sticks that cannot all be read."""
+
+    def __init__(self, inner: Any, how: str) -> None:
+        self.inner, self.how = inner, how
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, key: Draw) -> Sample:
+        if key.epoch == 1 and self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if key.epoch == 1:
+            raise InputError("sticks/3.png is not a picture; remove it.")
+        return self.inner[key]
+
+
+def test_a_picture_that_cannot_be_read_is_one_sentence_from_any_process(runs: Any, tmp_path: Path) -> None:
+    for workers in (0, 1):
+        train = Failing(runs.Sticks(10), "unreadable")
+        trainer = runs.make_trainer(tmp_path / str(workers), replace(runs.TRAIN, workers=workers), job={"train": train})
+        with pytest.raises(InputError, match=r"^sticks/3\.png is not a picture; remove it\.$"):
+            trainer.run()
+
+
+def test_a_reading_process_that_is_killed_is_named(runs: Any, tmp_path: Path) -> None:
+    train = Failing(runs.Sticks(10), "killed")
+    trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, workers=1), job={"train": train})
+    with pytest.raises(InputError, match=r"process that reads samples was killed .*pid"):
+        trainer.run()
+
+
+def test_other_trackers_get_curves_and_pictures(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Oracle: the calls that W&B and MLflow, here stood in for, get from Accelerate's trackers."""
+    wandb, mlflow = MagicMock(), MagicMock()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setattr("hrnet.engine.journal.find_spec", lambda name: object())
+    runs.make_trainer(tmp_path / "run", replace(runs.TRAIN, epochs=1, trackers=("wandb", "mlflow"))).run()
+    assert wandb.init.call_args.kwargs["project"] == "hrnet"
+    logged = [call.args[0] for call in wandb.init.return_value.log.call_args_list]
+    assert any("heatmaps" in values and "learning_rate" in values for values in logged)
+    assert any(EXAMPLES in values for values in logged)
+    wandb.init.return_value.finish.assert_called_once()
+    metrics = [call.args[0] for call in mlflow.log_metrics.call_args_list]
+    assert any("near" in values for values in metrics)
+    assert str(mlflow.log_artifact.call_args.kwargs["local_path"]).endswith("epoch-0001.jpg")

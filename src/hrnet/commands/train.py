@@ -55,10 +55,21 @@ def main(arguments: list[str]) -> int:
     options, recipe = _parse(recipe, arguments[1:])
     again = Path(arguments[0]) if options.resume and Path(arguments[0]).is_dir() else None
     out = options.out or again or Path("runs") / recipe.name
-    # `torchrun` tells each process its number; the others may come when the first has written something already.
-    if os.environ.get("RANK", "0") == "0" and not options.dry_run:
-        _check_folder(out, recipe, options.resume)
-    return _train(recipe, out, options)
+    try:
+        # The other processes may come when the first has written something already.
+        if _rank() == 0 and not options.dry_run:
+            _check_folder(out, recipe, options.resume)
+        return _train(recipe, out, options)
+    except InputError as error:
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            raise
+        raise InputError(f"process {_rank()} of {world}: {error}") from error
+
+
+def _rank() -> int:
+    """The number of this process, as `torchrun` says."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def _parse(recipe: Any, arguments: list[str]) -> tuple[Any, Any]:
@@ -168,7 +179,7 @@ def _run(trainer: Any, recipe: Any, out: Path, resume: str) -> int:
 
 
 def _say(*messages: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
+    if _rank() == 0:
         for message in messages:
             print(f"hrnet train: {message}", file=sys.stderr)
 

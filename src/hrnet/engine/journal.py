@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,9 @@ class Journal:
 
 def _chosen(trackers: Sequence[Tracker] | None) -> Sequence[Tracker]:
     if trackers is None:
-        return ("tensorboard",) if importlib.util.find_spec("tensorboard") else ()
+        return ("tensorboard",) if find_spec("tensorboard") else ()
     for name in trackers:
-        if not importlib.util.find_spec(name):
+        if not find_spec(name):
             raise InputError(f"The tracker {name} is not installed; `pip install {name}`, or leave it out.")
     return trackers
 

@@ -57,7 +57,7 @@ class _Normalise(torch.autograd.Function):
         wide = _wide(gradient)
         normalised = (_wide(x) - mean[:, None, None]) * scale[:, None, None]
         sums = torch.stack([wide.sum((0, 2, 3)), (wide * normalised).sum((0, 2, 3))])
-        together = sums.double()
+        together = sums.to(torch.float64, copy=True)
         distributed.all_reduce(together)
         shift, slope = (together / ctx.count).to(mean.dtype)[..., None, None]
         inner = (weight * scale)[:, None, None] * (wide - shift - normalised * slope)

@@ -129,10 +129,12 @@ class Trainer:
             if self.processes.first:
                 remove_partial(self.out)
                 self.journal = Journal(self.out, self.position.step, self.position.log_bytes, self.spec.trackers)
-            with reading(self.job.train, self.batches, self.workers) as batches:
-                self._loop(batches)
-            if self.journal:
-                self.journal.close()
+            try:
+                with reading(self.job.train, self.batches, self.workers) as batches:
+                    self._loop(batches)
+            finally:
+                if self.journal:
+                    self.journal.close()
         return self.position.metrics
 
     def _loop(self, batches: Iterator[Batch]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -72,9 +73,11 @@ class Watch:
             self._announce(str(error) or type(error).__name__)
 
     def _announce(self, reason: str) -> None:
-        store = _store()
-        store.set(_REASON, f"process {self._processes.rank} of {self._processes.world} ended: {reason}")
-        store.add(_ENDED, 1)
+        with contextlib.suppress(RuntimeError):  # nobody is there any more
+            _tell(f"process {self._processes.rank} of {self._processes.world} ended: {reason}")
+        if self._processes.first:
+            # The store may end with this process; the others read it once a second.
+            time.sleep(2 * _BEAT_SECONDS)
 
     def _run(self, own: _Peer, watched: list[_Peer]) -> None:
         store = _store()
@@ -98,9 +101,7 @@ class Watch:
 
     def _lost(self, peer: _Peer, how: str) -> None:
         reason = f"process {peer.rank} of {self._processes.world} ({peer.machine}, pid {peer.pid}) {how}"
-        store = _store()
-        store.set(_REASON, reason)
-        store.add(_ENDED, 1)
+        _tell(reason)
         self._end(reason)
 
     def _end(self, reason: str) -> None:
@@ -114,6 +115,12 @@ def _lost_contact(error: BaseException) -> bool:
     return isinstance(error, distributed.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error).lower()
     )
+
+
+def _tell(reason: str) -> None:
+    """Why the run ends, for all processes."""
+    _store().set(_REASON, reason)
+    _store().add(_ENDED, 1)
 
 
 def _store() -> distributed.Store:
