@@ -107,7 +107,7 @@ def _parts(layout: _Layout, files: dict[str, Path]) -> Iterator[tuple[Path, list
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """One xml as it was read: its picture, the class of each object, and what is wrong with it."""
+    """One xml as it was read: its picture, the names of its classes, and what is wrong with it."""
 
     file: Path
     picture: Picture | None
@@ -141,11 +141,12 @@ def _read_file(file: Path, layout: _Layout) -> _Page:
             text = "it needs a name" if not name else "its bndbox needs the numbers xmin, ymin, xmax and ymax"
             draft.say("entry-malformed", text, place)
             continue
+        if name not in names:
+            names.append(name)
+        # Until the classes are known, the label is a position among the names of this file.
         objects.append(
-            Object(len(names), place, box=box, crowd=False, difficult=_text(element, "difficult") in ("1", "true"))
+            Object(names.index(name), place, box=box, difficult=_text(element, "difficult") in ("1", "true"))
         )
-        names.append(name)
-    # Until the classes are known the label is the position of the name.
     picture = Picture(path, size, 0, file, usable(objects, size, draft, file))
     return _Page(file, picture, tuple(names), tuple(draft.defects))
 
@@ -198,7 +199,8 @@ def _class_names(root: Path, pages: Collection[_Page]) -> tuple[tuple[str, ...],
 
 def _spelling(folder: Path, pages: Collection[_Page]) -> list[Defect]:
     """Classes that differ in case or blanks only."""
-    counts = Counter(name for page in pages for name in page.names)
+    things = ((page, thing) for page in pages if page.picture for thing in page.picture.objects)
+    counts = Counter(page.names[thing.label] for page, thing in things)
     alike: dict[str, list[str]] = {}
     for name in sorted(counts):
         alike.setdefault("".join(name.lower().replace("_", " ").replace("-", " ").split()), []).append(name)

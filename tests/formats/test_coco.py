@@ -1,0 +1,190 @@
+"""COCO json. Oracles: what was written into the file; pycocotools for masks."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from hrnet.errors import InputError
+from hrnet.formats.check import check
+from hrnet.formats.coco import read, read_coco, read_runs
+
+Change = Callable[[dict[str, Any], Path], None]
+
+
+def make(folder: Path, paint: Callable[..., Path]) -> Path:
+    """Train and val, each with two pictures: a mouse with keypoints and a cup with a mask in each."""
+    (folder / "annotations").mkdir(parents=True)
+    for part, numbers in (("train", (1, 2)), ("val", (3, 4))):
+        images, annotations = [], []
+        for number in numbers:
+            paint(folder / part / f"{number}.png", number)
+            images.append({"id": number, "file_name": f"{number}.png", "width": 40, "height": 30})
+            runs = [33, 5, 25, 5, 30 * 40 - 68]
+            mask = [[20, 5, 30, 5, 30, 15]] if number % 2 else {"size": [30, 40], "counts": runs}
+            annotations += [
+                {
+                    "id": 10 * number,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": [1, 2, 20, 20],
+                    "keypoints": [3, 4, 2, 5, 6, 1, 7, 8, 2],
+                    "iscrowd": 0,
+                },
+                {
+                    "id": 10 * number + 1,
+                    "image_id": number,
+                    "category_id": 7,
+                    "bbox": [20, 5, 10, 10],
+                    "segmentation": mask,
+                },
+            ]
+        mouse = {
+            "id": 1,
+            "name": "mouse",
+            "keypoints": ["snout", "left_ear", "right_ear"],
+            "skeleton": [[1, 2], [1, 3]],
+        }
+        content = {"images": images, "annotations": annotations, "categories": [mouse, {"id": 7, "name": "cup"}]}
+        (folder / "annotations" / f"{part}.json").write_text(json.dumps(content))
+    return folder
+
+
+def entry(number: int, **values: Any) -> Change:
+    return lambda content, _: content["annotations"][number].update(values)
+
+
+def first(**values: Any) -> Change:
+    return lambda content, _: content["images"][0].update(values)
+
+
+def again(name: str, /, **values: Any) -> Change:
+    return lambda content, _: content[name].append({**content[name][0], **values})
+
+
+def category(**values: Any) -> Change:
+    return lambda content, _: content["categories"][0].update(values)
+
+
+def truncated(_: dict[str, Any], folder: Path) -> None:
+    path = folder / "train/1.png"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def copied(content: dict[str, Any], folder: Path) -> None:
+    (folder / "train/1.png").write_bytes((folder / "val/3.png").read_bytes())
+
+
+SEEDS: list[tuple[str, Change, str, str]] = [
+    ("a truncated picture", truncated, "picture-unreadable", "1.png"),
+    ("a missing picture", lambda _, folder: (folder / "train/2.png").unlink(), "picture-missing", "2.png"),
+    ("no picture at all", lambda _, folder: (folder / "train/2.png").write_text("x"), "picture-unreadable", "2.png"),
+    ("another size", first(width=41), "picture-size", "1.png"),
+    ("a box without width", entry(0, bbox=[1, 2, 0, 20]), "box-degenerate", "annotation 10"),
+    ("a box beyond the border", entry(0, bbox=[1, 2, 60, 20]), "box-outside", "annotation 10"),
+    ("a box elsewhere", entry(0, bbox=[100, 2, 6, 20]), "box-lost", "annotation 10"),
+    ("a box of words", entry(0, bbox=[1, 2, "wide", 20]), "entry-malformed", "annotation 10"),
+    ("a picture id twice", again("images"), "id-twice", "picture id 1"),
+    ("an annotation id twice", again("annotations", bbox=[2, 2, 9, 9]), "id-reused", "annotation 10"),
+    ("the same object twice", again("annotations", id=99), "object-twice", "annotation 99"),
+    ("an unknown category", entry(1, category_id=3), "class-unknown", "annotation 11"),
+    ("a category id twice", again("categories", name="rat"), "class-twice", "rat"),
+    ("labels of no picture", entry(1, image_id=77), "image-unknown", "annotation 11"),
+    ("a keypoint outside", entry(0, keypoints=[3, 4, 2, 500, 6, 1, 7, 8, 2]), "keypoint-outside", "annotation 10"),
+    ("too few keypoints", entry(0, keypoints=[3, 4, 2]), "keypoint-count", "annotation 10"),
+    ("a keypoint at infinity", entry(0, keypoints=[1e999, 4, 2, 5, 6, 1, 7, 8, 2]), "keypoint-value", "annotation 10"),
+    ("a strange visibility", entry(0, keypoints=[3, 4, 5, 5, 6, 1, 7, 8, 2]), "visibility-value", "annotation 10"),
+    ("a left without right", category(keypoints=["snout", "left_ear", "tail"]), "sides-unpaired", "left_ear"),
+    ("links to nowhere", category(skeleton=[[1, 9]]), "links-malformed", "mouse"),
+    ("an outline of two points", entry(1, segmentation=[[1, 2, 3, 4]]), "outline-malformed", "annotation 11"),
+    ("an outline beyond", entry(1, segmentation=[[1, 2, 90, 4, 5, 6]]), "outline-outside", "annotation 11"),
+    ("a mask too short", entry(1, segmentation={"size": [30, 40], "counts": [9]}), "mask-malformed", "annotation 11"),
+    (
+        "a mask of another size",
+        entry(1, segmentation={"size": [9, 9], "counts": [81]}),
+        "mask-malformed",
+        "annotation 11",
+    ),
+    ("a mask of noise", entry(1, segmentation={"size": [30, 40], "counts": "~~é"}), "mask-malformed", "annotation 11"),
+    (
+        "an unlabelled picture",
+        lambda content, _: content["annotations"].__delitem__(slice(2)),
+        "picture-empty",
+        "1.png",
+    ),
+    ("a picture of validation", copied, "picture-leak", "3.png"),
+    ("a class never labelled", again("categories", id=8, name="rat"), "class-unused", "rat"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "words"), [seed[1:] for seed in SEEDS], ids=[seed[0] for seed in SEEDS])
+def test_a_seeded_defect_is_named(
+    tmp_path: Path, paint: Callable[..., Path], named: Callable[..., None], change: Change, kind: str, words: str
+) -> None:
+    folder = make(tmp_path / "set", paint)
+    file = folder / "annotations/train.json"
+    content = json.loads(file.read_text())
+    change(content, folder)
+    file.write_text(json.dumps(content))
+    named(folder, kind, words)
+
+
+def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
+    report = check(make(tmp_path / "set", paint))
+    assert [str(defect) for defect in report.defects] == []
+    assert [(one.format, one.part, len(one.pictures)) for one in report.sets] == [
+        ("coco", "train", 2),
+        ("coco", "val", 2),
+    ]
+
+
+def test_a_broken_json_is_named(tmp_path: Path, paint: Callable[..., Path], named: Callable[..., None]) -> None:
+    file = make(tmp_path / "set", paint) / "annotations/train.json"
+    file.write_text(file.read_text()[:-1])
+    named(file, "file-malformed", "train.json")
+
+
+def test_everything_is_read(tmp_path: Path, paint: Callable[..., Path]) -> None:
+    train, _ = read(make(tmp_path / "set", paint))
+    assert train.classes == ("mouse", "cup")
+    assert train.keypoints == ("snout", "left_ear", "right_ear")
+    assert train.links == ((0, 1), (0, 2))
+    mouse, cup = train.pictures[0].objects
+    assert (mouse.label, cup.label) == (0, 1)
+    assert mouse.box is not None
+    assert mouse.keypoints is not None
+    assert mouse.visibility is not None
+    np.testing.assert_array_equal(mouse.box, [1, 2, 21, 22])
+    np.testing.assert_array_equal(mouse.keypoints, [[3, 4], [5, 6], [7, 8]])
+    np.testing.assert_array_equal(mouse.visibility, [2, 1, 2])
+    np.testing.assert_array_equal(cup.polygons[0], [[20, 5], [30, 5], [30, 15]])
+    runs = train.pictures[1].objects[1].runs
+    assert runs is not None
+    expected = np.zeros((30, 40))
+    expected[3:8, 1] = expected[3:8, 2] = 1
+    np.testing.assert_array_equal(runs.mask(), expected)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_masks_are_those_of_pycocotools(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = (int(rng.integers(1, 400)), int(rng.integers(1, 300)))
+    # Smooth, so that there are runs of every length; the first pixel is set in half of them.
+    mask = np.asfortranarray((rng.random(size).cumsum(0) % (seed + 1.5) > 0.7).astype(np.uint8))
+    coded = coco_mask.encode(mask)
+    text = {"size": list(size), "counts": coded["counts"].decode()}
+    np.testing.assert_array_equal(read_runs(text, size).mask(), mask)
+
+
+def test_pictures_are_found_beside_the_json_or_where_it_is_said(tmp_path: Path, paint: Callable[..., Path]) -> None:
+    folder = make(tmp_path / "set", paint)
+    assert len(read_coco(folder / "annotations/train.json").pictures) == 2
+    (folder / "train").rename(tmp_path / "elsewhere")
+    assert not read_coco(folder / "annotations/train.json").pictures
+    assert len(read_coco(folder / "annotations/train.json", tmp_path / "elsewhere").pictures) == 2
+    with pytest.raises(InputError, match=r"gone\.json cannot be read"):
+        read_coco(tmp_path / "gone.json")

@@ -1,0 +1,156 @@
+"""Label pictures. Oracle: the numbers that were written."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hrnet.errors import InputError
+from hrnet.formats.check import check
+from hrnet.formats.masks import read, read_label_map
+from hrnet.images import read_indices
+
+LABELS = np.tile(np.array([0, 1, 2, 255], np.uint8).repeat(10), (30, 1))
+
+
+def write(path: Path, values: np.ndarray = LABELS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def make(folder: Path, paint: Callable[..., Path]) -> Path:
+    """Train and val of two pictures each, of sky, road and car."""
+    for part, names in {"train": "ab", "val": "cd"}.items():
+        for name in names:
+            paint(folder / f"images/{part}/{name}.png", ord(name))
+            write(folder / f"labels/{part}/{name}.png")
+    (folder / "classes.txt").write_text("sky\nroad\ncar\n")
+    return folder
+
+
+def relabelled(values: np.ndarray) -> Callable[[Path], object]:
+    return lambda folder: write(folder / "labels/train/a.png", values)
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-30])
+
+
+def lossy(folder: Path) -> None:
+    (folder / "labels/train/a.png").unlink()
+    write(folder / "labels/train/a.jpg")
+
+
+def copied(folder: Path) -> None:
+    (folder / "images/train/a.png").write_bytes((folder / "images/val/c.png").read_bytes())
+
+
+def renamed(folder: Path) -> None:
+    Image.open(folder / "images/train/b.png").save(folder / "images/train/a.bmp")
+
+
+WRONG = np.where(LABELS == 1, 9, LABELS).astype(np.uint8)
+SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
+    ("a truncated picture", cut("images/train/a.png"), "picture-unreadable", "a.png"),
+    ("truncated labels", cut("labels/train/a.png"), "label-unreadable", "a.png"),
+    ("missing labels", lambda folder: (folder / "labels/train/a.png").unlink(), "label-missing", "a.png"),
+    ("labels of no picture", lambda folder: (folder / "images/train/a.png").unlink(), "label-orphan", "a.png"),
+    ("labels of another size", relabelled(LABELS[:20]), "label-size", "a.png"),
+    ("labels of colours", relabelled(np.stack([LABELS] * 3, 2)), "label-colours", "a.png"),
+    ("labels with transparency", relabelled(np.stack([LABELS] * 4, 2)), "label-colours", "a.png"),
+    ("a value of no class", relabelled(WRONG), "class-unknown", "value 9"),
+    ("a value of 16 bits", relabelled(LABELS.astype(np.uint16) + 300), "class-unknown", "value 300"),
+    ("everything ignored", relabelled(np.full_like(LABELS, 255)), "picture-empty", "a.png"),
+    ("labels in a lossy format", lossy, "label-lossy", "a.jpg"),
+    ("no labels at all", lambda folder: (folder / "labels/train/a.png").write_bytes(b""), "label-unreadable", "a.png"),
+    (
+        "a class never labelled",
+        lambda f: (f / "classes.txt").write_text("sky\nroad\ncar\ntree"),
+        "class-unused",
+        "tree",
+    ),
+    ("a picture of validation", copied, "picture-leak", "c.png"),
+    ("two pictures of one name", renamed, "id-twice", "a.png"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "words"), [seed[1:] for seed in SEEDS], ids=[seed[0] for seed in SEEDS])
+def test_a_seeded_defect_is_named(
+    tmp_path: Path,
+    paint: Callable[..., Path],
+    named: Callable[..., None],
+    change: Callable[[Path], object],
+    kind: str,
+    words: str,
+) -> None:
+    folder = make(tmp_path / "set", paint)
+    change(folder)
+    named(folder, kind, words)
+
+
+def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
+    report = check(make(tmp_path / "set", paint))
+    assert [str(defect) for defect in report.defects] == []
+    assert [(one.part, len(one.pictures)) for one in report.sets] == [("train", 2), ("val", 2)]
+
+
+@pytest.mark.parametrize(
+    ("picture", "label"),
+    [
+        ("images/a.jpg", "masks/a.png"),
+        ("JPEGImages/a.jpg", "SegmentationClass/a.png"),
+        ("train/images/a.jpg", "train/masks/a.png"),
+        ("a.jpg", "a.png"),
+        ("a.png", "a_mask.png"),
+    ],
+)
+def test_the_usual_places_are_known(tmp_path: Path, paint: Callable[..., Path], picture: str, label: str) -> None:
+    paint(tmp_path / "set" / picture, 1)
+    write(tmp_path / "set" / label)
+    (one,) = read(tmp_path / "set")
+    assert [pair.label_map for pair in one.pictures] == [tmp_path / "set" / label]
+    assert not one.defects
+
+
+def test_folders_of_any_name_are_a_pair(tmp_path: Path, paint: Callable[..., Path]) -> None:
+    paint(tmp_path / "photos/a.jpg", 1)
+    write(tmp_path / "answers/a.png")
+    (one,) = read(tmp_path / "answers", tmp_path / "photos")
+    np.testing.assert_array_equal(read_label_map(one.pictures[0], 3), LABELS)
+    with pytest.raises(InputError, match="the value 2 in 300 pixels, expected 0 to 1"):
+        read_label_map(one.pictures[0], 2)
+
+
+@pytest.mark.parametrize("form", ["grey", "palette", "two bits", "four bits", "one bit"])
+def test_the_stored_number_is_read_whatever_its_colour(tmp_path: Path, form: str) -> None:
+    values = np.arange(4, dtype=np.uint8).repeat(8).reshape(4, 8) % (2 if form == "one bit" else 4)
+    picture = Image.fromarray(values)
+    if form == "palette":
+        picture = picture.convert("P")
+        picture.putpalette([200, 10, 10, 0, 0, 0, 9, 9, 9, 50, 60, 70])
+    if form == "one bit":
+        picture = Image.fromarray(values.astype(bool))
+    path = tmp_path / "a.png"
+    if form in ("two bits", "four bits"):
+        path.write_bytes(png_of_few_bits(values, 2 if form == "two bits" else 4))
+    else:
+        picture.save(path)
+    np.testing.assert_array_equal(read_indices(path), values)
+
+
+def png_of_few_bits(values: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of less than a byte a pixel, which Pillow does not write. Source: the PNG specification."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    planes = np.unpackbits(values[..., None], axis=2)[..., 8 - bits :]
+    rows = np.packbits(planes.reshape(len(values), -1), axis=1)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
