@@ -1,5 +1,7 @@
 """The optimizers: what Muon does to a convolution, and that all else is AdamW."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from hrnet.recipe import TrainSpec
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Module()
+        self.backbone: Any = nn.Module()
         self.backbone.conv1 = nn.Conv2d(3, 8, 3)
         self.backbone.conv2 = nn.Conv2d(8, 4, 3, bias=False)
         self.head = nn.Conv2d(4, 2, 1)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +36,11 @@ def assert_same(one: Path, other: Path) -> None:
     assert curves(one) == curves(other)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_stopped_at_any_step_and_resumed_is_like_left_alone(runs: Any, tmp_path: Path, workers: int) -> None:
-    spec = replace(runs.TRAIN, workers=workers, accumulate=2)
+@pytest.mark.parametrize(("workers", "optimizer"), [(0, "adamw"), (2, "muon")])
+def test_stopped_at_any_step_and_resumed_is_like_left_alone(
+    runs: Any, tmp_path: Path, workers: int, optimizer: str
+) -> None:
+    spec = replace(runs.TRAIN, workers=workers, optimizer=optimizer, accumulate=2)
     runs.make_trainer(tmp_path / "whole", spec).run()
     # Four epochs of two steps; also at the end of an epoch, before its evaluation.
     for stop in (3, 4, 7) if workers == 0 else (3,):
@@ -114,6 +117,24 @@ def test_what_a_killed_process_had_begun_is_removed(runs: Any, tmp_path: Path) -
     (tmp_path / f".{STATE}.x1y2.partial").write_bytes(b"half")
     runs.make_trainer(tmp_path, replace(runs.TRAIN, epochs=1)).run()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_two_processes_do_not_train_in_one_folder(runs: Any, tmp_path: Path) -> None:
+    code = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print('held', flush=True); time.sleep(100)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="Another process trains in"):
+            runs.make_trainer(tmp_path).run()
+        other.kill()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    runs.make_trainer(tmp_path, replace(runs.TRAIN, epochs=1)).run()
+    assert (tmp_path / STATE).exists()
+    assert not (tmp_path / ".lock").exists()
 
 
 class Spoiled:

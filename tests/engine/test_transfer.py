@@ -1,6 +1,7 @@
 """Weights of another model as a start. Oracles: the other model's own tensors and outputs."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ V2 = HRNetSpec(STAGES, 1, 4, stem_width=8)
 FACE = PoseSpec(Skeleton(("nose", "left_eye", "right_eye")), V1)
 
 
-def moved(model: torch.nn.Module) -> torch.nn.Module:
+def moved(model: torch.nn.Module) -> Any:
     """No tensor as it was new."""
     with torch.no_grad():
         for parameter in model.parameters():
@@ -36,7 +37,8 @@ def report(model, other) -> str:
 
 
 def test_the_same_kind_is_taken_wholly() -> None:
-    other, model = moved(PoseModel(FACE)), PoseModel(FACE)
+    other = moved(PoseModel(FACE))
+    model: Any = PoseModel(FACE)
     said = report(model, other)
     torch.testing.assert_close(model.state_dict(), other.state_dict(), rtol=0, atol=0)
     assert "new:" not in said
@@ -45,7 +47,7 @@ def test_the_same_kind_is_taken_wholly() -> None:
 
 def test_keypoints_are_taken_by_name_wherever_they_stand() -> None:
     other = moved(PoseModel(FACE))
-    model = PoseModel(replace(FACE, skeleton=Skeleton(("tail", "Left Eye", "nose", "right_paw"))))
+    model: Any = PoseModel(replace(FACE, skeleton=Skeleton(("tail", "Left Eye", "nose", "right_paw"))))
     new = {name: value.clone() for name, value in model.state_dict().items()}
     said = report(model, other)
     for here, there in {1: 1, 2: 0}.items():
@@ -78,7 +80,8 @@ def test_the_backbone_of_another_task_is_taken_and_its_head_is_not(model) -> Non
 
 def test_classes_of_the_same_name_are_taken() -> None:
     spec = SegmentationSpec(("sky", "ground"), backbone=replace(V2, fusion_upsample="bilinear"))
-    other, model = moved(SegmentationModel(spec)), SegmentationModel(replace(spec, class_names=("ground", "sea")))
+    other = moved(SegmentationModel(spec))
+    model: Any = SegmentationModel(replace(spec, class_names=("ground", "sea")))
     report(model, other)
     torch.testing.assert_close(model.head[3].weight[0], other.head[3].weight[1], rtol=0, atol=0)
     torch.testing.assert_close(model.head[0].weight, other.head[0].weight, rtol=0, atol=0)
@@ -97,7 +100,8 @@ def test_more_or_fewer_channels_see_a_grey_picture_as_before(channels: int) -> N
 
 
 def test_input_channels_are_spread_and_said() -> None:
-    other, model = moved(PoseModel(FACE)), PoseModel(replace(FACE, backbone=replace(V1, in_channels=4)))
+    other = moved(PoseModel(FACE))
+    model: Any = PoseModel(replace(FACE, backbone=replace(V1, in_channels=4)))
     assert "backbone.conv1.weight: 3 input channels spread over 4" in report(model, other)
     # Red is first and last, and shared by both.
     torch.testing.assert_close(model.backbone.conv1.weight[:, 3], other.backbone.conv1.weight[:, 0] / 2)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from hrnet.recipe import LOG, Tracker
 from hrnet.task import Batch, SampleSource, TaskModel
 
 EXAMPLES = "examples"
+_LOCK = ".lock"
 _TILE_PIXELS = 256
 _PROJECT = "hrnet"
 
@@ -38,13 +41,14 @@ class Journal:
         trackers: where curves go too; None for TensorBoard where it is installed.
 
     Raises:
-        InputError: a tracker is not installed.
+        InputError: a tracker is not installed, or another process trains in the folder.
     """
 
     def __init__(self, out: Path, step: int, log_bytes: int | None, trackers: Sequence[Tracker] | None) -> None:
         self._log = out / LOG
         self._examples = out / EXAMPLES
         out.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(out / _LOCK)
         if log_bytes is not None and self._log.exists() and self._log.stat().st_size > log_bytes:
             os.truncate(self._log, log_bytes)
         self._trackers = [_start(name, out, step) for name in _chosen(trackers)]
@@ -64,7 +68,7 @@ class Journal:
             file.write(json.dumps(line) + "\n")
         for tracker in self._trackers:
             # MLflow allows few characters in names.
-            tidy = tracker.name == "mlflow"
+            tidy = isinstance(tracker, MLflowTracker)
             named = {re.sub(r"[^\w\-./ ]", "_", name) if tidy else name: value for name, value in curves.items()}
             tracker.log(named, step=line["step"])
 
@@ -84,6 +88,26 @@ class Journal:
     def close(self) -> None:
         for tracker in self._trackers:
             tracker.finish()
+        if self._lock:
+            Path(self._lock.name).unlink(missing_ok=True)
+            self._lock.close()
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """A file that only one process at a time can hold open so; given back by the system when that process dies."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    file = path.open("w")
+    try:
+        # Not inherited by the processes that read samples, which outlive a killed run for some seconds.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise InputError(f"Another process trains in {path.parent}; wait for its end, or stop it.") from None
+        # A file system without locks.
+    return file
 
 
 def _chosen(trackers: Sequence[Tracker] | None) -> Sequence[Tracker]:

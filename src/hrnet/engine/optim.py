@@ -53,7 +53,7 @@ class Muon(AdamW):
     length, so that rare directions are learned as fast as common ones.
     """
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         with torch.no_grad():
             for group in self.param_groups:
                 if group["orthogonal"]:
@@ -78,7 +78,11 @@ class Muon(AdamW):
         """Nesterov's: the gradient, moved towards the mean of those before."""
         gradient = parameter.grad
         assert gradient is not None
-        mean = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        state = self.state[parameter]
+        if not state:
+            # AdamW looks for a step in every state that is loaded.
+            state |= {"momentum": torch.zeros_like(parameter), "step": torch.zeros(())}
+        mean: Tensor = state["momentum"]
         mean.lerp_(gradient, 1 - _MOMENTUM)
         return gradient.lerp(mean, _MOMENTUM)
 
@@ -134,7 +138,8 @@ class MovingAverage:
         """Move towards the module's weights; step counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for averages, values in self._real.values():
-            torch._foreach_lerp_(averages, values, 1 - decay)
+            # As torch.optim does it: one call instead of hundreds.
+            torch._foreach_lerp_(averages, values, 1 - decay)  # type: ignore[reportPrivateImportUsage]
         for mine, value in self._counts:
             mine.copy_(value)
 

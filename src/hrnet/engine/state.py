@@ -132,7 +132,7 @@ def _read(path: Path) -> tuple[Position, dict[str, Tensor]]:
 def _checksum(tensors: Iterable[Tensor]) -> int:
     checksum = 0
     for value in tensors:
-        checksum = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy(), checksum)
+        checksum = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, checksum)
     return checksum
 
 

@@ -17,7 +17,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        y: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+        y: Tensor = _Normalise.apply(
             x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
         )
         return y

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from hrnet.atomic import remove_partial
@@ -28,6 +29,7 @@ from hrnet.engine.signals import StopSignals
 from hrnet.engine.state import Position, collect, has_state, read_state, restore, write_state
 from hrnet.engine.sync_norm import synchronise_norms
 from hrnet.engine.watch import Watch
+from hrnet.errors import InputError
 from hrnet.recipe import BEST, TrainSpec
 from hrnet.task import Batch, Job, TaskModel
 
@@ -100,6 +102,8 @@ class Trainer:
         self.journal: Journal | None = None
 
     def _build(self) -> None:
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            _check_sharding(self.accelerator.is_fsdp2, self.spec)
         bf16 = self.accelerator.mixed_precision == "bf16"
         self.channels_last = bf16 if self.spec.channels_last is None else self.spec.channels_last
         model = self.job.model.to(self.device)
@@ -127,8 +131,8 @@ class Trainer:
         """Train to the end, or until a signal asks to stop; the metrics of the last evaluation."""
         with self.signals, self.watch:
             if self.processes.first:
-                remove_partial(self.out)
                 self.journal = Journal(self.out, self.position.step, self.position.log_bytes, self.spec.trackers)
+                remove_partial(self.out)
             try:
                 with reading(self.job.train, self.batches, self.workers) as batches:
                     self._loop(batches)
@@ -310,6 +314,13 @@ class Trainer:
 def _seed_of(*numbers: int) -> int:
     """Counted, not consumed: what dropout draws follows from the seed, the step and the process."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _check_sharding(version_2: bool, spec: TrainSpec) -> None:
+    if not version_2:
+        raise InputError("Of FSDP only version 2 is supported; add --fsdp_version 2 to accelerate launch.")
+    if spec.optimizer == "muon":
+        raise InputError("Muon needs whole kernels, which FSDP spreads; train without FSDP, or with another optimizer.")
 
 
 def _precision(spec: TrainSpec, device: str) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import distributed
 
@@ -123,7 +123,7 @@ def _tell(reason: str) -> None:
     _store().add(_ENDED, 1)
 
 
-def _store() -> distributed.Store:
+def _store() -> Any:
     return distributed.distributed_c10d._get_default_store()
 
 
