@@ -170,7 +170,7 @@ def _show(options: Show) -> int:
         sheet = contact_sheet(data, chosen, min(options.columns, len(chosen)), options.cell)
         path = _free_name(options.out, f"{data.format}-{data.part}" if data.part else data.format)
         with atomic_path(path) as temporary:
-            sheet.save(temporary, format="JPEG", quality=_JPEG_QUALITY)
+            sheet.save(temporary, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)  # thin lines keep their colour
         print(f"{path}  {len(chosen)} of {len(data.pictures)} pictures")
         written += 1
     return 0 if written else 1
