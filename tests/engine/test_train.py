@@ -174,7 +174,9 @@ def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any
     order = np.random.default_rng((0, 2)).permutation(10)[4:8]
     broken = int(order[1])
     train = Spoiled(runs.Sticks(10), where, Draw(2, broken))
-    trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, save_every=0), job={"train": train})
+    told: list[Any] = []
+    options: dict[str, Any] = {"job": {"train": train}, "report": lambda *arguments: told.append(arguments)}
+    trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, save_every=0), **options)
     take, before = trainer.step, {}
 
     def spoil(*arguments: Any) -> Any:
@@ -201,6 +203,12 @@ def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any
     for name, value in trainer.model.named_parameters():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
     assert (tmp_path / STATE).read_bytes() == before["state"]
+    # Two epochs were scored; then there is only the reason.
+    assert curves(tmp_path)[-1]["stopped"] == said
+    assert [metrics for _, metrics in told] == [line["metrics"] for line in curves(tmp_path) if "metrics" in line] + [
+        {}
+    ]
+    assert told[-1][0] is None
 
 
 def test_effective_batch_and_schedule_do_not_depend_on_accumulation(runs: Any, tmp_path: Path) -> None:

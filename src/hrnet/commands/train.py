@@ -144,6 +144,7 @@ def _train(recipe: Any, out: Path, options: Any) -> int:
         flip=options.flip,
         device=options.device,
         cure=resume,
+        report=lambda evaluator, metrics: _report(out, evaluator, metrics),
     )
     _say(*trainer.messages)
     if options.dry_run:
@@ -176,6 +177,16 @@ def _run(trainer: Any, recipe: Any, out: Path, resume: str) -> int:
             print(f"{name:<24} {value:.4g}")
         print(f"{out / BEST} is the model: hrnet predict {out} PICTURES")
     return 0
+
+
+def _report(out: Path, evaluator: Any, metrics: dict[str, float]) -> None:
+    """Write the run's page. The run goes on without one where it cannot be written."""
+    from hrnet.report import write_run_report
+
+    try:
+        write_run_report(out, evaluator, metrics)
+    except InputError as error:
+        _say(str(error))
 
 
 def _say(*messages: str) -> None:

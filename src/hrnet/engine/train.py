@@ -31,7 +31,7 @@ from hrnet.engine.sync_norm import synchronise_norms
 from hrnet.engine.watch import Watch
 from hrnet.errors import InputError
 from hrnet.recipe import BEST, TrainSpec
-from hrnet.task import Batch, Job, TaskModel
+from hrnet.task import Batch, Evaluator, Job, TaskModel
 
 _LOG_EVERY = 50
 
@@ -60,6 +60,7 @@ class Trainer:
         flip: score with the mirrored images too.
         device: ``cpu``, or ``auto`` for what Accelerate finds.
         cure: a sentence that says how to go on after the run was ended from outside.
+        report: writes a page on the run, given what scored it last (None for nothing) and its metrics.
 
     Attributes:
         stopped: the signal that ended the run before its time; 0 for none.
@@ -78,8 +79,10 @@ class Trainer:
         flip: bool = False,
         device: str = "auto",
         cure: str = "",
+        report: Callable[[Evaluator | None, dict[str, float]], None] = lambda _evaluator, _metrics: None,
     ) -> None:
         self.job, self.spec, self.out, self.save, self.flip = job, spec, out, save, flip
+        self.report = report
         # With synchronised norms the buffers are equal everywhere as they are.
         self.accelerator = Accelerator(
             cpu=device == "cpu",
@@ -136,6 +139,11 @@ class Trainer:
             try:
                 with reading(self.job.train, self.batches, self.workers) as batches:
                     self._loop(batches)
+            except InputError as error:
+                self._log({"stopped": str(error)}, {})
+                if self.processes.first:
+                    self.report(None, {})
+                raise
             finally:
                 if self.journal:
                     self.journal.close()
@@ -239,6 +247,7 @@ class Trainer:
         self.shown.eval()
         metrics: dict[str, float] = {}
         headline: float | None = None
+        evaluator: Evaluator | None = None
         if self.job.validation is not None:
             evaluator = self.job.evaluator()
             try:
@@ -259,6 +268,8 @@ class Trainer:
                 return False
             headline = metrics.get(evaluator.headline)
         self._keep(headline, metrics)
+        if self.processes.first:
+            self.report(evaluator, metrics)
         return True
 
     def _keep(self, headline: float | None, metrics: dict[str, float]) -> None:
