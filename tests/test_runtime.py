@@ -6,7 +6,7 @@ import torch
 
 from hrnet.errors import InputError
 from hrnet.pose.model import PoseModel
-from hrnet.pose.recipes import LSP_BACKBONE
+from hrnet.pose.recipes import SMALL_BACKBONE
 from hrnet.pose.skeletons import LSP
 from hrnet.pose.spec import PoseSpec
 from hrnet.predictor import Predictor
@@ -15,7 +15,7 @@ from hrnet.zoo import load
 
 
 def small() -> PoseModel:
-    return PoseModel(PoseSpec(LSP, LSP_BACKBONE, input_size=(64, 64))).eval()
+    return PoseModel(PoseSpec(LSP, SMALL_BACKBONE, input_size=(64, 64))).eval()
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (1, 3, 70, 50)])

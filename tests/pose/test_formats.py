@@ -105,10 +105,22 @@ def test_a_number_that_leaves_nothing_is_refused(tmp_path: Path, hold_out: int) 
         prepare(recipe(tmp_path, file, hold_out=hold_out))
 
 
-def test_holding_out_and_naming_a_validation_set_contradict(tmp_path: Path) -> None:
+def test_a_named_validation_set_leaves_the_training_set_whole(tmp_path: Path) -> None:
     file = deeplabcut(tmp_path)
-    with pytest.raises(InputError, match="no validation set is named"):
-        prepare(recipe(tmp_path, file, hold_out=5, val_images=tmp_path, val_annotations=file))
+    job = prepare(recipe(tmp_path, file, hold_out=5, val_images=tmp_path, val_annotations=file))
+    assert job.validation is not None
+    assert (len(job.train), len(job.validation)) == (11, 11)
+    assert any("nothing is held out" in message for message in job.messages)
+
+
+def test_the_recipe_for_own_data_takes_its_keypoints(tmp_path: Path) -> None:
+    """Also where one of them is called as one of COCO's."""
+    file = deeplabcut(tmp_path)
+    file.write_text(file.read_text().replace("snout", "nose"))
+    data = replace(RECIPES["pose-own"].data, images=(tmp_path,), annotations=(file,))
+    job = prepare(replace(RECIPES["pose-own"], data=data))
+    assert job.model.spec.skeleton.names == ("nose", "tail")
+    assert len(job.train) == 8
 
 
 def test_labels_without_keypoints_are_one_sentence(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from hrnet.pose.data import (
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.mpii import is_mpii, read_mpii
-from hrnet.pose.skeletons import COCO, LSP, MPII
+from hrnet.pose.skeletons import COCO, LSP, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.recipe import Published, TrainSpec
 from hrnet.spec import HRNetSpec, StageSpec, hrnet
@@ -43,8 +43,8 @@ class PoseData:
         val_images: folder of the pictures to score on.
         val_annotations: its labels; None: those that a data.yaml names; without any there is no scoring, and the last weights
             are the best.
-        hold_out: n keeps every n-th training picture for scoring and out of training: those at positions 0, n, 2n ... in the
-            order of their paths; 0 keeps none.
+        hold_out: where there is no validation set, n keeps every n-th training picture for scoring and out of training: those
+            at positions 0, n, 2n ... in the order of their paths; 0 keeps none.
         unboxed: the box of an object whose format has none: the whole picture, or the bounds of its keypoints and a margin.
         augment: random changes of the training crops.
         headline: the figure that chooses the best weights; see `PoseEvaluator`.
@@ -113,9 +113,9 @@ def _mpii(width: int, pckh: float | None) -> PoseRecipe:
     )
 
 
-# Between W18-Small-v1 and -v2 in cost: a wider branch and more fusions than v1, but its thin stem and first stage, which at
-# stride 4 take most of the time of v2.
-LSP_BACKBONE = HRNetSpec(
+# Of our own recipes. Between W18-Small-v1 and -v2 in cost: a wider branch and more fusions than v1, but its thin stem and
+# first stage, which at stride 4 take most of the time of v2.
+SMALL_BACKBONE = HRNetSpec(
     stages=(StageSpec((24, 48), 2, 1), StageSpec((24, 48, 96), 2, 3), StageSpec((24, 48, 96, 192), 2, 1)),
     bottlenecks=1,
     bottleneck_width=32,
@@ -129,7 +129,7 @@ def _lsp() -> PoseRecipe:
         name="pose-lsp",
         model=PoseSpec(
             LSP,
-            LSP_BACKBONE,
+            SMALL_BACKBONE,
             input_size=(192, 160),
             codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
             box_padding=1.15,
@@ -165,6 +165,40 @@ def _lsp() -> PoseRecipe:
     )
 
 
+def _own() -> PoseRecipe:
+    """For any keypoints: the network gets those of the data set, of which every fifth picture is kept for scoring."""
+    return PoseRecipe(
+        name="pose-own",
+        model=PoseSpec(
+            # No data set has this one keypoint in common, so its own take its place.
+            Skeleton(("of the data set",)),
+            SMALL_BACKBONE,
+            input_size=(256, 256),
+            codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
+            box_padding=1.1,
+        ),
+        data=PoseData(
+            images=(Path("pictures"),),
+            annotations=(Path("labels.json"),),
+            hold_out=5,
+            augment=Augment(
+                scale=0.25, rotation=30, shift=0.05, colour=0.25, half_body=0, empty_outside=True, antialias=True
+            ),
+        ),
+        train=TrainSpec(
+            epochs=60,
+            batch=16,
+            optimizer="muon",
+            learning_rate=1e-3,
+            weight_decay=0.01,
+            schedule="cosine",
+            warmup_steps=50,
+            ema=0.99,
+            evaluate_every=5,
+        ),
+    )
+
+
 RECIPES: dict[str, PoseRecipe] = {
     recipe.name: recipe
     for recipe in (
@@ -175,6 +209,7 @@ RECIPES: dict[str, PoseRecipe] = {
         _mpii(32, 90.3),
         _mpii(48, None),
         _lsp(),
+        _own(),
     )
 }
 
@@ -233,29 +268,34 @@ def _validation(
     Raises:
         InputError: too much or too little is asked for.
     """
-    named = data.val_images is not None and data.val_annotations is not None
-    if data.hold_out < 0 or (data.hold_out and (named or len(sets) != 1)):
-        raise InputError(
-            f"hold_out is {data.hold_out}: it takes every n-th picture of one training set where no validation set is named; "
-            "leave --data.hold-out or --data.val-images and --data.val-annotations out."
-        )
-    if data.hold_out:
-        sets[0], held = hold_out(sets[0], data.hold_out)
-        messages.append(
-            f"{len(held.pictures)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
-        )
-        return held, read_truth(data.annotations[0], held)
-    if named:
-        images, annotations = data.val_images, data.val_annotations
-    else:
+    images, annotations = data.val_images, data.val_annotations
+    if images is None or annotations is None:
         images, annotations = next(
             (pair for pair in zip(data.images, data.annotations, strict=True) if has_validation(*pair)), (None, None)
         )
     if images is None or annotations is None:
-        return None
+        return _held_out(data, sets, messages) if data.hold_out else None
+    if data.hold_out:
+        messages.append(f"{annotations} has a validation set: nothing is held out of the training set.")
     found = read_keypoints(images, annotations, part="val", unboxed=data.unboxed)
     messages += [message for message in (*found.notes, *found.problems) if message not in messages]
     return found, read_truth(annotations, found)
+
+
+def _held_out(
+    data: PoseData, sets: list[KeypointSet], messages: list[str]
+) -> tuple[KeypointSet, dict[str, Any] | None]:
+    """Every n-th picture, which leaves `sets`, with its truth in COCO's form; raises InputError where that cannot be."""
+    if data.hold_out < 2 or len(sets) != 1:
+        raise InputError(
+            f"hold_out is {data.hold_out}, of {len(sets)} training sets: it is at least 2 and takes every n-th picture of "
+            "one set; name a validation set by --data.val-images and --data.val-annotations instead."
+        )
+    sets[0], held = hold_out(sets[0], data.hold_out)
+    messages.append(
+        f"{len(held.pictures)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
+    )
+    return held, read_truth(data.annotations[0], held)
 
 
 def read_keypoints(
