@@ -11,6 +11,7 @@ from PIL import Image
 from hrnet.errors import InputError
 from hrnet.formats.recognise import read
 from hrnet.pose.data import keypoint_set
+from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.recipes import RECIPES, PoseData, PoseRecipe, prepare, read_keypoints, read_truth
 from hrnet.results import Poses
 
@@ -94,6 +95,7 @@ def test_every_nth_picture_is_held_out_and_not_trained_on(tmp_path: Path) -> Non
     assert len(job.train) == 8
     # Positions 0, 5 and 10: snouts at 1, 6 and 11.
     evaluator = job.evaluator()
+    assert isinstance(evaluator, PoseEvaluator)
     assert [one.keypoints[0, 0] for one in evaluator.instances] == [1, 6, 11]
     assert any("held out" in message for message in job.messages)
 
