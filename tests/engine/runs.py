@@ -289,6 +289,7 @@ class _Broken(Sticks):
 
 
 def _one(out: Path, change: Callable[[Trainer], None], rank: int = 1) -> None:
+    out.mkdir(exist_ok=True)
     trainer = make_trainer(out / "run", replace(TRAIN, timeout=4, save_every=0))
     if trainer.processes.rank == rank:
         change(trainer)
@@ -302,14 +303,14 @@ TASKS: dict[str, Callable[[Path], object]] = {
     "synchronised": _synchronised,
     "fsdp": lambda out: _train(out, SYNCHRONISED, "fsdp", count=24),
     "fsdp-resume": lambda out: _train(out, replace(SYNCHRONISED, epochs=30), "fsdp", count=24, resume=True),
-    "stop": lambda out: _one(out, _stop_later),
-    "die": lambda out: _one(out, lambda trainer: _die_later(signal.SIGKILL, trainer)),
-    "hang": lambda out: _one(out, lambda trainer: _die_later(signal.SIGSTOP, trainer)),
-    "first-dies": lambda out: _one(out, lambda trainer: _die_later(signal.SIGKILL, trainer), 0),
+    "stop": lambda out: _one(out / "stop", _stop_later),
+    "die": lambda out: _one(out / "die", lambda trainer: _die_later(signal.SIGKILL, trainer)),
+    "hang": lambda out: _one(out / "hang", lambda trainer: _die_later(signal.SIGSTOP, trainer)),
+    "first-dies": lambda out: _one(out / "first-dies", lambda trainer: _die_later(signal.SIGKILL, trainer), 0),
     "whole": lambda out: make_trainer(out / "whole", SAVING).run(),
     "killed": lambda out: _killed(out / "killed"),
     "resumed": lambda out: make_trainer(out / "killed", SAVING, resume=True).run(),
-    "label": lambda out: make_trainer(out / "run", job={"train": _Broken(10)}).run(),
+    "label": lambda out: make_trainer(out / "label", job={"train": _Broken(10)}).run(),
 }
 
 if __name__ == "__main__":

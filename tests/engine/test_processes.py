@@ -46,8 +46,8 @@ def test_two_processes_with_synchronised_norms_are_one_with_the_whole_batch(prog
 def test_all_processes_stop_at_one_step_when_one_is_asked_to(program: Any) -> None:
     # The signal reaches process 1 in its fifth step, which both finish; two steps an epoch.
     assert program.statuses["stop:2"] == [0, 0]
-    assert [(program.out / f"stopped-{rank}").read_text() for rank in (0, 1)] == ["15 5", "15 5"]
-    tensors = load_file(program.out / "run/last.safetensors")
+    assert [(program.out / f"stop/stopped-{rank}").read_text() for rank in (0, 1)] == ["15 5", "15 5"]
+    tensors = load_file(program.out / "stop/run/last.safetensors")
     assert tensors["optimizer.0.step"] == 5
 
 

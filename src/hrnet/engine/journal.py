@@ -105,6 +105,7 @@ def _locked(path: Path) -> IO[str] | None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.close()
             raise InputError(f"Another process trains in {path.parent}; wait for its end, or stop it.") from None
         # A file system without locks.
     return file
