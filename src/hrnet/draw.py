@@ -25,7 +25,7 @@ _SMOOTHING, _SMOOTH_PIXELS = 3, 4_000_000
 
 
 def draw_poses(
-    poses: Poses, *, threshold: float = 0.2, labels: bool = True, targets: Points | None = None
+    poses: Poses, *, threshold: float = 0.3, labels: bool = True, targets: Points | None = None
 ) -> Pillow.Image:
     """Limbs coloured by side (orange right, blue left, green between), dots on the keypoints, each one's score.
 

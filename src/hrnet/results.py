@@ -102,7 +102,7 @@ class Poses:
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
 
-    def plot(self, threshold: float = 0.2) -> PIL.Image.Image:
+    def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
         """The picture with the people drawn on it; keypoints below the threshold are left out."""
         from hrnet.draw import draw_poses  # what draws stands above what is drawn
 

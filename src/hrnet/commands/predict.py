@@ -45,7 +45,7 @@ class Predict:
     """objects that go through the network together"""
     flip: bool = False
     """average with the mirrored picture: a little better, half as fast"""
-    threshold: float = 0.2
+    threshold: float = 0.3
     """keypoints with a lower score are not drawn"""
     json: bool = False
     """print one JSON object a line instead, and write nothing"""
@@ -140,7 +140,7 @@ class _Run:
             quality = {} if form == "PNG" else {"quality": _JPEG_QUALITY}
             result.plot(self.options.threshold).save(temporary, format=form, **quality)
         write_text(picture.with_suffix(".json"), json.dumps(content) + "\n")
-        print(f"{picture}  {_summary(result)}")
+        print(f"{picture}  {_summary(result, self.options.threshold)}")
 
     def _free_name(self, stem: str, suffix: str) -> Path:
         """A name of which neither the picture nor the JSON exists or was given out."""
@@ -169,14 +169,14 @@ class _Run:
         return 1 if self.failed else 0
 
 
-def _summary(result: object) -> str:
+def _summary(result: object, threshold: float) -> str:
     from hrnet.results import Poses
 
     assert isinstance(result, Poses)
     people = len(result)
     if not people:
         return "nothing found"
-    visible = int((result.keypoint_scores >= 0.2).sum())
+    visible = int((result.keypoint_scores >= threshold).sum())
     noun = "pose" if people == 1 else "poses"
     return (
         f"{people} {noun}, {visible} of {result.keypoint_scores.size} keypoints, best score {result.scores.max():.2f}"
