@@ -35,7 +35,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        y: Tensor = _GroupedBatchNorm.apply(  # type: ignore[no-untyped-call]
+        y: Tensor = _GroupedBatchNorm.apply(
             x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps, pixels
         )
         return y
