@@ -47,11 +47,12 @@ class Journal:
     def __init__(self, out: Path, step: int, log_bytes: int | None, trackers: Sequence[Tracker] | None) -> None:
         self._log = out / LOG
         self._examples = out / EXAMPLES
+        chosen = _chosen(trackers)
         out.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(out / _LOCK)
         if log_bytes is not None and self._log.exists() and self._log.stat().st_size > log_bytes:
             os.truncate(self._log, log_bytes)
-        self._trackers = [_start(name, out, step) for name in _chosen(trackers)]
+        self._trackers = [_start(name, out, step) for name in chosen]
 
     @property
     def log_bytes(self) -> int:
