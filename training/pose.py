@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -60,13 +60,14 @@ class Options:
 class Kept(PoseDataset):
     """Samples of pictures that stay in memory once they were read."""
 
-    pictures: dict[Path, np.ndarray]
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.pictures: dict[Path, np.ndarray] = {}
 
     def _read(self, instance: Instance) -> np.ndarray:
-        pictures = self.__dict__.setdefault("pictures", {})
-        if instance.path not in pictures:
-            pictures[instance.path] = read_image(instance.path)
-        return pictures[instance.path]
+        if instance.path not in self.pictures:
+            self.pictures[instance.path] = read_image(instance.path)
+        return self.pictures[instance.path]
 
 
 class Run:
