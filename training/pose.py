@@ -28,12 +28,14 @@ from hrnet.checkpoint import save_model
 from hrnet.engine.evaluate import evaluate
 from hrnet.engine.optim import build_optimizer
 from hrnet.engine.transfer import transfer
+from hrnet.geometry import Frame, flip_order
 from hrnet.images import read_image
 from hrnet.pose.data import Instance, PoseDataset, read_coco_keypoints, rename_keypoints
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES
 from hrnet.task import Batch, Draw
+from pose_labels import FACE
 
 AUGMENT = RECIPES["pose-lsp"].data.augment
 
@@ -46,6 +48,7 @@ class Options:
     out: Annotated[Path, tyro.conf.Positional]
     init: str = "pose"
     size: tuple[int, int] = (128, 96)
+    padding: float = 1.05
     minutes: float = 90
     batch: int = 32
     learning_rate: float = 1.6e-3
@@ -58,7 +61,7 @@ class Options:
 
 
 class Kept(PoseDataset):
-    """Samples of pictures that stay in memory once they were read."""
+    """Samples of pictures that stay in memory once they were read; hidden face points teach an empty heatmap."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -69,6 +72,14 @@ class Kept(PoseDataset):
             self.pictures[instance.path] = read_image(instance.path)
         return self.pictures[instance.path]
 
+    def _targets(self, instance: Instance, frame: Frame, cut: np.ndarray | None) -> dict[str, np.ndarray]:
+        targets = super()._targets(instance, frame, cut)
+        names = self.spec.skeleton.names
+        hidden = (instance.visibility == 1) & [name in FACE for name in names]
+        mirrored = np.linalg.det(frame.matrix[:, :2]) < 0
+        targets["absent"] |= hidden[flip_order(len(names), self.spec.skeleton.pairs)] if mirrored else hidden
+        return targets
+
 
 class Run:
     def __init__(self, options: Options) -> None:
@@ -78,7 +89,7 @@ class Run:
             dist.init_process_group("gloo")
         first = hrnet.load(options.init)
         skeleton = read_coco_keypoints(options.lsp / "train", options.labels / "lsp_fit.json").skeleton
-        self.spec = replace(RECIPES["pose-lsp"].model, skeleton=skeleton, input_size=options.size)
+        self.spec = replace(RECIPES["pose-lsp"].model, skeleton=skeleton, input_size=options.size, box_padding=options.padding)
         self.model = PoseModel(self.spec).to(memory_format=torch.channels_last)
         print(*transfer(self.model, first.state_dict(), first.named_outputs(), options.init), sep="\n")
         fit, extended = self._read(options.lsp, "lsp_fit"), self._read(options.lspet, "lspet")
