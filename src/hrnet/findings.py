@@ -45,6 +45,25 @@ class Chart:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A table of percentages.
+
+    Attributes:
+        title: what is seen, in a few words.
+        rows: names.
+        columns: names.
+        values: row after row, from 0 to 100.
+        text: a sentence for a reader who wonders what it means.
+    """
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
     """One sample, judged.
@@ -87,11 +106,14 @@ class Findings:
 
     Attributes:
         charts: curves.
-        cases: the samples that have a truth, in the order of the data set.
+        cases: the samples that have a truth, in the order of the data set; of label maps, which are large, the worst and
+            some others.
         legend: how to read the drawings of the cases.
         baseline: the metrics of an answer that does not look at the picture; empty where there is none.
         baseline_name: that answer in words.
         measures: how to read the metrics; a metric ``name/detail`` that is not listed is read as ``name``.
+        matrices: tables of what was taken for what.
+        judged: how many samples have a truth; None for as many as there are cases.
     """
 
     charts: tuple[Chart, ...] = ()
@@ -100,3 +122,5 @@ class Findings:
     baseline: Mapping[str, float] = field(default_factory=dict)
     baseline_name: str = ""
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    matrices: tuple[Matrix, ...] = ()
+    judged: int | None = None
