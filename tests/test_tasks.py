@@ -12,7 +12,7 @@ from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.spec import SegmentationSpec
+from hrnet.segmentation.spec import LossSpec, SegmentationSpec
 from hrnet.spec import hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.tasks import (
     RECIPES,
@@ -40,6 +40,13 @@ SPECS: list[tuple[ModelSpec, str, type]] = [
     (
         SegmentationSpec(
             ("sky", "arm", "leg"), ((1, 2),), hrnet_small_v2(fusion_upsample="bilinear", align_corners=True)
+        ),
+        "segmentation",
+        SegmentationModel,
+    ),
+    (
+        SegmentationSpec(
+            ("sky", "arm"), input_size=(473, 473), squash=True, loss=LossSpec((1.0, 2.0), 100, auxiliary_mean="all")
         ),
         "segmentation",
         SegmentationModel,
@@ -73,6 +80,13 @@ def test_unknown_tasks_and_fields_are_refused() -> None:
     content["backbone"]["dilation"] = 2
     with pytest.raises(ValueError, match="unknown field 'dilation'"):
         spec_from_json(json.dumps(content))
+
+
+def test_segmentation_specs_of_older_files_still_load() -> None:
+    content = json.loads(spec_to_json(SPECS[3][0]))
+    for added in ("squash", "context", "loss"):
+        del content[added]
+    assert spec_from_json(json.dumps(content)) == SPECS[3][0]
 
 
 def test_impossible_values_are_refused() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -10,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from hrnet.backbone import count_multiply_accumulates
-from hrnet.geometry import Frame
+from hrnet.geometry import Frame, warp
 from hrnet.segmentation import model as segmentation
-from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, picture_labels
-from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
+from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, picture_frame, picture_labels
+from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, LossSpec, SegmentationSpec
 from hrnet.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.task import Batch
 
@@ -130,6 +131,44 @@ def test_labels_made_in_strips_are_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_array_equal(picture_labels(logits, frame, False), whole)
 
 
+@pytest.mark.parametrize("source", [(1024, 2048), (375, 500), (500, 375), (33, 700), (3000, 17)])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
+def test_a_whole_picture_lies_in_its_canvas(source: tuple[int, int], scale: float) -> None:
+    # Oracle: OpenCV's resize to the rounded size of the published protocol, whose edges lie on those of the picture.
+    spec = SegmentationSpec(input_size=(520, 640))
+    frame = picture_frame(source, spec, scale)
+    assert frame.size == (round(520 * scale), round(640 * scale))
+    ratio = min(520 * scale / source[0], 640 * scale / source[1])
+    corners = frame.to_input(np.array([[-0.5, -0.5], [source[1] - 0.5, source[0] - 0.5]]))
+    np.testing.assert_allclose(corners[0], [-0.5, -0.5], atol=1e-9)
+    # Each side is within half a pixel of the aspect, and at least one fills the canvas.
+    sides = corners[1][::-1] + 0.5
+    np.testing.assert_allclose(sides, np.array(source) * ratio, atol=0.5 + 1e-9)
+    np.testing.assert_allclose(sides, np.round(sides), atol=1e-9)
+    assert (np.round(sides) == frame.size).any()
+    points = np.random.default_rng(0).uniform(0, source[0], (5, 2))
+    np.testing.assert_allclose(frame.to_source(frame.to_input(points)), points, atol=1e-9)
+
+
+def test_squashed_pictures_fill_the_canvas() -> None:
+    # Oracle: closed form.
+    frame = picture_frame((300, 100), SegmentationSpec(input_size=(473, 473), squash=True), 2.0)
+    assert frame.size == (946, 946)
+    np.testing.assert_allclose(frame.to_input(np.array([[99.5, 299.5]])), [[945.5, 945.5]], atol=1e-9)
+
+
+def test_picture_in_its_canvas_is_opencvs_resize_on_black() -> None:
+    # Oracle: OpenCV's resize and a black border. Tolerance: its warp knows places to 1/32 pixel, so each axis may be 1/64
+    # off, at most 255 / 64 grey values. Not compared: the outermost row and column, where it mixes in the black beyond.
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    found = warp(picture, picture_frame((60, 90), SegmentationSpec(input_size=(128, 128))), antialias=False)
+    expected = cv2.resize(picture, (128, 85), interpolation=cv2.INTER_LINEAR)
+    inner = np.abs(found[1:84, 1:127].astype(int) - expected[1:84, 1:127])
+    assert inner.max() <= 8
+    assert inner.mean() < 1
+    assert not found[86:].any()
+
+
 def test_prediction_has_the_size_of_its_picture() -> None:
     # Property: a batch of one is a row of a batch; the network's own logits, so no ties.
     model = tiny()
@@ -172,11 +211,30 @@ def test_new_weights_are_as_published() -> None:
         {"input_size": (16, 16)},
         {"head_kernel": 2},
         {"backbone": hrnet(18, high_resolution_only=True)},
+        {"context": ContextSpec(), "head_kernel": 3},
+        {"loss": LossSpec(class_weights=(1.0, 2.0))},
     ],
 )
 def test_impossible_specs_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         SegmentationSpec(**wrong)  # type: ignore[arg-type]  # wrong values on purpose
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: ContextSpec(channels=0),
+        lambda: ContextSpec(dropout=1.0),
+        lambda: LossSpec(class_weights=(-1.0, 2.0)),
+        lambda: LossSpec(class_weights=(0.0, 0.0)),
+        lambda: LossSpec(hard_pixels=-1),
+        lambda: LossSpec(hard_below=0.0),
+        lambda: LossSpec(auxiliary=-0.1),
+    ],
+)
+def test_impossible_parts_are_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        wrong()
 
 
 def test_the_default_is_cityscapes() -> None:

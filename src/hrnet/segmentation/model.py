@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,26 @@ class SegmentationModel(TaskModel[SemanticMap]):
             SemanticMap(picture_labels(logits.float(), frame, align), self.spec.class_names)
             for logits, frame in zip(outputs.logits, frames, strict=True)
         ]
+
+
+def picture_frame(source_size: Size, spec: SegmentationSpec, scale: float = 1.0) -> Frame:
+    """How a whole picture lies in the canvas of `spec.input_size`: as large as fits, at the top left.
+
+    Source: the published protocol, which brings the long side to the base size, rounds both sides to whole pixels and
+    pads at the right and bottom; for LIP (`spec.squash`) both sides are brought to the base size instead.
+
+    Args:
+        source_size: height and width of the picture.
+        spec: of the network.
+        scale: of the canvas, and so of the picture in it, for predictions at several scales.
+    """
+    canvas = [max(1, round(side * scale)) for side in spec.input_size]
+    shown = canvas
+    if not spec.squash:
+        ratio = min(side * scale / source for side, source in zip(spec.input_size, source_size, strict=True))
+        shown = [min(max(1, round(source * ratio)), side) for source, side in zip(source_size, canvas, strict=True)]
+    frame = Frame.resize(source_size, (shown[0], shown[1]))
+    return replace(frame, size=(canvas[0], canvas[1]))
 
 
 def picture_labels(logits: Float[Tensor, "k h w"], frame: Frame, align_corners: bool) -> UInt8[np.ndarray, "H W"]:
