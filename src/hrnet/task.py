@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hrnet.findings import Findings
 from hrnet.geometry import Frame, Image, Size
+from hrnet.results import Boxes, Source
 
 # Source: statistics of ImageNet's training pictures, used by every published HRNet.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -90,6 +91,8 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     spec: Any
     mean: Tensor
     std: Tensor
+    # Whether it looks into boxes that somebody found, not at whole pictures.
+    takes_boxes = False
 
     def __init__(self, spec: Any, in_channels: int = 3) -> None:
         super().__init__()
@@ -122,6 +125,19 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     def merge_flip(self, outputs: Any, mirrored: Any, input_size: Size) -> Any:
         """Outputs averaged with those of the mirrored images."""
         raise NotImplementedError(f"{type(self).__name__} has no averaging over mirrored images.")
+
+    @abstractmethod
+    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
+        """The inputs through which a picture is looked at.
+
+        Args:
+            size: height and width of the picture.
+            boxes: where to look; the whole picture unless it `takes_boxes`.
+        """
+
+    @abstractmethod
+    def join(self, results: Sequence[Result], boxes: Boxes, source: Source) -> Result:
+        """What the inputs of one picture, in the order of `frames`, say together."""
 
     def predict(self, images: Float[Tensor, "n c h w"], frames: Sequence[Frame]) -> list[Result]:
         """One result an input, in pixels of its picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -13,12 +14,14 @@ from torch.nn import functional
 from hrnet.backbone import Bottleneck, HRNet, conv_bn, init_kaiming
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.geometry import Frame, Size
-from hrnet.results import Classification
+from hrnet.results import Boxes, Classification, Source
 from hrnet.task import Batch, TaskModel
 
 # Source: arXiv 1908.07919, section 3.3 (128, 256, 512, 1024 after the expansion), and HRNet-Image-Classification.
 BOTTLENECK_WIDTHS = (32, 64, 128, 256)
 VECTOR_WIDTH = 2048
+# Source: the published test: the shorter side becomes 256 pixels, of which the middle 224 are looked at.
+MIDDLE = 224 / 256
 
 
 class ClassificationOutput(NamedTuple):
@@ -83,3 +86,17 @@ class ClassificationModel(TaskModel[Classification]):
         """One result a picture: the probability of each class."""
         scores = torch.softmax(outputs.logits.float(), dim=-1).cpu().numpy()
         return [Classification(row, self.spec.class_names) for row, _ in zip(scores, frames, strict=True)]
+
+    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
+        """The middle of the picture, as published."""
+        height, width = size
+        rows, columns = self.spec.input_size
+        span = MIDDLE * min(width, height * columns / rows)
+        # `around` brings its centre half a pixel to the right and below the middle of the input.
+        shift = 0.5 * span / columns
+        centre = ((width - 1) / 2 + shift, (height - 1) / 2 + shift)
+        return [Frame.around(centre, span, self.spec.input_size, size)]
+
+    def join(self, results: Sequence[Classification], boxes: Boxes, source: Source) -> Classification:
+        """That of the one input."""
+        return replace(results[0], source=source)

@@ -15,7 +15,7 @@ from hrnet.geometry import Frame, Size
 from hrnet.pose.heatmap import HeatmapCodec, Heatmaps
 from hrnet.pose.spec import PoseSpec
 from hrnet.representation import PixelHead, concatenate
-from hrnet.results import Poses, Source
+from hrnet.results import Boxes, Poses, Source
 from hrnet.task import Batch, TaskModel
 
 # Source: the published COCO evaluation (in_vis_thre and oks_thre).
@@ -32,6 +32,8 @@ class PoseOutput(NamedTuple):
 
 class PoseModel(TaskModel[Poses]):
     """One object a crop; the crop is chosen by `PoseSpec.box_padding` around a box."""
+
+    takes_boxes = True
 
     def __init__(self, spec: PoseSpec) -> None:
         super().__init__(spec, spec.backbone.in_channels)
@@ -88,6 +90,14 @@ class PoseModel(TaskModel[Poses]):
             )
             for i, frame in enumerate(frames)
         ]
+
+    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
+        """The crop of each box."""
+        return [crop_frame(box, self.spec, size) for box in boxes.boxes]
+
+    def join(self, results: Sequence[Poses], boxes: Boxes, source: Source) -> Poses:
+        """The people of the picture; see `people`."""
+        return people(results, boxes.boxes, boxes.scores, self.spec, source)
 
 
 def crop_frame(

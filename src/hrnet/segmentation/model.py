@@ -15,7 +15,7 @@ from torch.nn import functional
 from hrnet.backbone import HRNet, init_normal
 from hrnet.geometry import Frame, Size, flip_order
 from hrnet.representation import PixelHead, concatenate
-from hrnet.results import OUTSIDE, SemanticMap
+from hrnet.results import OUTSIDE, Boxes, SemanticMap, Source
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Batch, TaskModel
 
@@ -85,6 +85,14 @@ class SegmentationModel(TaskModel[SemanticMap]):
             SemanticMap(picture_labels(logits.float(), frame, align), self.spec.class_names)
             for logits, frame in zip(outputs.logits, frames, strict=True)
         ]
+
+    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
+        """The whole picture in the canvas; `hrnet.segmentation.windows` knows other ways."""
+        return [picture_frame(size, self.spec)]
+
+    def join(self, results: Sequence[SemanticMap], boxes: Boxes, source: Source) -> SemanticMap:
+        """That of the one input."""
+        return replace(results[0], source=source)
 
 
 def picture_frame(source_size: Size, spec: SegmentationSpec, scale: float = 1.0) -> Frame:
