@@ -15,7 +15,7 @@ import numpy as np
 from hrnet.errors import InputError
 from hrnet.formats.compare import check_between
 from hrnet.formats.defects import Draft
-from hrnet.formats.masks import IGNORE
+from hrnet.formats.masks import IGNORE, count_values
 from hrnet.formats.recognise import read, recognise
 from hrnet.formats.records import DataSet, Defect
 from hrnet.formats.sides import unpaired
@@ -138,14 +138,9 @@ def _look(path: Path, decode: bool, twin: bool) -> _File:
 
 def _look_at_labels(path: Path) -> _File:
     try:
-        indices = read_indices(path)
+        return _File(labels=count_values(read_indices(path)))
     except InputError as error:
         return _File(error)
-    if indices.dtype == np.uint8:
-        counts = np.bincount(indices.ravel())
-        return _File(labels=Counter({int(value): int(counts[value]) for value in np.flatnonzero(counts)}))
-    values, counts = np.unique(indices, return_counts=True)
-    return _File(labels=Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))))
 
 
 def _count(one: DataSet, files: dict[Path, _File], draft: Draft) -> Counter[int]:

@@ -1,4 +1,4 @@
-"""Training and validation beside each other: the same pictures, other classes."""
+"""Training and validation beside each other: which is which, the same pictures, other classes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,34 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
 from pathlib import Path
+from typing import Literal
 
+from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
 from hrnet.formats.records import DataSet, Picture
 
+Part = Literal["train", "val", "test"]
 _ROLE = re.compile(r"train|val|test", re.IGNORECASE)
 
 
 def roles(part: str) -> set[str]:
     """What a part is for, by its name: train, val, test; trainval is for both, and pictures of it are theirs too."""
     return {role.lower() for role in _ROLE.findall(part)}
+
+
+def choose_part(sets: Sequence[DataSet], part: Part) -> DataSet:
+    """The part to train on or to score on; the only one whatever its name, and test where there is no val.
+
+    Raises:
+        InputError: there are several, and none of such a name.
+    """
+    wanted = ("val", "test") if part == "val" else (part,)
+    found = [one for name in wanted for one in sets if name in roles(one.part)]
+    if not found and len(sets) > 1:
+        raise InputError(
+            f"{sets[0].source} names no set called {' or '.join(wanted)}; add it, or name a file with one set."
+        )
+    return (found or list(sets))[0]
 
 
 def check_between(sets: Sequence[DataSet], digests: Mapping[Path, str], draft: Draft) -> None:

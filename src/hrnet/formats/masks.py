@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,12 @@ def _pairs(path: Path, images: Path | None = None) -> Iterator[_Pair]:
     if not is_folder(path):
         return
     if images is not None:
-        yield _Pair(images, path)
+        pair = _Pair(images, path)
+        yield from _inner(pair) or [pair]
         return
     for pair in _siblings(path):
-        inner = [part for part in PARTS if is_folder(pair.images / part) and is_folder(pair.labels / part)]
-        yield from (_Pair(pair.images / part, pair.labels / part, part) for part in inner)
+        inner = _inner(pair)
+        yield from inner
         if not inner and _has_pictures(pair.labels):
             yield pair
         return
@@ -59,6 +61,12 @@ def _pairs(path: Path, images: Path | None = None) -> Iterator[_Pair]:
     yield from (_Pair(pair.images, pair.labels, part) for part, pair in parts if _has_pictures(pair.labels))
     if not parts and _mixed(path):
         yield _Pair(path, path)
+
+
+def _inner(pair: _Pair) -> list[_Pair]:
+    """The parts that both folders have."""
+    both = [part for part in PARTS if is_folder(pair.images / part) and is_folder(pair.labels / part)]
+    return [_Pair(pair.images / part, pair.labels / part, part) for part in both]
 
 
 def _siblings(path: Path) -> list[_Pair]:
@@ -134,33 +142,34 @@ def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
             continue
         used.add(label)
         size = picture_size(path, None, draft)
-        if size is not None and _fits(label, path, size, draft):
-            pictures.append(Picture(path, size, len(pictures), label, label_map=label))
+        labelled = None if size is None else _labelled_size(label, path, size, draft)
+        if labelled is not None:
+            pictures.append(Picture(path, labelled, len(pictures), label, label_map=label))
     for label in labels.values():
         if label not in used:
             draft.say("label-orphan", f"has no picture of its name in {pair.images}", file=label)
     return DataSet("masks", pair.labels, pair.part, tuple(pictures), classes, defects=tuple(draft.defects))
 
 
-def _fits(label: Path, picture: Path, size: Size, draft: Draft) -> bool:
-    """Whether a label picture can be one of a picture of this size, from its header alone."""
+def _labelled_size(label: Path, picture: Path, size: Size, draft: Draft) -> Size | None:
+    """The size of a label picture, from its header alone; None where it can be none of a picture of this size."""
     try:
         label_size, numbers = image_size(label, upright=False), stores_indices(label)
         sizes = (size, image_size(picture, upright=False))
     except InputError as error:
         draft.repeat("label-unreadable", error, label)
-        return False
+        return None
     if label.suffix.lower() not in LOSSLESS:
         draft.say("label-lossy", f"is a {label.suffix[1:]}, whose values are not those that were saved", file=label)
-        return False
+        return None
     if not numbers:
         draft.say("label-colours", "stores colours, not a class number a pixel", file=label)
-        return False
+        return None
     if label_size not in sizes:
         text = f"has {label_size[1]} x {label_size[0]} pixels, its picture {picture.name} {size[1]} x {size[0]}"
         draft.say("label-size", text, file=label)
-        return False
-    return True
+        return None
+    return label_size
 
 
 def read_label_map(picture: Picture, classes: int, ignore: int = IGNORE) -> Int[np.ndarray, "h w"]:
@@ -184,3 +193,12 @@ def read_label_map(picture: Picture, classes: int, ignore: int = IGNORE) -> Int[
             f"{(classes or IGNORE) - 1} or {ignore} to ignore; correct them or name the class."
         )
     return values
+
+
+def count_values(values: Int[np.ndarray, "h w"]) -> Counter[int]:
+    """How many pixels have each value that occurs."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel())
+        return Counter({int(value): int(counts[value]) for value in np.flatnonzero(counts)})
+    found, numbers = np.unique(values, return_counts=True)
+    return Counter(dict(zip(found.tolist(), numbers.tolist(), strict=True)))

@@ -1,0 +1,221 @@
+"""Pictures with a class for every pixel, as people have them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8, UInt16
+
+from hrnet.errors import InputError
+from hrnet.formats import masks
+from hrnet.formats.compare import Part, choose_part
+from hrnet.formats.masks import count_values
+from hrnet.formats.records import DataSet
+from hrnet.formats.sides import infer_pairs
+from hrnet.geometry import Size
+from hrnet.images import image_size, read_indices
+from hrnet.results import OUTSIDE
+
+# In a table of labels: a number that has no meaning.
+_STRANGE = 256
+# Sentences about what was left out, of one set.
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPicture:
+    """A picture, and the file that holds a number for each of its pixels.
+
+    Attributes:
+        path: of the picture.
+        labels_path: of the numbers.
+        size: height and width of both.
+        meaning: the label that each number stands for, from 0 on; 255 for nothing. A 255 that it does not reach stands for
+            nothing too. Empty: numbers are labels.
+    """
+
+    path: Path
+    labels_path: Path
+    size: Size
+    meaning: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationSet:
+    """What a data set with label pictures holds.
+
+    Attributes:
+        class_names: a label is a position here.
+        pairs: classes that change places in the mirrored picture.
+        pictures: that can be used.
+        problems: sentences about what was left out.
+        notes: a sentence for each thing that was inferred.
+        named: whether the data set names its classes; otherwise their numbers stand for names.
+    """
+
+    class_names: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    pictures: tuple[LabelledPicture, ...]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    named: bool = True
+
+
+def read_labels(one: LabelledPicture) -> UInt8[np.ndarray, "h w"]:
+    """The label of each pixel, 255 where it has none.
+
+    Raises:
+        InputError: the file cannot be read, has another size, or numbers without a meaning.
+    """
+    values = read_values(one.labels_path)
+    size = (values.shape[0], values.shape[1])
+    if size != one.size:
+        raise InputError(_misfit(one.path, one.labels_path, size, one.size))
+    table = _table(one.meaning)
+    inside = (values >= 0) & (values < len(table))
+    labels = table[np.where(inside, values, 0)]
+    strange = ~inside | (labels == _STRANGE)
+    if strange.any():
+        raise InputError(_strange(one, int(values[strange][0]), int(strange.sum())))
+    return labels.astype(np.uint8)
+
+
+def read_values(path: Path) -> Int[np.ndarray, "h w"]:
+    """The numbers that a label file stores, one a pixel; errors as of `read_indices`."""
+    return read_indices(path)
+
+
+@cache
+def _table(meaning: tuple[int, ...]) -> UInt16[np.ndarray, " v"]:
+    """The label of every number that may occur, or that it has none."""
+    known = meaning or tuple(range(OUTSIDE))
+    table = np.full(max(len(known), 256), _STRANGE, np.uint16)
+    table[OUTSIDE] = OUTSIDE
+    table[: len(known)] = known
+    return table
+
+
+def _strange(one: LabelledPicture, value: int, count: int) -> str:
+    return (
+        f"{one.labels_path} has the value {value} in {count} pixels, expected 0 to {len(one.meaning or range(OUTSIDE)) - 1} "
+        f"or {OUTSIDE} to ignore; correct them, or name the class."
+    )
+
+
+def read_segmentation(images: Path, annotations: Path | None = None, part: Part = "train") -> SegmentationSet:
+    """The labelled pictures of one part of a data set, told apart by looking.
+
+    Every label picture is read once: what has numbers that mean nothing, another size or no partner is left out and named.
+
+    Args:
+        images: the folder of the pictures, or without `annotations` that of the whole data set.
+        annotations: the folder of the label pictures.
+        part: which part, where there are several; val takes test where there is no val.
+
+    Raises:
+        InputError: there are no label pictures, or none that can be used.
+    """
+    sets = masks.read(images) if annotations is None else masks.read(annotations, images)
+    data = choose_part(sets, part)
+    files = [(picture.path, picture.label_map) for picture in data.pictures if picture.label_map is not None]
+    looked, problems = _look_at(files)
+    problems = [f"{defect} {defect.cure.capitalize()}." for defect in data.defects] + problems
+    names, notes = _names(data, {value for one in looked for value in one.counts})
+    pairs = infer_pairs(names)
+    if pairs:
+        notes.append(f"Left-right pairs by name: {', '.join(f'{names[a]}/{names[b]}' for a, b in pairs)}.")
+    pictures, more = _understood(looked, tuple(range(len(names))))
+    return _checked(
+        SegmentationSet(names, pairs, pictures, (*problems, *more), tuple(notes), bool(data.classes)), data.source
+    )
+
+
+def _names(data: DataSet, seen: set[int]) -> tuple[tuple[str, ...], list[str]]:
+    """The names of the classes, or their numbers, and what is to be said about that."""
+    if seen and seen <= {0, OUTSIDE} and OUTSIDE in seen:
+        raise InputError(
+            f"{data.source} has no values but 0 and {OUTSIDE}, and {OUTSIDE} counts for nothing; save the second class as 1."
+        )
+    if data.classes:
+        if len(set(data.classes)) != len(data.classes):
+            raise InputError(f"The list of classes of {data.source} names one twice; give each its own name.")
+        return data.classes, []
+    count = max((value for value in seen if value < OUTSIDE), default=0) + 1
+    note = f"{data.source} has no classes.txt, so that its classes are called 0 to {count - 1}; names go there, one a line."
+    return tuple(str(label) for label in range(count)), [note]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A picture, its label picture, the size of both, and how many pixels have each number."""
+
+    path: Path
+    labels_path: Path
+    size: Size
+    counts: Counter[int]
+
+
+def _look_at(files: Sequence[tuple[Path, Path]]) -> tuple[list[_Looked], list[str]]:
+    """Read all label pictures, and of the pictures the headers; sentences about those that cannot be used."""
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+        found = list(pool.map(_look, files))
+    return [one for one in found if isinstance(one, _Looked)], [one for one in found if isinstance(one, str)]
+
+
+def _look(files: tuple[Path, Path]) -> _Looked | str:
+    path, labels_path = files
+    try:
+        values = read_values(labels_path)
+        # Labelled as it is shown, or as it is stored: many programs do not look at the orientation tag.
+        sizes = (image_size(path), image_size(path, upright=False))
+    except InputError as error:
+        return str(error)
+    size = (values.shape[0], values.shape[1])
+    return (
+        _Looked(path, labels_path, size, count_values(values))
+        if size in sizes
+        else _misfit(path, labels_path, size, sizes[0])
+    )
+
+
+def _misfit(path: Path, labels_path: Path, found: Size, expected: Size) -> str:
+    return (
+        f"{labels_path} has {found[1]} x {found[0]} pixels, its picture {path.name} {expected[1]} x {expected[0]}; "
+        "export it at the size of its picture."
+    )
+
+
+def _understood(looked: Sequence[_Looked], meaning: tuple[int, ...]) -> tuple[tuple[LabelledPicture, ...], list[str]]:
+    """The pictures whose numbers all mean something, and sentences about the others."""
+    pictures: list[LabelledPicture] = []
+    problems: list[str] = []
+    table = _table(meaning)
+    for one in looked:
+        picture = LabelledPicture(one.path, one.labels_path, one.size, meaning)
+        strange = [value for value in one.counts if not 0 <= value < len(table) or table[value] == _STRANGE]
+        if strange:
+            problems.append(_strange(picture, strange[0], one.counts[strange[0]]))
+        else:
+            pictures.append(picture)
+    return tuple(pictures), problems
+
+
+def _checked(data: SegmentationSet, source: Path) -> SegmentationSet:
+    """The set, with few of many problems; raises InputError where nothing is left."""
+    if not data.pictures:
+        reason = (
+            f"; the first problem: {data.problems[0]}" if data.problems else "; put label pictures beside its pictures."
+        )
+        raise InputError(f"{source} has no labelled picture that can be used{reason}")
+    if len(data.problems) <= _EXAMPLES:
+        return data
+    rest = len(data.problems) - _EXAMPLES
+    more = f"{source}: {rest} more cannot be used; `hrnet data check` names all of them."
+    return replace(data, problems=(*data.problems[:_EXAMPLES], more))
