@@ -262,10 +262,20 @@ def test_the_best_model_is_that_of_the_best_evaluation(runs: Any, tmp_path: Path
     lines = [line for line in curves(tmp_path) if "metrics" in line]
     near = [line["metrics"]["near"] for line in lines]
     best = [line["best"] for line in lines]
-    assert best == [value > max(near[:place], default=-np.inf) for place, value in enumerate(near)]
+    assert best == [value >= max(near[:place], default=-np.inf) for place, value in enumerate(near)]
     samples = runs.Sticks(5)
     found = evaluate(load_model(tmp_path / BEST), samples, runs.Distance(samples), device=torch.device("cpu"), batch=4)
     assert found["near"] == max(near)
+
+
+def test_of_equal_evaluations_the_later_is_the_best(runs: Any, tmp_path: Path) -> None:
+    class Full(runs.Distance):
+        def compute(self) -> dict[str, float]:
+            return {"near": 100.0}
+
+    samples = runs.Sticks(5)
+    runs.make_trainer(tmp_path, job={"evaluator": lambda: Full(samples)}).run()
+    assert all(line["best"] for line in curves(tmp_path) if "metrics" in line)
 
 
 class Failing:

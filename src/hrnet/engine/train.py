@@ -275,7 +275,8 @@ class Trainer:
     def _keep(self, headline: float | None, metrics: dict[str, float]) -> None:
         position = self.position
         value = -math.inf if headline is None or math.isnan(headline) else headline
-        best = headline is None or position.best is None or value > position.best
+        # Of equals the later: figures saturate on small sets, and the rate has fallen since.
+        best = headline is None or position.best is None or value >= position.best
         position.evaluated, position.metrics = position.step, metrics
         if best:
             position.best = None if headline is None else value

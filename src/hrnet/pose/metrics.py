@@ -39,7 +39,7 @@ class PoseEvaluator:
         labelled: whether the instances are labelled objects, which PCK needs.
         names: the keypoints in the order of the truth; None where it is the model's.
         images: COCO's numbers of all pictures that were looked at, with or without objects; None for all of the truth.
-        headline: AP, PCK@0.2 or PCKh@0.5; None for PCKh@0.5 where heads are labelled, PCK@0.2 for other labelled objects, and
+        headline: AP, PCK@0.2, PCK-AUC or PCKh@0.5; None for PCKh@0.5 where heads are labelled, PCK@0.2 for other labelled objects, and
             AP for boxes of a detector.
 
     Attributes:
@@ -68,6 +68,7 @@ class PoseEvaluator:
         heads = labelled and any(np.isfinite(instance.head) for instance in instances)
         measured = {"PCKh@0.5": heads, "PCK@0.2": labelled, "AP": truth is not None and self._finds_all()}
         default = next((name for name, there in measured.items() if there), "PCK@0.2")
+        measured["PCK-AUC"] = labelled
         self.headline = headline if headline is not None and measured.get(headline) else default
 
     def update(self, indices: Sequence[int], results: Sequence[Poses]) -> None:
