@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from hrnet.colours import BACKGROUND, class_colours
 from hrnet.errors import InputError
 from hrnet.geometry import Frame, Image, Points, warp
 from hrnet.images import read_image
-from hrnet.results import Poses, Source
+from hrnet.results import OUTSIDE, Classification, Poses, SemanticMap, Source
 
 # Orange for the right side, blue for the left, green between: told apart by the colour-blind too (Okabe and Ito 2008).
 RIGHT, LEFT, MIDDLE = (230, 120, 0), (30, 136, 229), (0, 158, 115)
@@ -22,6 +25,12 @@ _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _MISS = (255, 230, 60)
 # Lines are drawn this many times larger and averaged, which smooths them, up to a picture size where that is costly.
 _SMOOTHING, _SMOOTH_PIXELS = 3, 4_000_000
+# How much of a class's colour covers the picture, inside and along its outline.
+_INSIDE, _ALONG = 0.5, 0.85
+# Rows of a picture that are painted at once.
+_ROWS = 512
+# Below a picture: what colours mean, of so many classes at most.
+_PANEL, _INK, _LISTED = (24, 24, 24), (240, 240, 240), 30
 
 
 def draw_poses(
@@ -65,9 +74,16 @@ def draw_pair(truth: Any, found: Any, image: Image, frame: Frame) -> tuple[Pillo
         image: their picture.
         frame: from the picture to what is drawn; its size is that of the drawings.
     """
-    if not (isinstance(truth, Poses) and isinstance(found, Poses)):
-        raise TypeError(f"{type(truth).__name__} and {type(found).__name__} have no drawing side by side.")
     view = warp(image, frame)
+    match truth, found:
+        case Poses(), Poses():
+            return _pose_pair(truth, found, view, frame)
+        case SemanticMap(), SemanticMap():
+            return _map_pair(truth, found, view, frame)
+    raise TypeError(f"{type(truth).__name__} and {type(found).__name__} have no drawing side by side.")
+
+
+def _pose_pair(truth: Poses, found: Poses, view: Image, frame: Frame) -> tuple[Pillow.Image, Pillow.Image]:
     places = np.where(truth.keypoint_scores[..., None] > 0, frame.to_input(truth.keypoints), np.nan)
     return (
         draw_poses(_shown(places, truth, view), threshold=1, labels=False),
@@ -144,3 +160,140 @@ def _label(draw: ImageDraw.ImageDraw, points: np.ndarray, text: str, size: tuple
     y = float(np.clip(points[:, 1].min() - 1.8 * height, 0, max(size[1] - height, 0)))
     draw.rectangle((x, y, x + width, y + height), fill=_BLACK)
     draw.text((x + 3 - left, y + 3 - top), text, fill=_WHITE, font=font)
+
+
+def draw_labels(result: SemanticMap) -> Pillow.Image:
+    """The picture with each class in its colour, its outline stronger; below it the classes that are there, largest first.
+
+    The background and what has no label stay as they are.
+    """
+    image = _picture(result.source)
+    legend = _legend(result, image.shape[1], image.shape[0])
+    canvas = Pillow.new("RGB", (image.shape[1], image.shape[0] + legend.height), _PANEL)
+    width = max(1, min(image.shape[:2]) // 500)
+    for top in range(0, len(image), _ROWS):
+        # Outlines look so far beyond the rows.
+        low, high = max(top - width, 0), min(top + _ROWS + width, len(image))
+        painted = _paint(image[low:high], result.labels[low:high], result.names, width)
+        canvas.paste(Pillow.fromarray(painted[top - low : top - low + _ROWS]), (0, top))
+    canvas.paste(legend, (0, image.shape[0]))
+    return canvas
+
+
+def label_picture(result: SemanticMap) -> Pillow.Image:
+    """A palette picture that stores the labels, 255 where there is none, in the colours of the classes."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(result.names)] = class_colours(result.names)
+    picture = Pillow.fromarray(result.labels)
+    picture.putpalette(palette.tobytes())
+    return picture
+
+
+def colour_key(result: Any) -> list[tuple[str, str]]:
+    """The classes that a label map shows and their colours, as #rrggbb; nothing for other results."""
+    if not isinstance(result, SemanticMap):
+        return []
+    colours = class_colours(result.names)
+    return [
+        (_plain(result.names[label]), "#{:02x}{:02x}{:02x}".format(*colours[label].tolist()))
+        for label in np.flatnonzero(result.shares()).tolist()
+        if result.names[label].lower() not in BACKGROUND
+    ]
+
+
+def draw_classes(result: Classification) -> Pillow.Image:
+    """The picture, below it the best three classes with their scores."""
+    picture = Pillow.fromarray(_picture(result.source))
+    texts = [f"{_plain(result.names[label])}  {result.scores[label]:.2f}" for label in result.top(3)]
+    panel = _panel([(text, None) for text in texts], picture.width, picture.height)
+    canvas = Pillow.new("RGB", (picture.width, picture.height + panel.height), _PANEL)
+    canvas.paste(picture, (0, 0))
+    canvas.paste(panel, (0, picture.height))
+    return canvas
+
+
+def _paint(
+    image: Image, labels: UInt8[np.ndarray, "h w"], names: tuple[str, ...], width: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Part of a picture under the colours of its classes; outlines are so many pixels wide on either side."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(names)] = class_colours(names)
+    bare = np.ones(256, bool)
+    bare[: len(names)] = [name.lower() in BACKGROUND for name in names]
+    colour = colours[labels]
+    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    along = cv2.erode(labels, square) != cv2.dilate(labels, square)
+    painted = cv2.addWeighted(image, 1 - _INSIDE, colour, _INSIDE, 0)
+    painted[along] = cv2.addWeighted(image, 1 - _ALONG, colour, _ALONG, 0)[along]
+    untouched = bare[labels]
+    painted[untouched] = image[untouched]
+    return painted
+
+
+def _map_pair(truth: SemanticMap, found: SemanticMap, view: Image, frame: Frame) -> tuple[Pillow.Image, Pillow.Image]:
+    """Both maps may be smaller than their picture. What is wrong in what was found is hatched."""
+    labels, others = (_seen(one.labels, frame) for one in (truth, found))
+    rows, columns = np.indices(labels.shape)
+    wrong = (labels != OUTSIDE) & (labels != others) & ((rows + columns) % 6 < 2)
+    first, second = (_paint(view, one, truth.names, 1) for one in (labels, others))
+    second[wrong] = _WHITE
+    return Pillow.fromarray(first), Pillow.fromarray(second)
+
+
+def _seen(labels: UInt8[np.ndarray, "h w"], frame: Frame) -> UInt8[np.ndarray, "H W"]:
+    """The label under each pixel of what a frame shows, upright and not turned, of a map of any size."""
+    ys, xs = (np.arange(side, dtype=float) for side in frame.size)
+    places = (
+        frame.to_source(np.stack([xs, np.zeros_like(xs)], 1))[:, 0],
+        frame.to_source(np.stack([np.zeros_like(ys), ys], 1))[:, 1],
+    )
+    columns, rows = (
+        np.clip(((place + 0.5) * count / side).astype(int), 0, count - 1)
+        for place, count, side in zip(places, labels.shape[::-1], frame.source_size[::-1], strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
+
+
+def _legend(result: SemanticMap, width: int, height: int) -> Pillow.Image:
+    """The classes of a map with their colours and shares, as wide as a picture."""
+    shares, colours = result.shares().tolist(), class_colours(result.names)
+    order = [label for label in np.argsort(-np.array(shares), kind="stable").tolist() if shares[label] > 0]
+    items: list[tuple[str, tuple[int, ...] | None]] = [
+        (f"{_plain(result.names[label])} {_percent(shares[label])}", tuple(colours[label].tolist()))
+        for label in order[:_LISTED]
+    ]
+    if len(order) > _LISTED:
+        items.append((f"and {len(order) - _LISTED} more", None))
+    return _panel(items, width, height)
+
+
+def _panel(items: list[tuple[str, tuple[int, ...] | None]], width: int, height: int) -> Pillow.Image:
+    """Texts, each with a square of its colour or without, in as many lines as the width of a picture needs."""
+    size = max(12, round(min(width, height) / 36))
+    font = ImageFont.load_default(size=size)
+    gap, line = round(0.6 * size), round(1.5 * size)
+    places: list[tuple[int, int]] = []
+    x = y = 0
+    for text, colour in items:
+        span = round(font.getlength(text)) + (round(1.4 * size) if colour else 0) + 2 * gap
+        if x and x + span > width:
+            x, y = 0, y + line
+        places.append((x + gap, y))
+        x += span
+    panel = Pillow.new("RGB", (width, y + line + gap if items else 0), _PANEL)
+    draw = ImageDraw.Draw(panel)
+    for (text, colour), (x, y) in zip(items, places, strict=True):
+        middle = y + (line + gap) // 2
+        if colour:
+            draw.rectangle((x, middle - size // 2, x + size, middle + size // 2), fill=colour, outline=_INK)
+            x += round(1.4 * size)
+        draw.text((x, middle), text, fill=_INK, font=font, anchor="lm")
+    return panel
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")

@@ -153,6 +153,12 @@ class Classification:
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
 
+    def plot(self) -> PIL.Image.Image:
+        """The picture with the best classes written below it."""
+        from hrnet.draw import draw_classes  # what draws stands above what is drawn
+
+        return draw_classes(self)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticMap:
@@ -177,25 +183,44 @@ class SemanticMap:
 
     def shares(self) -> Float[np.ndarray, " k"]:
         """Which part of the picture each class covers, from 0 to 1."""
-        return np.bincount(self.labels.ravel(), minlength=OUTSIDE + 1)[: len(self.names)] / self.labels.size
+        # Counted row by row: bincount makes an eight-byte number of each label.
+        counts = sum(np.bincount(row, minlength=OUTSIDE + 1) for row in self.labels)
+        return np.asarray(counts)[: len(self.names)] / self.labels.size
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers: the share of each class that is there, and the whole map as `runs`: label and length in turn,
-        row after row from the top left."""
-        flat = self.labels.ravel()
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
-        lengths = np.diff(np.append(starts, flat.size))
+    def to_dict(self, runs: bool = True) -> dict[str, Any]:
+        """Plain numbers: the share of each class that is there, to a millionth, and the whole map.
+
+        Args:
+            runs: whether the map is given, as `runs`: label and length in turn, row after row from the top left.
+        """
         shares = self.shares()
-        return {
+        content: dict[str, Any] = {
             "task": "segmentation",
             "size": list(self.labels.shape),
             "classes": [
                 {"label": label, "name": self.names[label], "share": round(float(shares[label]), 6)}
                 for label in np.flatnonzero(shares).tolist()
             ],
-            "runs": np.stack([flat[starts], lengths], axis=1).ravel().tolist(),
         }
+        if runs:
+            flat = self.labels.ravel()
+            starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+            lengths = np.diff(np.append(starts, flat.size))
+            content["runs"] = np.stack([flat[starts], lengths], axis=1).ravel().tolist()
+        return content
 
     def to_json(self) -> str:
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
+
+    def to_image(self) -> PIL.Image.Image:
+        """The labels as a picture that stores them: a palette picture, whose colours are those of `plot`."""
+        from hrnet.draw import label_picture  # what draws stands above what is drawn
+
+        return label_picture(self)
+
+    def plot(self) -> PIL.Image.Image:
+        """The picture with each class in its colour, and what the colours mean below it."""
+        from hrnet.draw import draw_labels  # what draws stands above what is drawn
+
+        return draw_labels(self)
