@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
-from hrnet.segmentation.data import LabelledPicture, read_labels, read_segmentation
+from hrnet.segmentation.data import LabelledPicture, match_classes, read_labels, read_segmentation
 
 LABELS = np.tile(np.array([0, 1, 2, 255], np.uint8).repeat(10), (30, 1))
 
@@ -103,6 +103,25 @@ def test_numbers_get_their_meaning(tmp_path: Path) -> None:
     write(tmp_path / "b.png", values.astype(np.uint16) + 202)
     with pytest.raises(InputError, match="the value 457 in 1 pixels, expected 0 to 455"):
         read_labels(wide)
+
+
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    data = match_classes(read_segmentation(make(tmp_path)), ("Right_Wing", "tail", "LeftWing"))
+    # Sky is unknown to the model.
+    expected = np.array([255, 2, 0, 255], np.uint8)[np.minimum(LABELS, 3)]
+    np.testing.assert_array_equal(read_labels(data.pictures[0]), expected)
+    assert data.pairs == ((2, 0),)
+    assert "does not know sky" in data.notes[-1]
+    with pytest.raises(InputError, match="no name in common"):
+        match_classes(data, ("a", "b", "c"))
+
+
+def test_classes_without_names_are_matched_by_place(tmp_path: Path) -> None:
+    (make(tmp_path) / "classes.txt").unlink()
+    data = read_segmentation(tmp_path)
+    np.testing.assert_array_equal(read_labels(match_classes(data, tuple("abcd")).pictures[0]), LABELS)
+    with pytest.raises(InputError, match="3 classes have no names, and the model knows 2"):
+        match_classes(data, ("a", "b"))
 
 
 def test_real_sets_are_read(shared: Path) -> None:

@@ -22,6 +22,7 @@ from hrnet.formats.sides import infer_pairs
 from hrnet.geometry import Size
 from hrnet.images import image_size, read_indices
 from hrnet.results import OUTSIDE
+from hrnet.segmentation.layouts import Layout, find_layout, find_part, read_matlab
 
 # In a table of labels: a number that has no meaning.
 _STRANGE = 256
@@ -88,8 +89,8 @@ def read_labels(one: LabelledPicture) -> UInt8[np.ndarray, "h w"]:
 
 
 def read_values(path: Path) -> Int[np.ndarray, "h w"]:
-    """The numbers that a label file stores, one a pixel; errors as of `read_indices`."""
-    return read_indices(path)
+    """The numbers that a label file stores, one a pixel; errors as of `read_indices` and `read_matlab`."""
+    return read_matlab(path) if path.suffix.lower() == ".mat" else read_indices(path)
 
 
 @cache
@@ -122,6 +123,9 @@ def read_segmentation(images: Path, annotations: Path | None = None, part: Part 
     Raises:
         InputError: there are no label pictures, or none that can be used.
     """
+    layout = find_layout(images, part) if annotations is None else find_part(images, annotations, part)
+    if layout is not None:
+        return _published(layout)
     sets = masks.read(images) if annotations is None else masks.read(annotations, images)
     data = choose_part(sets, part)
     files = [(picture.path, picture.label_map) for picture in data.pictures if picture.label_map is not None]
@@ -137,6 +141,14 @@ def read_segmentation(images: Path, annotations: Path | None = None, part: Part 
     )
 
 
+def _published(layout: Layout) -> SegmentationSet:
+    looked, problems = _look_at(layout.files)
+    pictures, more = _understood(looked, layout.meaning)
+    note = f"{layout.source} is {layout.title}: {len(pictures)} pictures, {len(layout.class_names)} classes."
+    problems = (*layout.problems, *problems, *more)
+    return _checked(SegmentationSet(layout.class_names, layout.pairs, pictures, problems, (note,)), layout.source)
+
+
 def _names(data: DataSet, seen: set[int]) -> tuple[tuple[str, ...], list[str]]:
     """The names of the classes, or their numbers, and what is to be said about that."""
     if seen and seen <= {0, OUTSIDE} and OUTSIDE in seen:
@@ -150,6 +162,55 @@ def _names(data: DataSet, seen: set[int]) -> tuple[tuple[str, ...], list[str]]:
     count = max((value for value in seen if value < OUTSIDE), default=0) + 1
     note = f"{data.source} has no classes.txt, so that its classes are called 0 to {count - 1}; names go there, one a line."
     return tuple(str(label) for label in range(count)), [note]
+
+
+def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> SegmentationSet:
+    """The same pictures with the labels of other classes, matched by name; what these lack counts for nothing.
+
+    Classes without names are taken for those at the same places.
+
+    Raises:
+        InputError: no name is common, or there are more classes without names than names.
+    """
+    if data.class_names == class_names:
+        return data
+    theirs = [_plain(name) for name in class_names]
+    places = {name: place for place, name in enumerate(theirs)}
+    notes = list(data.notes)
+    if data.named:
+        labels = [places.get(_plain(name), OUTSIDE) for name in data.class_names]
+        lost = [name for name, label in zip(data.class_names, labels, strict=True) if label == OUTSIDE]
+        if len(lost) == len(labels):
+            raise InputError(
+                f"The data set's classes ({', '.join(data.class_names[:12])}) have no name in common with the model's "
+                f"({', '.join(class_names[:12])}); rename them in classes.txt."
+            )
+        notes += [f"The model does not know {', '.join(lost)}: {_its(lost)} pixels count for nothing."] if lost else []
+    else:
+        if len(data.class_names) > len(class_names):
+            raise InputError(
+                f"The data set's {len(data.class_names)} classes have no names, and the model knows {len(class_names)}; "
+                "write their names into classes.txt, one a line."
+            )
+        labels = list(range(len(data.class_names)))
+        notes.append(f"The classes 0 to {len(labels) - 1} are taken for the model's: {', '.join(class_names[:12])}.")
+    table = np.array([*labels, *[OUTSIDE] * (OUTSIDE + 1 - len(labels))])
+    meanings = {meaning: tuple(table[list(meaning)].tolist()) for meaning in {one.meaning for one in data.pictures}}
+    return replace(
+        data,
+        class_names=class_names,
+        pairs=tuple((labels[a], labels[b]) for a, b in data.pairs if OUTSIDE not in (labels[a], labels[b])),
+        pictures=tuple(replace(one, meaning=meanings[one.meaning]) for one in data.pictures),
+        notes=tuple(notes),
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _its(names: Sequence[str]) -> str:
+    return "its" if len(names) == 1 else "their"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,146 @@
+"""The published data sets in their own folders. Oracle: the published lists of numbers, written down here once more."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hrnet.errors import InputError
+from hrnet.segmentation.classes import CONTEXT_59, cityscapes_ids
+from hrnet.segmentation.data import match_classes, read_labels, read_segmentation
+
+CITYSCAPES = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14,
+              28: 15, 31: 16, 32: 17, 33: 18}  # fmt: skip
+CONTEXT = [0, 2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105, 113, 115, 144, 158,
+           159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354, 355, 360, 366, 368,
+           397, 415, 416, 420, 424, 427, 440, 445, 454, 458]  # fmt: skip
+NEVER_IN_STUFF = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91}
+
+
+def stuff_label(number: int) -> int:
+    if number == 0 or number in NEVER_IN_STUFF:
+        return 255
+    return number - 1 - sum(never < number for never in NEVER_IN_STUFF)
+
+
+def same(number: int) -> int:
+    return number
+
+
+def context_label(number: int) -> int:
+    return CONTEXT.index(number) if number in CONTEXT else 0
+
+
+Published = Callable[[str, Path], np.ndarray]
+SETS: list[tuple[str, Callable[[int], int], int]] = [
+    ("cityscapes", lambda number: CITYSCAPES.get(number, 255), 19),
+    ("cityscapes train ids", same, 19),
+    ("lip", same, 20),
+    ("context mat", context_label, 60),
+    ("context png", context_label, 60),
+    ("context ready", same, 60),
+    ("stuff mat", stuff_label, 171),
+    ("stuff png", stuff_label, 171),
+    ("stuff train ids", same, 171),
+    ("ade20k", lambda number: 255 if number == 0 else number - 1, 150),
+]
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize(("name", "label", "classes"), SETS, ids=[one[0] for one in SETS])
+def test_a_published_set_is_read_as_it_comes(
+    tmp_path: Path, published: Published, name: str, label: Callable[[int], int], classes: int, part: str
+) -> None:
+    values = published(name, tmp_path)
+    data = read_segmentation(tmp_path, part=part)  # type: ignore[arg-type]  # both are parts
+    assert len(data.class_names) == classes
+    assert len(data.pictures) == 2
+    assert not data.problems
+    expected = np.array([label(number) for number in values.ravel().tolist()]).reshape(values.shape)
+    for one in data.pictures:
+        found = read_labels(one)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected)
+    other = read_segmentation(tmp_path, part="val" if part == "train" else "train")
+    assert not {one.path for one in data.pictures} & {one.path for one in other.pictures}
+
+
+def test_without_background_context_ignores_it_and_counts_from_nothing(tmp_path: Path, published: Published) -> None:
+    """Oracle: the 60 labels less one, computed with room for the -1, which is what counts for nothing."""
+    values = published("context mat", tmp_path)
+    data = match_classes(read_segmentation(tmp_path), CONTEXT_59)
+    assert data.class_names == CONTEXT_59
+    sixty = np.array([CONTEXT.index(n) if n in CONTEXT else 0 for n in values.ravel().tolist()]).reshape(values.shape)
+    expected = np.where(sixty == 0, 255, sixty - 1)
+    np.testing.assert_array_equal(read_labels(data.pictures[0]), expected)
+
+
+def test_lip_knows_left_from_right(tmp_path: Path, published: Published) -> None:
+    published("lip", tmp_path)
+    data = read_segmentation(tmp_path)
+    assert [(data.class_names[a], data.class_names[b]) for a, b in data.pairs] == [
+        ("left arm", "right arm"),
+        ("left leg", "right leg"),
+        ("left shoe", "right shoe"),
+    ]
+
+
+def test_a_submission_has_the_numbers_of_the_server() -> None:
+    labels = np.array([[*range(19), 255]], np.uint8)
+    back = {label: number for number, label in CITYSCAPES.items()} | {255: 0}
+    np.testing.assert_array_equal(cityscapes_ids(labels), [[back[label] for label in labels[0].tolist()]])
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "annotations", "first"),
+    [
+        ("ade20k", "images/validation", "annotations/validation", "ADE_val"),
+        ("cityscapes", "leftImg8bit/val", "gtFine/val", "lindau"),
+        ("cityscapes", "leftImg8bit/train/aachen", "gtFine/train/aachen", "aachen"),
+    ],
+)
+def test_two_of_its_folders_mean_the_same(
+    tmp_path: Path, published: Published, name: str, images: str, annotations: str, first: str
+) -> None:
+    """As plain label pictures their numbers would be other classes, which no error would tell."""
+    published(name, tmp_path)
+    data = read_segmentation(tmp_path / images, tmp_path / annotations, "val")
+    assert len(data.pictures) == 2
+    assert all(one.path.name.startswith(first) for one in data.pictures)
+    part = "train" if "train" in images else "val"
+    assert data.pictures == read_segmentation(tmp_path, part=part).pictures
+
+
+def test_what_is_missing_is_named(tmp_path: Path, published: Published) -> None:
+    published("cityscapes", tmp_path)
+    (tmp_path / "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png").unlink()
+    data = read_segmentation(tmp_path)
+    assert len(data.pictures) == 1
+    assert "aachen_000001_000019_leftImg8bit.png has no labels" in data.problems[0]
+    with pytest.raises(InputError, match="is Cityscapes, but no pictures of test"):
+        read_segmentation(tmp_path, part="test")
+
+
+def test_a_number_that_is_no_label_is_named(tmp_path: Path, published: Published) -> None:
+    values = published("ade20k", tmp_path)
+    Image.fromarray(values + np.uint8(4)).save(tmp_path / "annotations/training/ADE_train_00000001.png")
+    data = read_segmentation(tmp_path)
+    assert len(data.pictures) == 1
+    assert "ADE_train_00000001.png has the value 15" in data.problems[0]
+
+
+def test_a_list_is_asked_for(tmp_path: Path, published: Published) -> None:
+    published("context mat", tmp_path)
+    (tmp_path / "VOC2010/ImageSets/SegmentationContext/val.txt").unlink()
+    with pytest.raises(InputError, match=r"PASCAL-Context without a list of val; write .*val\.txt"):
+        read_segmentation(tmp_path, part="val")
+
+
+def test_a_damaged_matlab_file_is_named(tmp_path: Path, published: Published) -> None:
+    published("stuff mat", tmp_path)
+    next((tmp_path / "annotations").glob("*0_train.mat")).write_bytes(b"MATLAB 5.0" * 30)
+    data = read_segmentation(tmp_path)
+    assert len(data.pictures) == 1
+    assert "is no MATLAB file that can be read" in data.problems[0]
