@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,8 +14,7 @@ import tyro
 from hrnet.errors import InputError
 
 if TYPE_CHECKING:
-    from hrnet.pose.metrics import PoseEvaluator
-    from hrnet.pose.spec import PoseSpec
+    from hrnet.task import Evaluator
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,127 +22,137 @@ class Evaluate:
     """Score a model on labelled pictures."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """pose, or a path as for predict"""
+    """a name or a path, as for predict"""
     images: Path
     """folder of the pictures"""
-    annotations: Path
-    """their labels: a COCO or MPII keypoint json, a YOLO data.yaml, a DeepLabCut csv"""
+    annotations: Path | None = None
+    """their labels. Pose: a COCO or MPII keypoint json, a YOLO data.yaml, a DeepLabCut csv. Segmentation: the folder of
+    the label pictures; may be left out where --images is a whole data set"""
     boxes: Path | None = None
-    """a COCO detection file to look into, instead of the labelled boxes; only average precision is measured then"""
+    """pose: a COCO detection file to look into, instead of the labelled boxes; only average precision is measured then"""
     unboxed: Literal["whole", "keypoints"] = "whole"
-    """the box of an object that has none: the whole picture, or the bounds of its keypoints and a margin"""
+    """pose: the box of an object that has none: the whole picture, or the bounds of its keypoints and a margin"""
     flip: bool = False
     """average with the mirrored pictures"""
+    scales: tuple[float, ...] = (1.0,)
+    """segmentation: look at each picture in each of these sizes and average"""
+    windows: bool = False
+    """segmentation: overlapping windows of the picture at its own scale, not the whole picture fitted into the input"""
+    protocol: Literal["plain", "published"] = "plain"
+    """segmentation: published: scores fused and windows laid as in the released evaluation of the model's data set"""
     hold_out: int = 0
     """score only every N-th picture, sorted by path: those that `--data.hold-out N` keeps out of a training; 0 for all"""
     antialias: bool = True
-    """reduce large pictures without skipping pixels; the published figures were measured with --no-antialias"""
+    """pose: reduce large pictures without skipping pixels; the published figures were measured with --no-antialias"""
     out: Path | None = None
     """write the figures here as JSON"""
     results: Path | None = None
-    """write the poses here as a COCO results file"""
+    """pose: write the poses here as a COCO results file"""
     report: Path | None = None
     """write report.html into this folder: figures, curves, worst and random pictures; of a run folder also its course"""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     """auto: torch on a GPU, else OpenVINO"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""
-    batch: int = 16
-    """objects that go through the network together"""
+    batch: int | None = None
+    """inputs that go through the network together; without it 16, of large ones fewer"""
     workers: int = 0
-    """processes that read pictures"""
+    """pose: processes that read pictures"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What came of an evaluation.
+
+    Attributes:
+        task: its name.
+        evaluator: that has seen all results.
+        metrics: that it computed.
+        counts: how many pictures, and whatever else, were looked at.
+        seconds: that it took.
+        problems: whether something had to be left out.
+        facts: about how it was done, for the page.
+    """
+
+    task: str
+    evaluator: Evaluator
+    metrics: Mapping[str, float]
+    counts: Mapping[str, int]
+    seconds: float
+    problems: bool
+    facts: Mapping[str, str]
 
 
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Evaluate, args=arguments, prog="hrnet evaluate")
     from hrnet.atomic import write_text
-    from hrnet.engine.evaluate import evaluate
-    from hrnet.engine.progress import Progress
-    from hrnet.pose.data import Augment, PoseDataset
-    from hrnet.pose.model import PoseModel
-    from hrnet.runtime import choose_runtime, compile_forward
-    from hrnet.zoo import load
 
-    model = load(options.model)
-    if not isinstance(model, PoseModel):
-        raise InputError(f"{options.model} is no pose model, the kind that this version scores.")
-    evaluator, problems = _open(options, model.spec)
-    instances = evaluator.instances
-    _, device = choose_runtime(options.runtime, options.device)
-    start = time.perf_counter()
-    with Progress("evaluate", len(instances), "objects") as progress:
-        metrics = evaluate(
-            model,
-            PoseDataset(instances, model.spec, Augment(antialias=options.antialias)),
-            evaluator,
-            device=device,
-            forward=compile_forward(model, runtime=options.runtime, device=options.device),
-            flip=options.flip,
-            batch=options.batch,
-            workers=options.workers,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - start
-    images = len({instance.image_id for instance in instances})
+    scored = _score(options)
     content = {
-        "task": "pose",
+        "task": scored.task,
         "model": options.model,
-        "metrics": metrics,
-        "images": images,
-        "seconds": round(seconds, 2),
+        "metrics": scored.metrics,
+        "images": scored.counts["pictures"],
+        "seconds": round(scored.seconds, 2),
     }
     # Written before anything is printed, which may fail where the output is cut short.
     if options.out:
         write_text(options.out, json.dumps(content, indent=2) + "\n")
-    if options.results:
-        write_text(options.results, json.dumps(evaluator.coco_results()) + "\n")
-    page = _write_report(options, evaluator, metrics, images) if options.report else None
-    for name, value in metrics.items():
-        print(f"{name:<24} {value:.4f}" if name.startswith("A") else f"{name:<24} {value:.2f}")
-    print(f"{images} pictures, {len(instances)} objects in {seconds:.1f} s")
+    page = _write_report(options, options.report, scored) if options.report else None
+    width = max((len(name) for name in scored.metrics), default=0)
+    for name, value in scored.metrics.items():
+        digits = 4 if name.startswith("A") else 2
+        print(f"{name:<{max(width, 24)}} {value:.{digits}f}")
+    counts = ", ".join(f"{count} {what}" for what, count in scored.counts.items())
+    print(f"{counts} in {scored.seconds:.1f} s")
     if page:
         print(f"{page} shows them")
-    return 1 if problems else 0
+    return 1 if scored.problems else 0
 
 
-def _open(options: Evaluate, spec: PoseSpec) -> tuple[PoseEvaluator, bool]:
-    """What scores the objects that the options name, and whether any had to be left out."""
-    from hrnet.pose.data import detected_instances, hold_out, rename_keypoints
-    from hrnet.pose.metrics import PoseEvaluator
-    from hrnet.pose.recipes import read_keypoints, read_truth
+def _score(options: Evaluate) -> Scored:
+    from hrnet.pose.model import PoseModel
+    from hrnet.segmentation.model import SegmentationModel
+    from hrnet.zoo import load
 
-    # What is held out is held out of the training set.
-    part = "train" if options.hold_out else "val"
-    data = rename_keypoints(read_keypoints(options.images, options.annotations, part, options.unboxed), spec.skeleton)
-    messages = [*data.notes, *data.problems]
-    if options.hold_out:
-        _, data = hold_out(data, options.hold_out)
-    instances = data.instances
-    if options.boxes:
-        instances, more = detected_instances(data, options.boxes)
-        messages += more
+    match load(options.model):
+        case PoseModel() as model:
+            from hrnet.commands import evaluate_pose
+
+            _refuse(options, "a pose model", ("scales", "windows", "protocol"))
+            return evaluate_pose.score(options, model)
+        case SegmentationModel() as model:
+            from hrnet.commands import evaluate_segmentation
+
+            _refuse(options, "a segmentation model", ("boxes", "unboxed", "antialias", "results", "workers"))
+            return evaluate_segmentation.score(options, model)
+    raise InputError(f"{options.model} is no pose or segmentation model, the kinds that this version scores.")
+
+
+def _refuse(options: Evaluate, kind: str, names: Sequence[str]) -> None:
+    """Raise InputError if an option is given that means nothing for a kind of model."""
+    # Defaults stand in the constructor; attributes of a class with slots are their descriptors.
+    plain = Evaluate(options.model, options.images)
+    for name in names:
+        if getattr(options, name) != getattr(plain, name):
+            raise InputError(f"{options.model} is {kind}, for which --{name} means nothing; leave it out.")
+
+
+def say(messages: Sequence[str]) -> None:
+    """Sentences about the data, beside the figures."""
     for message in messages:
         print(f"hrnet evaluate: {message}", file=sys.stderr)
-    evaluator = PoseEvaluator(
-        instances,
-        spec,
-        truth=read_truth(options.annotations, data),
-        labelled=options.boxes is None,
-        names=data.names,
-        images=[picture.image_id for picture in data.pictures],
-    )
-    return evaluator, bool(data.problems)
 
 
-def _write_report(options: Evaluate, evaluator: PoseEvaluator, metrics: dict[str, float], images: int) -> Path:
+def _write_report(options: Evaluate, folder: Path, scored: Scored) -> Path:
     from hrnet.report import REPORT, Evaluation, is_run, read_run, write_report
 
-    assert options.report is not None
-    path, model = options.report / REPORT, Path(options.model)
-    facts = {"model": options.model, "pictures": str(images), "objects": str(len(evaluator.instances))}
-    facts |= {"folder": str(options.images), "labels": str(options.annotations)}
-    if options.boxes:
-        facts["boxes"] = str(options.boxes)
+    path, model = folder / REPORT, Path(options.model)
+    facts = {"model": options.model} | {what: str(count) for what, count in scored.counts.items()}
+    facts |= {"folder": str(options.images)}
+    if options.annotations:
+        facts["labels"] = str(options.annotations)
+    facts |= scored.facts
     if options.hold_out:
         facts["held out"] = f"every {options.hold_out}th picture by path"
     facts["mirrored too"] = "yes" if options.flip else "no"
@@ -151,7 +160,7 @@ def _write_report(options: Evaluate, evaluator: PoseEvaluator, metrics: dict[str
         path,
         f"{model.name} on {options.images.resolve().name}",
         facts,
-        Evaluation.of(evaluator, metrics),
+        Evaluation.of(scored.evaluator, scored.metrics),
         read_run(model) if is_run(model) else None,
     )
     return path

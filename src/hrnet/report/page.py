@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hrnet.atomic import write_text
-from hrnet.findings import Chart, Findings, Measure
+from hrnet.draw import colour_key
+from hrnet.findings import Case, Chart, Findings, Measure
 from hrnet.report.checks import Remark, check_evaluation, check_run, gravest_first, measure_of
 from hrnet.report.pictures import choose, figure
 from hrnet.report.run import Run, parent_of, read_run, run_charts
@@ -101,8 +102,10 @@ def write_report(
             charts=[_Drawn(chart, draw(chart)) for chart in findings.charts],
             worst=[figure(case) for case in worst],
             others=[figure(case) for case in others],
-            count=len(findings.cases),
+            count=len(findings.cases) if findings.judged is None else findings.judged,
             legend=findings.legend,
+            colours=_colours([*worst, *others]),
+            matrices=findings.matrices,
             run=_run_facts(run) if run is not None else None,
             run_charts=[_Drawn(chart, draw(chart)) for chart in run_charts(run, headline)] if run is not None else [],
             recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False) if run is not None and run.recipe else "",
@@ -146,6 +149,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["code"] = _code
+    environment.filters["plain"] = _plain
     return environment
 
 
@@ -155,6 +159,16 @@ def _code(text: str) -> Markup:
         Markup("<code>{}</code>" if place % 2 else "{}").format(part) for place, part in enumerate(text.split("`"))
     )
     return Markup("").join(parts)
+
+
+def _plain(name: str) -> str:
+    """A class's or keypoint's name as a person writes it."""
+    return name.replace("_", " ")
+
+
+def _colours(cases: Sequence[Case]) -> list[tuple[str, str]]:
+    """What the colours of the drawings mean, each once."""
+    return list(dict.fromkeys(pair for case in cases for one in (case.truth, case.found) for pair in colour_key(one)))
 
 
 def _verdict(remarks: Sequence[Remark]) -> tuple[str, str]:
@@ -228,7 +242,7 @@ def _table(table: Mapping[str, Mapping[str, float]], evaluation: Evaluation) -> 
         ]
         guess = findings.baseline.get(f"{first}/{part}")
         mark = None if guess is None else _percent(guess, full)
-        rows.append((part.replace("_", " "), _percent(values.get(part, 0), full), mark, texts))
+        rows.append((_plain(part), _percent(values.get(part, 0), full), mark, texts))
     return _Details(list(table), rows)
 
 

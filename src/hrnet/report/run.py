@@ -188,7 +188,7 @@ def _metric_charts(evaluations: Sequence[Line], headline: str) -> list[Chart]:
             groups.setdefault(home, []).append(name)
     return [
         Chart(
-            group[0] if len(group) == 1 else letters,
+            group[0] if all(name.startswith(group[0]) for name in group) else letters,
             "epoch",
             "on the validation pictures",
             tuple(
@@ -205,6 +205,15 @@ def _metric_charts(evaluations: Sequence[Line], headline: str) -> list[Chart]:
 
 
 def parent_of(name: str, names: Sequence[str]) -> str | None:
-    """The metric of which another, ``parent/detail``, is a part; None where it is none's."""
+    """The metric of which another, ``parent/detail``, is a part; None where it is none's.
+
+    Several ``parent/detail`` need no metric of their parent's name.
+    """
     found = [other for other in names if name.startswith(f"{other}/")]
-    return max(found, key=len) if found else None
+    if found:
+        return max(found, key=len)
+    start, slash, _ = name.partition("/")
+    siblings = [other for other in names if slash and other.startswith(f"{start}/")]
+    # Not what itself has parts, and those parts.
+    alone = not any(other.startswith(f"{name}/") for other in siblings)
+    return start if alone and len(siblings) > 1 else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 
+from hrnet.errors import InputError
 from hrnet.findings import Case, Findings, Matrix, Measure
 from hrnet.results import OUTSIDE, SemanticMap
-from hrnet.segmentation.data import LabelledPicture, read_labels
+from hrnet.segmentation.data import LabelledPicture, SegmentationSet, read_labels
 from hrnet.segmentation.spec import SegmentationSpec
 
 # Source: arXiv 2103.16562, section 4: the outline is this wide, as a share of the picture's diagonal.
@@ -148,7 +150,7 @@ class SegmentationEvaluator:
             judged=int(self._seen.sum()),
             legend=_LEGEND,
             baseline=self._blind(),
-            baseline_name="the most frequent class everywhere",
+            baseline_name="the most frequent class, for every pixel",
             measures=_measures(),
         )
 
@@ -255,7 +257,7 @@ def reduce_labels(labels: UInt8[np.ndarray, "h w"], side: int) -> UInt8[np.ndarr
     return labels[np.ix_(rows, columns)]
 
 
-def confusion_matrix(confusion: Int[np.ndarray, "k k+1"], names: Sequence[str]) -> Matrix:
+def confusion_matrix(confusion: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> Matrix:
     """What the labelled pixels of each class were found to be, in percent of them, for a page.
 
     Of many classes those with the most mistakes are shown; what is found besides them stands in one column.
@@ -277,7 +279,7 @@ def confusion_matrix(confusion: Int[np.ndarray, "k k+1"], names: Sequence[str]) 
     return Matrix("What is taken for what", tuple(names[label] for label in rows), tuple(columns), values, text)
 
 
-def _words(counts: Int[np.ndarray, "k k+1"], names: Sequence[str]) -> str:
+def _words(counts: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> str:
     """How much of a picture is wrong, and what most of it."""
     labelled = int(counts.sum())
     if not labelled:
@@ -287,7 +289,46 @@ def _words(counts: Int[np.ndarray, "k k+1"], names: Sequence[str]) -> str:
     np.fill_diagonal(wrong, 0)
     if not wrong.any():
         return "all labelled pixels are right"
-    truth, found = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    truth, found = divmod(int(wrong.argmax()), wrong.shape[1])
     what = names[found] if found < len(names) else "nothing"
     share = 100 * wrong.max() / labelled
     return f"{right:.1f} % of the labelled pixels are right; {share:.1f} % are {names[truth]} taken for {what}"
+
+
+def match_classes(data: SegmentationSet, names: tuple[str, ...]) -> tuple[tuple[LabelledPicture, ...], list[str]]:
+    """The pictures of a set with labels of the classes of a model, and what is to be said about that.
+
+    Classes are the same if they have the same name. A set that does not name its classes has them in the model's order. A
+    class that the model does not know counts for nothing.
+
+    Raises:
+        InputError: the set and the model have no class in common, or numbers go beyond the model's classes.
+    """
+    if not data.named:
+        if len(data.class_names) > len(names):
+            raise InputError(
+                f"{data.pictures[0].labels_path.parent} has labels up to {len(data.class_names) - 1} without names, the "
+                f"model {len(names)} classes; name them in classes.txt, one a line."
+            )
+        return data.pictures, []
+    if data.class_names == names:
+        return data.pictures, []
+    known = [names.index(name) if name in names else OUTSIDE for name in data.class_names]
+    missing = [name for name in data.class_names if name not in names]
+    if len(missing) == len(known):
+        raise InputError(
+            f"{data.pictures[0].labels_path.parent} has the classes {_listed(data.class_names)}, none of which is one of "
+            f"the model's: {_listed(names)}; choose another model, or rename them in classes.txt."
+        )
+    notes = [f"The model does not know {_listed(missing)}: these pixels count for nothing."] if missing else []
+    # From the file's numbers to the set's labels to the model's.
+    table = (*known, *[OUTSIDE] * (OUTSIDE + 1 - len(known)))
+    return tuple(
+        replace(one, meaning=tuple(table[label] for label in one.meaning) if one.meaning else tuple(known))
+        for one in data.pictures
+    ), notes
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
