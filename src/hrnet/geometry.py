@@ -105,11 +105,28 @@ def warp(image: Image, frame: Frame, *, antialias: bool = True) -> Image:
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 
+def warp_labels(labels: UInt8[np.ndarray, "h w"], frame: Frame, outside: int) -> UInt8[np.ndarray, "H W"]:
+    """What the frame shows of a label map: at every pixel of the input the label of the picture's pixel that it lies on.
+
+    Args:
+        labels: of a picture of the size `frame.source_size`.
+        frame: where to look.
+        outside: the label of what lies beyond the picture.
+    """
+    matrix = frame.matrix
+    if max(labels.shape) > _CV2_LARGEST:
+        labels, matrix = _shrink(labels, frame, 1)
+    height, width = frame.size
+    return cv2.warpAffine(
+        labels, matrix, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
+    )
+
+
 # Older releases of OpenCV keep the positions that they read from as 16-bit integers.
 _CV2_LARGEST = 32_000
 
 
-def _shrink(image: Image, frame: Frame, factor: int) -> tuple[Image, Float[np.ndarray, "2 3"]]:
+def _shrink(image: np.ndarray, frame: Frame, factor: int) -> tuple[np.ndarray, Float[np.ndarray, "2 3"]]:
     """The part of the picture that the frame shows, averaged over blocks, and the matrix from there to the input.
 
     Blocks are counted from the corner of the picture, so that the same picture gives the same blocks in every frame.

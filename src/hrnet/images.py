@@ -42,6 +42,26 @@ def read_image(path: Path | str, *, upright: bool = True) -> Image:
         return _to_rgb(_upright(file) if upright else file, Path(path))
 
 
+def read_labelled(path: Path | str, size: Size) -> Image:
+    """A picture as it was labelled, at a height and width: turned as its orientation tag says, or as it is stored.
+
+    Raises:
+        InputError: as of `read_image`, or it has another size either way.
+    """
+    image = read_image(path)
+    if image.shape[:2] == size:
+        return image
+    if image.shape[1::-1] == size:
+        # Labelled as stored: the published code, for one, does not look at the orientation tag.
+        stored = read_image(path, upright=False)
+        if stored.shape[:2] == size:
+            return stored
+    raise InputError(
+        f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the annotations say {size[1]} x {size[0]}; "
+        "label the picture as it is stored, or as its orientation tag turns it."
+    )
+
+
 def read_indices(path: Path | str) -> Int[np.ndarray, "h w"]:
     """The numbers that a picture stores, one a pixel: of a palette the index, never its colour; nothing is turned.
 

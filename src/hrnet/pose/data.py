@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torchvision.transforms.v2 import functional as photometric
 
 from hrnet.errors import InputError
 from hrnet.formats import records
@@ -24,7 +22,8 @@ from hrnet.formats.defects import KINDS
 from hrnet.formats.records import DataSet, Object
 from hrnet.formats.sides import infer_pairs
 from hrnet.geometry import Frame, Image, Size, flip_order, warp
-from hrnet.images import read_image
+from hrnet.images import read_labelled
+from hrnet.photometric import recolour
 from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.model import crop_frame
 from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_upper
@@ -389,19 +388,7 @@ class PoseDataset:
         return str(self.instances[index].path)
 
     def _read(self, instance: Instance) -> Image:
-        image = read_image(instance.path)
-        if image.shape[:2] == instance.size:
-            return image
-        if image.shape[1::-1] == instance.size:
-            # Labelled as stored: the published code, for one, does not look at the orientation tag.
-            stored = read_image(instance.path, upright=False)
-            if stored.shape[:2] == instance.size:
-                return stored
-        height, width = instance.size
-        raise InputError(
-            f"{instance.path} has {image.shape[1]} x {image.shape[0]} pixels, the annotations say {width} x {height}; "
-            "label the picture as it is stored, or as its orientation tag turns it."
-        )
+        return read_labelled(instance.path, instance.size)
 
     def _augmented(self, draw: Draw) -> Sample:
         augment, rng = self.augment, random_generator(self.seed, draw)
@@ -429,7 +416,7 @@ class PoseDataset:
         frame = crop_frame(
             moved, self.spec, instance.size, enlarge=enlarge, rotation=rotation, flip=bool(rng.random() < augment.flip)
         )
-        crop = _recolour(warp(image, frame, antialias=augment.antialias), augment.colour, rng)
+        crop = recolour(warp(image, frame, antialias=augment.antialias), augment.colour, rng)
         return Sample(crop, frame, self._targets(instance, frame, cut), draw.sample)
 
     def _portrait(self, instance: Instance, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
@@ -532,15 +519,3 @@ def _black_outside(image: Image, box: Float[np.ndarray, 4]) -> Image:
     cut = np.zeros_like(image)
     cut[y1 : y2 + 1, x1 : x2 + 1] = image[y1 : y2 + 1, x1 : x2 + 1]
     return cut
-
-
-def _recolour(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Brightness, contrast and saturation, in this order."""
-    if not strength:
-        return image
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
-    brightness, contrast, saturation = np.clip(1 + strength * rng.standard_normal(3), 0.3, 1.9)
-    tensor = photometric.adjust_brightness(tensor, float(brightness))
-    tensor = photometric.adjust_contrast(tensor, float(contrast))
-    tensor = photometric.adjust_saturation(tensor, float(saturation))
-    return tensor.permute(1, 2, 0).contiguous().numpy()

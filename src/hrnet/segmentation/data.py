@@ -1,4 +1,4 @@
-"""Pictures with a class for every pixel, as people have them."""
+"""Pictures with a class for every pixel, as people have them, crops of them, and the augmentation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,53 @@ from hrnet.formats.compare import Part, choose_part
 from hrnet.formats.masks import count_values
 from hrnet.formats.records import DataSet
 from hrnet.formats.sides import infer_pairs
-from hrnet.geometry import Size
-from hrnet.images import image_size, read_indices
+from hrnet.geometry import Frame, Size, flip_order, warp, warp_labels
+from hrnet.images import image_size, read_indices, read_labelled
+from hrnet.photometric import recolour
 from hrnet.results import OUTSIDE
 from hrnet.segmentation.layouts import Layout, find_layout, find_part, read_matlab
+from hrnet.segmentation.model import picture_frame
+from hrnet.segmentation.spec import SegmentationSpec
+from hrnet.task import Draw, Sample, random_generator
 
 # In a table of labels: a number that has no meaning.
 _STRANGE = 256
 # Sentences about what was left out, of one set.
 _EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """What is changed at random in a training sample. The defaults are those of the published training.
+
+    Source: the released training code: a factor of 0.5 to 2.1 in steps of 0.1 (0.5 to 1.6 for LIP; the paper says 0.5 to 2),
+    applied to the picture in its canvas; black at the right and bottom where the crop is larger; a crop anywhere in what is
+    left; mirrored every second time. A deliberate difference: labels are read at the middle of an input's pixel, as the
+    picture is, while the released code reads them up to half a pixel of the picture above and left of it.
+
+    Attributes:
+        crop: height and width of the sample; None for the canvas.
+        scale: the smallest and largest factor.
+        scale_step: between the factors that are drawn, all equally often; 0 draws any, their logarithms evenly.
+        flip: how often a sample is mirrored.
+        rotation: degrees; the sample is turned by up to this angle, evenly drawn, around its middle.
+        colour: deviation of brightness, contrast and saturation from 1.
+        antialias: see `geometry.warp`; also of the pictures that are scored.
+    """
+
+    crop: Size | None = None
+    scale: tuple[float, float] = (0.5, 2.1)
+    scale_step: float = 0.1
+    flip: float = 0.5
+    rotation: float = 0.0
+    colour: float = 0.0
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] or self.scale_step < 0:
+            raise ValueError(f"scale goes from a number above 0 up, scale_step is not negative: {self}.")
+        if self.crop is not None and min(self.crop) < 32:
+            raise ValueError(f"crop is at least 32 x 32, not {self.crop}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +118,10 @@ def read_labels(one: LabelledPicture) -> UInt8[np.ndarray, "h w"]:
     if size != one.size:
         raise InputError(_misfit(one.path, one.labels_path, size, one.size))
     table = _table(one.meaning)
-    inside = (values >= 0) & (values < len(table))
-    labels = table[np.where(inside, values, 0)]
-    strange = ~inside | (labels == _STRANGE)
+    # Every byte has a place in the table.
+    inside = True if values.dtype == np.uint8 else (values >= 0) & (values < len(table))
+    labels = table[values if inside is True else np.where(inside, values, 0)]
+    strange = (labels == _STRANGE) | np.logical_not(inside)
     if strange.any():
         raise InputError(_strange(one, int(values[strange][0]), int(strange.sum())))
     return labels.astype(np.uint8)
@@ -280,3 +319,67 @@ def _checked(data: SegmentationSet, source: Path) -> SegmentationSet:
     rest = len(data.problems) - _EXAMPLES
     more = f"{source}: {rest} more cannot be used; `hrnet data check` names all of them."
     return replace(data, problems=(*data.problems[:_EXAMPLES], more))
+
+
+class SegmentationDataset:
+    """Pictures in the canvas of a network. Asked with a `Draw` it gives augmented crops with the target `labels`
+    (`h w`, bytes), with a number the whole picture without a target."""
+
+    def __init__(
+        self, pictures: Sequence[LabelledPicture], spec: SegmentationSpec, augment: Augment, seed: int = 0
+    ) -> None:
+        self.pictures = pictures
+        self.spec = spec
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, key: Draw | int) -> Sample:
+        one = self.pictures[key.sample if isinstance(key, Draw) else key]
+        image = read_labelled(one.path, one.size)
+        if not isinstance(key, Draw):
+            frame = picture_frame(one.size, self.spec)
+            return Sample(warp(image, frame, antialias=self.augment.antialias), frame, {}, key)
+        rng = random_generator(self.seed, key)
+        frame = random_frame(one.size, self.spec, self.augment, rng)
+        labels = warp_labels(read_labels(one), frame, OUTSIDE)
+        if np.linalg.det(frame.matrix[:, :2]) < 0 and self.spec.pairs:
+            order = flip_order(OUTSIDE + 1, self.spec.pairs)
+            labels = np.array(order, np.uint8)[labels]
+        crop = recolour(warp(image, frame, antialias=self.augment.antialias), self.augment.colour, rng)
+        return Sample(crop, frame, {"labels": labels}, key.sample)
+
+    def describe(self, index: int) -> str:
+        """The picture's file."""
+        return str(self.pictures[index].path)
+
+
+def random_frame(size: Size, spec: SegmentationSpec, augment: Augment, rng: np.random.Generator) -> Frame:
+    """Where a training sample lies in a picture of this height and width."""
+    scaled = picture_frame(size, spec, _draw_scale(augment, rng))
+    crop = augment.crop or spec.input_size
+    # What the picture fills of its canvas.
+    shown = np.round(np.abs(np.diag(scaled.matrix[:, :2])) * size[::-1]).astype(int)
+    room = np.maximum(shown - crop[::-1], 0)
+    corner = rng.integers(0, room + 1)
+    matrix = scaled.matrix - np.column_stack([np.zeros((2, 2)), corner])
+    if augment.rotation:
+        angle = np.deg2rad(rng.uniform(-augment.rotation, augment.rotation))
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        middle = (np.array(crop[::-1]) - 1) / 2
+        matrix = turn @ matrix
+        matrix[:, 2] += middle - turn @ middle
+    if rng.random() < augment.flip:
+        matrix = np.diag([-1.0, 1.0]) @ matrix
+        matrix[0, 2] += crop[1] - 1
+    return Frame(matrix, crop, size)
+
+
+def _draw_scale(augment: Augment, rng: np.random.Generator) -> float:
+    low, high = augment.scale
+    if not augment.scale_step:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    steps = round((high - low) / augment.scale_step)
+    return low + int(rng.integers(0, steps + 1)) * augment.scale_step
