@@ -13,8 +13,8 @@ from hrnet.engine.progress import Progress
 from hrnet.errors import InputError
 from hrnet.images import image_size, read_image
 from hrnet.predictor import Picture, Predictor
-from hrnet.segmentation.data import LabelledPicture, read_segmentation
-from hrnet.segmentation.metrics import SegmentationEvaluator, match_classes
+from hrnet.segmentation.data import LabelledPicture, match_classes, read_segmentation
+from hrnet.segmentation.metrics import SegmentationEvaluator
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.segmentation.windows import Protocol, published_protocol
@@ -66,9 +66,11 @@ def _protocol(options: Evaluate, spec: SegmentationSpec) -> Protocol:
 
 def _open(options: Evaluate, spec: SegmentationSpec) -> tuple[Sequence[LabelledPicture], bool]:
     """The pictures to be scored, their labels those of the model, and whether any had to be left out."""
+    # What is held out is held out of the training set.
     data = read_segmentation(options.images, options.annotations, "train" if options.hold_out else "val")
-    pictures, notes = match_classes(data, spec.class_names)
-    say([*data.notes, *notes, *data.problems])
+    data = match_classes(data, spec.class_names)
+    say([*data.notes, *data.problems])
+    pictures = data.pictures
     if options.hold_out:
         pictures = sorted(pictures, key=lambda one: one.path)[:: options.hold_out]
     return pictures, bool(data.problems)

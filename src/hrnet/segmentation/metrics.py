@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -16,10 +15,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 
-from hrnet.errors import InputError
 from hrnet.findings import Case, Findings, Matrix, Measure
 from hrnet.results import OUTSIDE, SemanticMap
-from hrnet.segmentation.data import LabelledPicture, SegmentationSet, read_labels
+from hrnet.segmentation.data import LabelledPicture, read_labels
 from hrnet.segmentation.spec import SegmentationSpec
 
 # Source: arXiv 2103.16562, section 4: the outline is this wide, as a share of the picture's diagonal.
@@ -293,42 +291,3 @@ def _words(counts: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> str:
     what = names[found] if found < len(names) else "nothing"
     share = 100 * wrong.max() / labelled
     return f"{right:.1f} % of the labelled pixels are right; {share:.1f} % are {names[truth]} taken for {what}"
-
-
-def match_classes(data: SegmentationSet, names: tuple[str, ...]) -> tuple[tuple[LabelledPicture, ...], list[str]]:
-    """The pictures of a set with labels of the classes of a model, and what is to be said about that.
-
-    Classes are the same if they have the same name. A set that does not name its classes has them in the model's order. A
-    class that the model does not know counts for nothing.
-
-    Raises:
-        InputError: the set and the model have no class in common, or numbers go beyond the model's classes.
-    """
-    if not data.named:
-        if len(data.class_names) > len(names):
-            raise InputError(
-                f"{data.pictures[0].labels_path.parent} has labels up to {len(data.class_names) - 1} without names, the "
-                f"model {len(names)} classes; name them in classes.txt, one a line."
-            )
-        return data.pictures, []
-    if data.class_names == names:
-        return data.pictures, []
-    known = [names.index(name) if name in names else OUTSIDE for name in data.class_names]
-    missing = [name for name in data.class_names if name not in names]
-    if len(missing) == len(known):
-        raise InputError(
-            f"{data.pictures[0].labels_path.parent} has the classes {_listed(data.class_names)}, none of which is one of "
-            f"the model's: {_listed(names)}; choose another model, or rename them in classes.txt."
-        )
-    notes = [f"The model does not know {_listed(missing)}: these pixels count for nothing."] if missing else []
-    # From the file's numbers to the set's labels to the model's.
-    table = (*known, *[OUTSIDE] * (OUTSIDE + 1 - len(known)))
-    return tuple(
-        replace(one, meaning=tuple(table[label] for label in one.meaning) if one.meaning else tuple(known))
-        for one in data.pictures
-    ), notes
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
