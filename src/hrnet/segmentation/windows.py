@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from hrnet.geometry import Frame, Image, Size, warp
-from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, picture_frame
+from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, between, logit_places, picture_frame
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
 from hrnet.task import scale_images
 
@@ -30,8 +30,6 @@ CITYSCAPES_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 SCALES = (*CITYSCAPES_SCALES, 2.0)
 # Scores at the picture's own size that are held at once: 32 MiB in single precision.
 _STRIP_ELEMENTS = 1 << 23
-# Places that are interpolated by one product of matrices.
-_TOGETHER = 32
 # Pixels that go through the network together.
 BATCH_PIXELS = 1 << 21
 
@@ -151,7 +149,7 @@ class _Level:
         assert self._sums is not None
         values = self._sums[:, self._low - self._top : high - self._top]
         values = values / self._counts(self._low, values.shape[1])
-        return _between(_between(values, xs, -1), ys - self._low, -2)
+        return between(between(values, xs, -1), ys - self._low, -2)
 
     def _look(self, row: int) -> None:
         """Look through windows until no further one reaches above a row of the grid; through one row of them at least."""
@@ -193,7 +191,7 @@ class _Level:
             count = logits.shape[axis]
             if align or count * STRIDE != length:
                 middles = STRIDE * np.arange(-(-length // STRIDE)) + (STRIDE - 1) / 2
-                logits = _between(logits, _indices(middles, length, count, align), axis)
+                logits = between(logits, logit_places(middles, length, count, align), axis)
         return logits
 
     def _add(self, scores: Float[Tensor, "k h w"], top: int, left: int) -> None:
@@ -229,8 +227,8 @@ class _Level:
         assert self._sums is not None
         if self._step:
             count = (self._tops, self._lefts)[axis][-1] // STRIDE + -(-self._window[axis] // STRIDE)
-            return _indices(points, count * STRIDE, count, False)
-        return _indices(points, self._window[axis], self._sums.shape[1 + axis], align)
+            return logit_places(points, count * STRIDE, count, False)
+        return logit_places(points, self._window[axis], self._sums.shape[1 + axis], align)
 
 
 def _placed(source: Size, spec: SegmentationSpec, protocol: Protocol, scale: float) -> tuple[Frame, Size]:
@@ -266,24 +264,3 @@ def _cover(starts: Sequence[int], length: int, step: int, low: int, count: int) 
     begins = np.asarray(starts) // step
     found = np.searchsorted(begins, places, "right") - np.searchsorted(begins + length, places, "right")
     return np.maximum(found, 1).astype(np.float64)
-
-
-def _indices(points: np.ndarray, length: int, count: int, align: bool) -> Float[np.ndarray, " n"]:
-    """Where points of an input, in pixels, are among its scores, of which `count` span its length."""
-    indices = points * (count - 1) / max(length - 1, 1) if align else (points + 0.5) * count / length - 0.5
-    return np.clip(indices, 0, count - 1)
-
-
-def _between(values: Tensor, places: Float[np.ndarray, " n"], axis: int) -> Tensor:
-    """Values at places, which rise, between those of one of the last two axes (-1 or -2); linear."""
-    parts = []
-    for start in range(0, len(places), _TOGETHER):
-        some = places[start : start + _TOGETHER]
-        first = min(int(some[0]), values.shape[axis] - 1)
-        count = min(int(some[-1]) + 2, values.shape[axis]) - first
-        # Each place is a sum of two neighbours. As a product of matrices that is far faster than picking them out.
-        weights = np.maximum(1 - abs(some[:, None] - first - np.arange(count)), 0)
-        near = values.narrow(axis, first, count)
-        matrix = torch.from_numpy(weights).to(values)
-        parts.append(near @ matrix.T if axis == -1 else matrix @ near)
-    return torch.cat(parts, axis)
