@@ -25,6 +25,7 @@ class TrainSpec:
         optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9), or ``muon``: orthogonal momentum for the backbone's
             convolutions, AdamW for all else.
         learning_rate: the highest of the run, at `batch` samples a step.
+        head_rate: the learning rate of all that is not the backbone, as a multiple.
         weight_decay: applied to every parameter, or only to weights with two or more dimensions if `decay_norms` is False.
         decay_norms: whether weight decay reaches norms and biases.
         schedule: ``step`` multiplies by 0.1 at each of `milestones` (epochs); ``cosine`` falls to zero; ``poly`` falls
@@ -50,6 +51,7 @@ class TrainSpec:
     batch: int = 32
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     learning_rate: float = 1e-3
+    head_rate: float = 1.0
     weight_decay: float = 0.0
     decay_norms: bool = False
     schedule: Literal["step", "cosine", "poly"] = "step"

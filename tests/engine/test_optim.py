@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hrnet.engine.optim import Muon, build_optimizer, orthogonalise
+from hrnet.engine.optim import Muon, build_optimizer, learning_rate, orthogonalise, set_rate
 from hrnet.recipe import TrainSpec
 
 
@@ -65,3 +65,21 @@ def test_muon_is_adamw_for_all_else() -> None:
     assert not torch.equal(ours.backbone.conv2.weight, theirs.backbone.conv2.weight)
     for name in ("backbone.conv1.weight", "backbone.conv1.bias", "head.weight", "head.bias"):
         assert torch.equal(ours.get_parameter(name), theirs.get_parameter(name)), name
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_the_head_learns_faster_by_its_factor(optimizer: Any) -> None:
+    """Oracle: the schedule's closed form, (1 - progress) to the power 0.9, times 10 for what is not the backbone."""
+    model = Net()
+    spec = TrainSpec(epochs=4, optimizer=optimizer, learning_rate=0.02, head_rate=10, schedule="poly", weight_decay=0.1)
+    built = build_optimizer(model, spec)
+    heads = {id(parameter) for parameter in model.head.parameters()}
+    for step in (0, 3, 7):
+        set_rate(built, learning_rate(spec, step, steps_per_epoch=2))
+        for group in built.param_groups:
+            for parameter in group["params"]:
+                factor = 10 if id(parameter) in heads else 1
+                assert group["lr"] == pytest.approx(0.02 * factor * (1 - step / 8) ** 0.9)
+                # Only kernels decay unless `decay_norms`.
+                assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0)
+    assert sum(len(group["params"]) for group in built.param_groups) == len(list(model.parameters()))

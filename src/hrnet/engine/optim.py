@@ -26,19 +26,27 @@ _UPDATE_SIZE = 0.2
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> Optimizer:
-    """The recipe's optimizer, at the full learning rate."""
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = defaultdict(list)
+    """The recipe's optimizer, at the full learning rate; `set_rate` changes it."""
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decay = spec.weight_decay if spec.decay_norms or parameter.ndim > 1 else 0.0
-            groups[spec.optimizer == "muon" and _is_hidden(name, parameter), decay].append(parameter)
-    listed = [
-        {"params": parameters, "weight_decay": decay} | ({"orthogonal": hidden} if spec.optimizer == "muon" else {})
-        for (hidden, decay), parameters in groups.items()
+            factor = 1.0 if name.startswith("backbone.") else spec.head_rate
+            groups[spec.optimizer == "muon" and _is_hidden(name, parameter), decay, factor].append(parameter)
+    listed: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay, "factor": factor, "lr": spec.learning_rate * factor}
+        | ({"orthogonal": hidden} if spec.optimizer == "muon" else {})
+        for (hidden, decay, factor), parameters in groups.items()
     ]
     if spec.optimizer == "sgd":
         return SGD(listed, lr=spec.learning_rate, momentum=0.9, nesterov=False)
     return {"adam": Adam, "adamw": AdamW, "muon": Muon}[spec.optimizer](listed, lr=spec.learning_rate)
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give all parameters a learning rate, those of the head `TrainSpec.head_rate` times it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:

@@ -22,7 +22,7 @@ from hrnet.engine.evaluate import Interrupted, evaluate
 from hrnet.engine.finite import Cause, input_cause, step_cause, stop_for
 from hrnet.engine.hardware import default_workers, gains_from_bf16
 from hrnet.engine.journal import Journal, example_positions, example_sheet
-from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate
+from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate, set_rate
 from hrnet.engine.processes import Processes, whole
 from hrnet.engine.progress import Progress
 from hrnet.engine.signals import StopSignals
@@ -187,9 +187,7 @@ class Trainer:
         step = self.position.step
         torch.manual_seed(_seed_of(self.spec.seed, step, self.processes.rank))
         self.loss.train()
-        rate = learning_rate(self.spec, step, self.batches.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, learning_rate(self.spec, step, self.batches.steps_per_epoch))
         terms, seen, causes = self._gradients(batches)
         spread = gradient_norm(self.model.parameters())
         norm = whole(spread)
