@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -177,6 +178,30 @@ def test_changing_widths_follow_the_general_rule() -> None:
         )
         for found, expected in zip(model(images), four, strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_forgetting_the_start_changes_nothing() -> None:
+    # Property, exact: maps, gradients and running statistics, over two steps, are those of the network that keeps all.
+    models = [HRNet(TINY), HRNet(TINY, recompute=True)]
+    models[1].load_state_dict(models[0].state_dict())
+    for _ in range(2):
+        images = torch.randn(2, 3, 64, 64)
+        outputs = [model.train()(images) for model in models]
+        for maps in outputs:
+            sum((x.square().mean() for x in maps), torch.zeros(())).backward()
+        for found, expected in zip(outputs[1], outputs[0], strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for (name, expected), found in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=0, msg=name)
+    for (name, expected), found in zip(models[0].named_buffers(), models[1].buffers(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, msg=name)
+    assert models[1].bn1.num_batches_tracked is not None
+    assert models[1].bn1.num_batches_tracked.item() == 2
+
+
+def test_momentum_reaches_every_norm() -> None:
+    model = HRNet(replace(TINY, norm_momentum=0.01))
+    assert {layer.momentum for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)} == {0.01}
 
 
 def test_another_number_of_channels() -> None:

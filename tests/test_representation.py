@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from hrnet.representation import PixelHead, Pyramid, concatenate
+from hrnet.representation import ConcatConv2d, PixelHead, Pyramid, concatenate
 
 
 def test_concatenation_is_opencvs_enlargement() -> None:
@@ -26,9 +27,33 @@ def test_concatenation_with_aligned_corners() -> None:
     torch.testing.assert_close(found, torch.linspace(0, 1, 9), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(16, 24), (9, 13)])
+def test_convolution_of_the_concatenation_without_it(kernel: int, align_corners: bool, size: tuple[int, int]) -> None:
+    # Oracle: PyTorch's convolution of the concatenation itself, and its gradients. Tolerance: the same products of double
+    # precision in another order.
+    maps = [
+        torch.randn(2, width, -(-size[0] >> level), -(-size[1] >> level), dtype=torch.double, requires_grad=True)
+        for level, width in enumerate((3, 5, 2))
+    ]
+    conv = ConcatConv2d((3, 5, 2), 7, kernel, align_corners).double()
+    inputs = [*maps, conv.weight, conv.bias]
+    expected = functional.conv2d(concatenate(maps, align_corners), conv.weight, conv.bias, padding=kernel // 2)
+    found = conv(maps)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(conv(maps), expected, rtol=0, atol=1e-12)
+    direction = torch.randn_like(expected)
+    for gradient, truth in zip(
+        torch.autograd.grad(found, inputs, direction), torch.autograd.grad(expected, inputs, direction), strict=True
+    ):
+        torch.testing.assert_close(gradient, truth, rtol=0, atol=1e-11)
+
+
 def test_pixel_head_is_two_matrix_products() -> None:
     # Oracle: numpy. Tolerance: float32 sums of six terms.
-    head = PixelHead(6, 3).eval()
+    head = PixelHead([6], 3).eval()
     norm = cast(nn.BatchNorm2d, head[1])
     cast(torch.Tensor, norm.running_mean).normal_()
     x = torch.randn(2, 6, 4, 5)
@@ -41,7 +66,7 @@ def test_pixel_head_is_two_matrix_products() -> None:
     mean = cast(torch.Tensor, norm.running_mean).numpy()[:, None, None]
     hidden = np.maximum((linear(first, x.numpy()) - mean) / np.sqrt(1 + 1e-5), 0)
     with torch.inference_mode():
-        np.testing.assert_allclose(head(x).numpy(), linear(last, hidden), atol=1e-5)
+        np.testing.assert_allclose(head([x]).numpy(), linear(last, hidden), atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])

@@ -46,6 +46,7 @@ def test_spec_is_frozen() -> None:
         {"in_channels": 0},
         {"stem_width": -1},
         {"align_corners": True},
+        {"norm_momentum": 0.0},
     ],
 )
 def test_impossible_backbones_are_refused(change: dict[str, object]) -> None:

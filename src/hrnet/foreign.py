@@ -7,8 +7,11 @@ are. What names and shapes cannot tell is assumed as published, and is a field o
 * whether a pose network was trained for DARK or UDP (the classic codec is assumed), and which keypoints are left and
   right partners where the set is not one that we know by its number (17 COCO, 16 MPII): without pairs, averaging with
   the mirror image is wrong;
-* `align_corners` of an official segmentation network: False as in Cityscapes, LIP and PASCAL-Context, True where there
-  are 150 (ADE20K) or 171 (COCO-Stuff) classes, unless it is so old that no network had it;
+* `align_corners` of an official segmentation network: True with object context (OCR); else False as in Cityscapes, LIP
+  and PASCAL-Context, True where there are 150 (ADE20K) or 171 (COCO-Stuff) classes, unless it is so old that no network
+  had it;
+* `norm_momentum`, which only further training asks for: 0.01 where the file says so (face, and segmentation of the
+  PyTorch 0.4 era), else 0.1; and the dropout of OCR;
 * the meaning of the classes: 19 of a segmentation network are taken for Cityscapes, 20 for LIP with its left and right
   limbs, 1000 of a classification network for ImageNet.
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
-from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
+from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, SegmentationSpec
 from hrnet.spec import HRNetSpec, StageSpec, Upsample
 from hrnet.tasks import ModelSpec, build_model
 
@@ -101,7 +104,7 @@ def recognise(state: Mapping[str, Tensor], source: str = "This state dict") -> t
     for kind, sign in _REFUSED:
         if any(sign.match(name) for name in bare):
             raise InputError(
-                f"{source} is {kind}, which this version cannot load; take a pose, face, classification or plain "
+                f"{source} is {kind}, which this version cannot load; take a pose, face, classification or "
                 "segmentation network."
             )
     origin = next((origin for origin in _ORIGINS if origin.sign in bare), None)
@@ -326,7 +329,8 @@ def _v2_pose(state: State, codec: CodecSpec) -> PoseSpec:
 
 def _face(state: State) -> PoseSpec:
     # Source: HRNet-Facial-Landmark-Detection: sigma 1 for the 68 points of 300W, 1.5 for WFLW, COFW and AFLW.
-    return _v2_pose(state, CodecSpec(heatmap_sigma=1.0 if state["head.3.weight"].shape[0] == 68 else 1.5))
+    spec = _v2_pose(state, CodecSpec(heatmap_sigma=1.0 if state["head.3.weight"].shape[0] == 68 else 1.5))
+    return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
 
 
 def _mmpose_v2(state: State) -> PoseSpec:
@@ -334,7 +338,8 @@ def _mmpose_v2(state: State) -> PoseSpec:
 
 
 def _segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
-    weight = state["head.3.weight"]
+    context = _context(state)
+    weight = state["head.classify.weight" if context else "head.3.weight"]
     count = weight.shape[0]
     known = {len(CITYSCAPES): CITYSCAPES, len(_LIP): _LIP}
     return SegmentationSpec(
@@ -343,11 +348,27 @@ def _segmentation(state: State, align_corners: bool = False) -> SegmentationSpec
         backbone=_backbone(state, "bilinear", align_corners),
         input_size=_SEGMENTATION_SIZES.get(count, (512, 512)),
         head_kernel=weight.shape[-1],
+        squash=count == len(_LIP),
+        context=context,
     )
+
+
+def _context(state: State) -> ContextSpec | None:
+    weight = state.get("head.query.0.0.weight")
+    return None if weight is None else ContextSpec(channels=weight.shape[1], key_channels=weight.shape[0])
 
 
 def _official_segmentation(state: State) -> SegmentationSpec:
     return _segmentation(state, align_corners=state["head.3.weight"].shape[0] in _ALIGNED_CLASSES)
+
+
+def _official_context(state: State) -> SegmentationSpec:
+    return _segmentation(state, align_corners=True)
+
+
+def _activated_segmentation(state: State) -> SegmentationSpec:
+    spec = _segmentation(state)
+    return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
 
 
 def _activated_norms(state: State) -> State:
@@ -362,6 +383,12 @@ def _activated_norms(state: State) -> State:
 def _zero_bias(state: State) -> State:
     """The convolution before mmseg's batch norm has no bias, ours has the published one: zero is the same."""
     return state | {"head.0.bias": torch.zeros(state["head.0.weight"].shape[0])}
+
+
+def _zero_biases(state: State) -> State:
+    """As `_zero_bias`, for the two convolutions of mmseg's OCR."""
+    layers = ("head.guess.0", "head.features.0")
+    return state | {f"{layer}.bias": torch.zeros(state[f"{layer}.weight"].shape[0]) for layer in layers}
 
 
 # ---- the origins
@@ -407,8 +434,50 @@ _MMSEG = (
     (r"decode_head\.conv_seg\.(.+)", r"head.3.\1"),
 )
 
+# The same two, with object context. The released norms are wrapped with what stands for their activation.
+_BLOCK = r"ocr_distri_head\.object_context_block"
+_OFFICIAL_CONTEXT = (
+    (r"aux_head\.([013]\..+)", r"head.guess.\1"),
+    (r"conv3x3_ocr\.([01]\..+)", r"head.features.\1"),
+    *(
+        (rf"{_BLOCK}\.{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
+        for theirs, ours in (("f_pixel", "query"), ("f_object", "key"))
+        for layer, place in (("0", "0.0"), (r"1\.0", "0.1"), ("2", "1.0"), (r"3\.0", "1.1"))
+    ),
+    *(
+        (rf"{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
+        for theirs, ours in (
+            (rf"{_BLOCK}\.f_down", "value"),
+            (rf"{_BLOCK}\.f_up", "expand"),
+            (r"ocr_distri_head\.conv_bn_dropout", "merge"),
+        )
+        for layer, place in (("0", "0"), (r"1\.0", "1"))
+    ),
+    (r"cls_head\.(.+)", r"head.classify.\1"),
+)
+_MMSEG_BLOCK = r"decode_head\.1\.object_context_block"
+_MMSEG_CONTEXT = (
+    (r"decode_head\.0\.convs\.0\.conv\.(weight)", r"head.guess.0.\1"),
+    (r"decode_head\.0\.convs\.0\.bn\.(.+)", r"head.guess.1.\1"),
+    (r"decode_head\.0\.conv_seg\.(.+)", r"head.guess.3.\1"),
+    *(
+        (rf"{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
+        for theirs, ours in (
+            (r"decode_head\.1\.bottleneck", "features"),
+            (rf"{_MMSEG_BLOCK}\.query_project\.0", "query.0"),
+            (rf"{_MMSEG_BLOCK}\.query_project\.1", "query.1"),
+            (rf"{_MMSEG_BLOCK}\.key_project\.0", "key.0"),
+            (rf"{_MMSEG_BLOCK}\.key_project\.1", "key.1"),
+            (rf"{_MMSEG_BLOCK}\.value_project", "value"),
+            (rf"{_MMSEG_BLOCK}\.out_project", "expand"),
+            (rf"{_MMSEG_BLOCK}\.bottleneck", "merge"),
+        )
+        for layer, place in (("conv", "0"), ("bn", "1"))
+    ),
+    (r"decode_head\.1\.conv_seg\.(.+)", r"head.classify.\1"),
+)
+
 _REFUSED = (
-    ("a segmentation network with object context (OCR)", re.compile(r"ocr_distri_head\.|aux_head\.|decode_head\.1\.")),
     (
         "a detector",
         re.compile(r"backbone\.body\.|rpn|(neck|backbone\.neck)\.(reduction_conv|fpn_)|(roi|bbox|mask)_heads?\."),
@@ -437,8 +506,10 @@ _ORIGINS = (
         "a segmentation network of PyTorch 0.4 (InPlaceABN)",
         "last_layer.3.weight",
         _OFFICIAL_SEGMENTATION,
-        _segmentation,
+        _activated_segmentation,
         complete=_activated_norms,
     ),
+    _Origin("a segmentation network with OCR", "cls_head.weight", _OFFICIAL_CONTEXT, _official_context),
+    _Origin("an mmseg network with OCR", "decode_head.1.conv_seg.weight", _MMSEG_CONTEXT, _segmentation, _zero_biases),
     _Origin("an mmseg network", "decode_head.convs.0.conv.weight", _MMSEG, _segmentation, complete=_zero_bias),
 )

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from hrnet.backbone import conv_bn
+from hrnet.geometry import Size
 
 
 def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = False) -> Float[Tensor, "n c h w"]:
@@ -25,18 +26,66 @@ def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = 
     return torch.cat([maps[0], *coarse], dim=1)
 
 
+class ConcatConv2d(nn.Conv2d):
+    """A convolution of `concatenate(maps)` that never holds the concatenation; weights as of the plain convolution.
+
+    A convolution of a concatenation is a sum over its parts. With one pixel wide kernels it is also the same before and
+    after the enlargement, since the weights of bilinear neighbours add up to one: each map is convolved at its own
+    resolution, an eighth of the work for 1 + 2 + 4 + 8 parts. With wider kernels the enlarged maps are made again for
+    the gradient instead of being kept.
+    """
+
+    def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
+        super().__init__(sum(widths), outputs, kernel, padding=kernel // 2)
+        self.widths = tuple(widths)
+        self.align_corners = align_corners
+
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n c h w"]:  # type: ignore[override]
+        first, *weights = self.weight.split(self.widths, dim=1)
+        size = (maps[0].shape[-2], maps[0].shape[-1])
+        total = functional.conv2d(maps[0], first, self.bias, padding=self.padding)
+        for x, weight in zip(maps[1:], weights, strict=True):
+            if self.kernel_size == (1, 1):
+                # In place: nothing needs the values before.
+                total += self._enlarge(functional.conv2d(x, weight), size)
+            elif torch.is_grad_enabled():
+                total += checkpoint(self._convolve, x, weight, size, use_reentrant=False, preserve_rng_state=False)
+            else:
+                total += self._convolve(x, weight, size)
+        return total
+
+    def _convolve(self, x: Tensor, weight: Tensor, size: Size) -> Tensor:
+        return functional.conv2d(self._enlarge(x, size), weight, padding=self.padding)
+
+    def _enlarge(self, x: Tensor, size: Size) -> Tensor:
+        return functional.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
+
+
 class PixelHead(nn.Sequential):
     """A value for each pixel of the V2 representation: 1x1 convolution, batch norm, ReLU, convolution.
 
     The paper says "a linear classifier"; the released networks have the first three layers before it, with a bias that
-    the batch norm makes redundant.
+    the batch norm makes redundant. Takes the maps of the backbone.
+
+    Args:
+        widths: channels of the maps.
+        outputs: values of each pixel.
+        kernel: of the last convolution.
+        align_corners: of the enlargement of the maps.
     """
 
-    def __init__(self, width: int, outputs: int, kernel: int = 1) -> None:
+    def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
         super().__init__(
-            *conv_bn(width, width, 1, relu=True, bias=True),
-            nn.Conv2d(width, outputs, kernel, padding=kernel // 2),
+            *concat_conv_bn(widths, sum(widths), 1, align_corners),
+            nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2),
         )
+
+
+def concat_conv_bn(widths: Sequence[int], outputs: int, kernel: int, align_corners: bool) -> nn.Sequential:
+    """As `conv_bn` with bias and ReLU, of the V2 representation."""
+    return nn.Sequential(
+        ConcatConv2d(widths, outputs, kernel, align_corners), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
 
 
 class Pyramid(nn.Module):

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hrnet.backbone import HRNet, init_normal
+from hrnet.backbone import HRNet, init_normal, set_norm_momentum
 from hrnet.geometry import Frame, Size
 from hrnet.pose.heatmap import HeatmapCodec, Heatmaps
 from hrnet.pose.spec import PoseSpec
-from hrnet.representation import PixelHead, concatenate
+from hrnet.representation import PixelHead
 from hrnet.results import Boxes, Poses, Source
 from hrnet.task import Batch, TaskModel
 
@@ -43,13 +43,13 @@ class PoseModel(TaskModel[Poses]):
         if spec.representation == "v1":
             self.head: nn.Module = nn.Conv2d(widths[0], keypoints, spec.head_kernel, padding=spec.head_kernel // 2)
         else:
-            self.head = PixelHead(sum(widths), keypoints, spec.head_kernel)
+            self.head = PixelHead(widths, keypoints, spec.head_kernel, spec.backbone.align_corners)
         init_normal(self)
+        set_norm_momentum(self, spec.backbone.norm_momentum)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> PoseOutput:
         maps = self.backbone(self.normalise(images))
-        features = maps[0] if self.spec.representation == "v1" else concatenate(maps, self.spec.backbone.align_corners)
-        return PoseOutput(self.head(features))
+        return PoseOutput(self.head(maps[0] if self.spec.representation == "v1" else maps))
 
     def codec(self, input_size: Size) -> HeatmapCodec:
         """How heatmaps of inputs of this height and width are written and read."""

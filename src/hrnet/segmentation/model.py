@@ -4,40 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.backbone import HRNet, init_normal
+from hrnet.backbone import HRNet, init_normal, set_norm_momentum
 from hrnet.geometry import Frame, Size, flip_order
-from hrnet.representation import PixelHead, concatenate
+from hrnet.representation import PixelHead
 from hrnet.results import OUTSIDE, Boxes, SemanticMap, Source
+from hrnet.segmentation.loss import segmentation_losses
+from hrnet.segmentation.ocr import ContextHead, SegmentationOutput
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Batch, TaskModel
 
-# Source: the published data sets' labels; what people did not mark, or marked as not to be counted.
-IGNORE = 255
-
-# Logits that are held at once while a label map is made: 128 MiB in single precision.
-STRIP_ELEMENTS = 1 << 25
+# Logits that are held at once while a label map is made: 16 MiB in single precision. More is slower: the system then gives
+# fresh memory for every strip.
+STRIP_ELEMENTS = 1 << 22
 # Places that are interpolated by one product of matrices.
 _TOGETHER = 32
-
-
-class SegmentationOutput(NamedTuple):
-    """What the network returns, before the softmax.
-
-    Attributes:
-        logits: at stride 4.
-        auxiliary: logits that only help training; None for networks with one head.
-    """
-
-    logits: Float[Tensor, "n k h w"]
-    auxiliary: Float[Tensor, "n k h w"] | None = None
 
 
 class SegmentationModel(TaskModel[SemanticMap]):
@@ -46,24 +33,25 @@ class SegmentationModel(TaskModel[SemanticMap]):
     def __init__(self, spec: SegmentationSpec) -> None:
         super().__init__(spec, spec.backbone.in_channels)
         self.spec: SegmentationSpec = spec
-        self.backbone = HRNet(spec.backbone)
-        self.head = PixelHead(sum(spec.backbone.widths), len(spec.class_names), spec.head_kernel)
-        init_normal(self, zero_bias=False)
+        backbone, classes = spec.backbone, len(spec.class_names)
+        self.backbone = HRNet(backbone, recompute=True)
+        if spec.context is None:
+            self.head: nn.Module = PixelHead(backbone.widths, classes, spec.head_kernel, backbone.align_corners)
+        else:
+            self.head = ContextHead(backbone.widths, classes, spec.context, backbone.align_corners)
+        # Source: the released training, which leaves the OCR head as PyTorch starts it.
+        init_normal(self if spec.context is None else self.backbone, zero_bias=False)
+        set_norm_momentum(self, backbone.norm_momentum)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> SegmentationOutput:
-        features = concatenate(self.backbone(self.normalise(images)), self.spec.backbone.align_corners)
-        return SegmentationOutput(self.head(features))
+        found = self.head(self.backbone(self.normalise(images)))
+        return SegmentationOutput(found) if self.spec.context is None else found
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Cross entropy with the targets `labels` (`n h w`), mean over the pixels that are not 255.
-
-        The logits are brought to the size of the labels, not the labels to that of the logits: thin things stay.
-        """
-        labels = batch.targets["labels"].long()
-        logits = self.upsample(self(batch.images).logits.float(), (labels.shape[-2], labels.shape[-1]))
-        total = functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-        # A batch without one marked pixel teaches nothing; the plain mean would teach NaN.
-        return {"classes": total / (labels != IGNORE).sum().clamp(min=1)}
+        """What `spec.loss` says, of the targets `labels` (`n h w`; 255 counts for nothing)."""
+        logits, auxiliary = self(batch.images)
+        align = self.spec.backbone.align_corners
+        return segmentation_losses(logits, auxiliary, batch.targets["labels"], self.spec.loss, align)
 
     def upsample(self, logits: Float[Tensor, "n k h w"], size: Size) -> Float[Tensor, "n k H W"]:
         """Logits at another height and width, bilinear, corners as in the backbone."""
@@ -71,14 +59,20 @@ class SegmentationModel(TaskModel[SemanticMap]):
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=align)
 
     def named_outputs(self) -> dict[str, tuple[str, ...]]:
-        return {"head.3": self.spec.class_names}
+        layers = ("head.3",) if self.spec.context is None else ("head.guess.3", "head.classify")
+        return dict.fromkeys(layers, self.spec.class_names)
 
     def merge_flip(
         self, outputs: SegmentationOutput, mirrored: SegmentationOutput, input_size: Size
     ) -> SegmentationOutput:
         """The mean of the logits, as published, not of the probabilities."""
         order = flip_order(len(self.spec.class_names), self.spec.pairs)
-        return SegmentationOutput((outputs.logits + mirrored.logits.flip(-1)[:, order]) / 2)
+        means = [
+            None if one is None or other is None else (one + other.flip(-1)[:, order]) / 2
+            for one, other in zip(outputs, mirrored, strict=True)
+        ]
+        assert means[0] is not None
+        return SegmentationOutput(means[0], means[1])
 
     def decode(self, outputs: SegmentationOutput, frames: Sequence[Frame]) -> list[SemanticMap]:
         """One label map a picture, of its size: at every pixel the class with the largest interpolated logit."""
@@ -141,10 +135,10 @@ def _strip(logits: Tensor, frame: Frame, rows: range, align_corners: bool) -> UI
         # Not turned: rows and columns are interpolated one after the other.
         xs = frame.matrix[0, 0] * np.arange(frame.source_size[1]) + frame.matrix[0, 2]
         ys = frame.matrix[1, 1] * np.asarray(rows) + frame.matrix[1, 2]
-        points = np.stack(np.meshgrid(xs, ys), axis=-1)
         columns = logit_places(xs, frame.size[1], logits.shape[2], align_corners)
         lines = logit_places(ys, frame.size[0], logits.shape[1], align_corners)
         sampled = between(between(logits, lines, -2), columns, -1)
+        shown = np.logical_and.outer(_inside(ys, size[1]), _inside(xs, size[0]))
     else:
         points = frame.to_input(
             np.stack(np.meshgrid(np.arange(frame.source_size[1]), np.asarray(rows)), -1).astype(float)
@@ -158,10 +152,14 @@ def _strip(logits: Tensor, frame: Frame, rows: range, align_corners: bool) -> UI
             padding_mode="border",
             align_corners=align_corners,
         )[0]
+        shown = _inside(points, size).all(-1)
     # Faster than argmax.
     labels = sampled.max(0).indices.to(torch.uint8).cpu().numpy()
-    shown = ((points >= -0.5) & (points <= size - 0.5)).all(-1)
     return np.where(shown, labels, np.uint8(OUTSIDE))
+
+
+def _inside(points: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return (points >= -0.5) & (points <= size - 0.5)
 
 
 def logit_places(

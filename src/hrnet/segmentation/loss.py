@@ -1,0 +1,115 @@
+"""Cross entropy of pixels: plain, with weights of classes, of hard pixels only (OHEM), with an auxiliary term."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from hrnet.errors import InputError
+from hrnet.results import OUTSIDE
+from hrnet.segmentation.spec import LossSpec
+
+
+def segmentation_losses(
+    logits: Float[Tensor, "n k h w"],
+    auxiliary: Float[Tensor, "n k h w"] | None,
+    labels: Int[Tensor, "n H W"],
+    spec: LossSpec,
+    align_corners: bool,
+) -> dict[str, Float[Tensor, ""]]:
+    """The terms of the loss by name: `classes`, and `auxiliary`, already weighted, where there is such an output.
+
+    The logits are brought to the size of the labels, not the labels to that of the logits: thin things stay. Where nothing
+    is marked, or no pixel is hard, a term is 0.
+
+    Args:
+        logits: before the softmax.
+        auxiliary: likewise, of the first guess.
+        labels: classes; 255 counts for nothing.
+        spec: what is minimised.
+        align_corners: of the enlargement.
+
+    Raises:
+        InputError: a label that is neither a class nor 255.
+    """
+    _check(labels, logits.shape[1])
+    weights = _pixel_weights(labels, spec)
+    errors = pixel_errors(logits, labels, align_corners)
+    hard = hard_pixels(errors.detach(), labels, spec) if spec.hard_pixels else None
+    if hard is None:
+        losses = {"classes": _mean(weights * errors, weights.sum())}
+    else:
+        # As released: the weighted errors are not divided by their weights.
+        losses = {"classes": _mean(weights * errors * hard, hard.sum())}
+    if auxiliary is not None:
+        errors = pixel_errors(auxiliary, labels, align_corners)
+        everything = hard is not None and spec.auxiliary_mean == "all"
+        total = weights.new_tensor(labels.numel()) if everything else weights.sum()
+        losses["auxiliary"] = spec.auxiliary * _mean(weights * errors, total)
+    return losses
+
+
+def pixel_errors(
+    logits: Float[Tensor, "n k h w"], labels: Int[Tensor, "n H W"], align_corners: bool
+) -> Float[Tensor, "n H W"]:
+    """Minus the logarithm of the probability of every pixel's class; 0 where there is none.
+
+    The enlarged logits, k values for every pixel, are made for one picture at a time, and again for the gradient.
+    """
+    if not (torch.is_grad_enabled() and logits.requires_grad):
+        return torch.cat([_errors(*pair, align_corners) for pair in zip(logits.split(1), labels.split(1), strict=True)])
+    return torch.cat(
+        [
+            checkpoint(_errors, one, truth, align_corners, use_reentrant=False, preserve_rng_state=False)
+            for one, truth in zip(logits.split(1), labels.split(1), strict=True)
+        ]
+    )
+
+
+def _errors(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
+    size = (labels.shape[-2], labels.shape[-1])
+    large = functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=align_corners)
+    return functional.cross_entropy(large, labels.long(), ignore_index=OUTSIDE, reduction="none")
+
+
+def hard_pixels(errors: Float[Tensor, "n H W"], labels: Int[Tensor, "n H W"], spec: LossSpec) -> Float[Tensor, "n H W"]:
+    """1 for pixels to learn from, 0 for others: probability below `hard_below`, or below the one at place `hard_pixels`.
+
+    Source: the released OHEM. Probabilities of all marked pixels of the batch, sorted; the threshold is the one at
+    place min(hard_pixels, number - 1), counted from 0, but at least `hard_below`; strictly below it a pixel is hard.
+    """
+    marked = labels != OUTSIDE
+    # Of what is below the threshold nothing changes if errors are compared instead of probabilities, but 0.9 is exact in
+    # neither; so probabilities, as released.
+    probabilities = torch.exp(-errors)
+    sample = probabilities[marked]
+    if not len(sample):
+        return torch.zeros_like(errors)
+    place = min(spec.hard_pixels, len(sample) - 1)
+    threshold = sample.kthvalue(place + 1).values.clamp(min=spec.hard_below)
+    return (marked & (probabilities < threshold)).to(errors.dtype)
+
+
+def _pixel_weights(labels: Tensor, spec: LossSpec) -> Float[Tensor, "n H W"]:
+    marked = labels != OUTSIDE
+    if not spec.class_weights:
+        return marked.float()
+    weights = torch.tensor(spec.class_weights, device=labels.device)
+    return torch.where(marked, weights[torch.where(marked, labels, 0).long()], 0.0)
+
+
+def _mean(errors: Tensor, total: Tensor) -> Tensor:
+    # The sum is 0 wherever the total is.
+    return errors.sum() / total.clamp(min=torch.finfo(errors.dtype).tiny)
+
+
+def _check(labels: Tensor, count: int) -> None:
+    strange = labels[((labels < 0) | (labels >= count)) & (labels != OUTSIDE)]
+    if len(strange):
+        raise InputError(
+            f"The labels hold {int(strange[0])}, but there are {count} classes, 0 to {count - 1}, and {OUTSIDE} for what "
+            "does not count; correct the label pictures or the list of classes."
+        )

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hrnet.backbone import count_multiply_accumulates
+from hrnet.geometry import Frame
+from hrnet.representation import concatenate
+from hrnet.segmentation.model import SegmentationModel
+from hrnet.segmentation.ocr import ContextHead, SegmentationOutput, gather_regions
+from hrnet.segmentation.spec import ContextSpec, LossSpec, SegmentationSpec
+from hrnet.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.task import Batch
+
+TINY = HRNetSpec(
+    stages=(StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1)),
+    bottlenecks=1,
+    bottleneck_width=4,
+    fusion_upsample="bilinear",
+    align_corners=True,
+    stem_width=8,
+)
+NAMES = ("sky", "left", "right")
+SPEC = SegmentationSpec(NAMES, ((1, 2),), TINY, (64, 64), context=ContextSpec(12, 6))
+
+
+def maps() -> list[Tensor]:
+    return [torch.randn(2, 4 << level, 8 >> level, 16 >> level) for level in range(4)]
+
+
+def test_regions_are_means_weighted_over_the_pixels() -> None:
+    # Oracle: numpy, class after class. Tolerance: single precision sums of 12 pixels.
+    guess, features = torch.randn(2, 3, 3, 4), torch.randn(2, 5, 3, 4)
+    found = gather_regions(guess, features).numpy()
+    for n in range(2):
+        for k in range(3):
+            shares = np.exp(guess[n, k].numpy()) / np.exp(guess[n, k].numpy()).sum()
+            np.testing.assert_allclose(found[n, :, k, 0], (features[n].numpy() * shares).sum((1, 2)), atol=1e-6)
+
+
+def test_head_is_the_published_order_of_layers() -> None:
+    # Oracle: the description of the released network (FACTS A6), pixel by pixel in numpy. Tolerance: single precision.
+    head = ContextHead((4, 8, 16, 32), 3, ContextSpec(12, 6), align_corners=True).eval()
+    x = maps()
+    with torch.inference_mode():
+        found = head(x)
+        whole = concatenate(x, align_corners=True)
+        features = nn.functional.conv2d(
+            whole, cast(Tensor, head.features[0].weight), cast(Tensor, head.features[0].bias), padding=1
+        )
+        features = head.features[2](head.features[1](features))
+        torch.testing.assert_close(features, head.features(x), rtol=1e-5, atol=1e-5)
+        regions = gather_regions(found.auxiliary, features)
+        query = head.query(features).numpy()
+        key, value = head.key(regions)[..., 0].numpy(), head.value(regions)[..., 0].numpy()
+        context = np.zeros_like(query)
+        for n, h, w in np.ndindex(2, 8, 16):
+            likeness = np.exp(query[n, :, h, w] @ key[n] * 6**-0.5)
+            context[n, :, h, w] = value[n] @ (likeness / likeness.sum())
+        expanded = head.expand(torch.from_numpy(context))
+        expected = head.classify(head.merge(torch.cat([expanded, features], dim=1)))
+    torch.testing.assert_close(found.logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "count"),
+    [(hrnet(48), 70_372_678), (hrnet(18), 12_080_036 + 270 + 512), (hrnet_small_v1(), None), (hrnet_small_v2(), None)],
+)
+def test_size_and_cost(backbone: HRNetSpec, count: int | None) -> None:
+    # Oracle: the released W48 (70.3 million and 1206.3 GFLOPs at 1024 x 2048, FACTS C5); mmseg's W18, two biases more.
+    aligned = replace(backbone, fusion_upsample="bilinear", align_corners=True)
+    with torch.device("meta"):
+        model = SegmentationModel(SegmentationSpec(backbone=aligned, context=ContextSpec())).eval()
+        output = model(torch.empty(1, 3, 64, 96))
+        if backbone.widths[0] == 48:
+            cost = count_multiply_accumulates(model, torch.empty(1, 3, 1024, 2048)) / 2**30
+            # The two products of the attention, which are no layers, are 19 x (512 + 256 + 256) for each position.
+            cost += 256 * 512 * 19 * (512 + 256 + 256) / 2**30
+            assert cost == pytest.approx(1206.3, abs=3)
+    assert output.logits.shape == output.auxiliary.shape == (1, 19, 16, 24)
+    if count:
+        assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_both_outputs_are_learned() -> None:
+    # Property: every parameter gets a gradient that is finite and not all zero; the terms are the two of the spec.
+    model = SegmentationModel(replace(SPEC, loss=LossSpec(auxiliary=0.5))).train()
+    batch = Batch(torch.rand(2, 3, 64, 64), (), {"labels": torch.randint(0, 3, (2, 64, 64))}, (0, 1))
+    losses = model.loss(batch)
+    assert losses.keys() == {"classes", "auxiliary"}
+    sum(losses.values(), torch.zeros(())).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_new_weights_are_as_released() -> None:
+    # Oracle: closed form: the backbone normal with deviation 0.001 (of 288 draws known to 4 %; five times that), the head
+    # as PyTorch draws it: uniform up to 1 / sqrt(inputs), of 3600 draws at least 0.98 of that.
+    model = SegmentationModel(SPEC)
+    assert cast(Tensor, model.backbone.conv1.weight).std().item() == pytest.approx(0.001, rel=0.25)
+    head = cast(ContextHead, model.head)
+    for layer, inputs in ((head.guess[0], 60), (head.features[0], 540)):
+        largest = cast(Tensor, layer.weight).abs().max().item()
+        assert 0.98 * inputs**-0.5 < largest <= inputs**-0.5
+
+
+def test_mirrored_outputs_are_mirrored_back() -> None:
+    # Property, exact: both outputs merged with their own mirror images, sides exchanged, stay.
+    logits, guess = torch.randn(2, 2, 3, 4, 6)
+    mirrored = SegmentationOutput(logits[:, [0, 2, 1]].flip(-1), guess[:, [0, 2, 1]].flip(-1))
+    merged = SegmentationModel(SPEC).merge_flip(SegmentationOutput(logits, guess), mirrored, (16, 24))
+    torch.testing.assert_close(merged.logits, logits, rtol=0, atol=0)
+    torch.testing.assert_close(merged.auxiliary, guess, rtol=0, atol=0)
+
+
+def test_prediction_reads_the_second_output() -> None:
+    # Oracle: argmax of the main logits where nothing is enlarged.
+    model = SegmentationModel(SPEC).eval()
+    logits = torch.randn(1, 3, 8, 8)
+    (result,) = model.decode(SegmentationOutput(logits, -logits), [Frame.resize((8, 8), (8, 8))])
+    np.testing.assert_array_equal(result.labels, logits[0].argmax(0).numpy())
+
+
+def test_layers_with_class_names_have_one_output_a_class() -> None:
+    for spec in (SPEC, replace(SPEC, context=None)):
+        model = SegmentationModel(spec)
+        for layer, names in model.named_outputs().items():
+            assert model.get_parameter(f"{layer}.bias").shape == (len(names),)
