@@ -14,24 +14,25 @@ from hrnet.errors import InputError
 from hrnet.pose import recipes as pose
 from hrnet.pose.model import PoseModel
 from hrnet.pose.spec import PoseSpec
+from hrnet.segmentation import recipes as segmentation
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Job, TaskModel
 
 ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec
-Recipe = pose.PoseRecipe
+Recipe = pose.PoseRecipe | segmentation.SegmentationRecipe
 _SPECS: dict[str, type[Any]] = {
     "pose": PoseSpec,
     "classification": ClassificationSpec,
     "segmentation": SegmentationSpec,
 }
-_RECIPES: dict[str, type[Any]] = {"pose": pose.PoseRecipe}
-RECIPES: dict[str, Recipe] = {**pose.RECIPES}
+_RECIPES: dict[str, type[Any]] = {"pose": pose.PoseRecipe, "segmentation": segmentation.SegmentationRecipe}
+RECIPES: dict[str, Recipe] = {**pose.RECIPES, **segmentation.RECIPES}
 
 
 def task_of(value: ModelSpec | Recipe) -> str:
     """The name of the task that a spec or a recipe belongs to."""
-    spec = value.model if isinstance(value, pose.PoseRecipe) else value
+    spec = value.model if isinstance(value, Recipe) else value
     return next(name for name, kind in _SPECS.items() if isinstance(spec, kind))
 
 
@@ -52,7 +53,11 @@ def prepare(recipe: Recipe) -> Job:
     Raises:
         InputError: a file is missing or cannot be used.
     """
-    return pose.prepare(recipe)
+    match recipe:
+        case pose.PoseRecipe():
+            return pose.prepare(recipe)
+        case segmentation.SegmentationRecipe():
+            return segmentation.prepare(recipe)
 
 
 def find_recipe(name: str) -> Recipe:

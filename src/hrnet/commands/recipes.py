@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> int:
     if options.name is not None:
         print(json.dumps(json.loads(recipe_to_json(find_recipe(options.name))), indent=2))
         return 0
-    table = Table(Column("name", no_wrap=True), "input", "width", "epochs", "published")
+    names = ("name", "input", "width", "epochs", "published")
+    table = Table(*(Column(name, no_wrap=True) for name in names), box=None)
     for recipe in RECIPES.values():
         figure = recipe.published
         table.add_row(
@@ -37,6 +38,8 @@ def main(arguments: list[str]) -> int:
             f"{figure.metric} {figure.value}" if figure else "",
         )
     console = Console()
+    # Where it is narrower, lines break as the terminal breaks them; nothing is left out.
+    console.width = max(console.width, table.__rich_measure__(console, console.options).maximum)
     console.print(table)
     console.print("hrnet recipes NAME prints one with the source of its figure; hrnet train NAME trains it.")
     return 0

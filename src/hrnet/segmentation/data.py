@@ -15,7 +15,7 @@ from jaxtyping import Int, UInt8, UInt16
 
 from hrnet.errors import InputError
 from hrnet.formats import masks
-from hrnet.formats.compare import Part, choose_part
+from hrnet.formats.compare import Part, choose_part, roles
 from hrnet.formats.masks import count_values
 from hrnet.formats.records import DataSet
 from hrnet.formats.sides import infer_pairs
@@ -178,6 +178,19 @@ def read_segmentation(images: Path, annotations: Path | None = None, part: Part 
     return _checked(
         SegmentationSet(names, pairs, pictures, (*problems, *more), tuple(notes), bool(data.classes)), data.source
     )
+
+
+def has_part(images: Path, annotations: Path | None, part: Part) -> bool:
+    """Whether a data set has this part; arguments as of `read_segmentation`."""
+    try:
+        layout = find_layout(images, part) if annotations is None else find_part(images, annotations, part)
+    except InputError:
+        return False
+    if layout is not None:
+        return annotations is None
+    wanted = {"val", "test"} if part == "val" else {part}
+    sets = masks.read(images) if annotations is None else masks.read(annotations, images)
+    return len(sets) > 1 and any(wanted & roles(one.part) for one in sets)
 
 
 def _published(layout: Layout) -> SegmentationSet:
