@@ -220,13 +220,12 @@ def _paint(
     colours[: len(names)] = class_colours(names)
     bare = np.ones(256, bool)
     bare[: len(names)] = [name.lower() in BACKGROUND for name in names]
-    colour = colours[labels]
+    colour = colours.take(labels, axis=0)
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     along = cv2.erode(labels, square) != cv2.dilate(labels, square)
     painted = cv2.addWeighted(image, 1 - _INSIDE, colour, _INSIDE, 0)
     painted[along] = cv2.addWeighted(image, 1 - _ALONG, colour, _ALONG, 0)[along]
-    untouched = bare[labels]
-    painted[untouched] = image[untouched]
+    np.copyto(painted, image, where=bare.take(labels)[..., None])
     return painted
 
 

@@ -22,6 +22,7 @@ Source = Path | np.ndarray | None
 
 # The label of a pixel that has none: not shown to the network, or not marked by people.
 OUTSIDE = 255
+_COUNTED = 1 << 20
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[Any]:
@@ -183,9 +184,11 @@ class SemanticMap:
 
     def shares(self) -> Float[np.ndarray, " k"]:
         """Which part of the picture each class covers, from 0 to 1."""
-        # Counted row by row: bincount makes an eight-byte number of each label.
-        counts = sum(np.bincount(row, minlength=OUTSIDE + 1) for row in self.labels)
-        return np.asarray(counts)[: len(self.names)] / self.labels.size
+        flat, counts = self.labels.ravel(), np.zeros(OUTSIDE + 1, int)
+        # In parts: bincount makes an eight-byte number of each label.
+        for start in range(0, len(flat), _COUNTED):
+            counts += np.bincount(flat[start : start + _COUNTED], minlength=OUTSIDE + 1)
+        return counts[: len(self.names)] / self.labels.size
 
     def to_dict(self, runs: bool = True) -> dict[str, Any]:
         """Plain numbers: the share of each class that is there, to a millionth, and the whole map.

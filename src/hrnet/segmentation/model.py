@@ -24,7 +24,7 @@ from hrnet.task import Batch, TaskModel
 # fresh memory for every strip.
 STRIP_ELEMENTS = 1 << 22
 # Places that are interpolated by one product of matrices.
-_TOGETHER = 32
+_TOGETHER = 64
 
 
 class SegmentationModel(TaskModel[SemanticMap]):

@@ -17,7 +17,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from hrnet.geometry import Frame, Image, Size, warp
-from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, between, logit_places, picture_frame
+from hrnet.segmentation.model import (
+    STRIP_ELEMENTS,
+    SegmentationModel,
+    SegmentationOutput,
+    between,
+    logit_places,
+    picture_frame,
+)
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
 from hrnet.task import scale_images
 
@@ -28,8 +35,6 @@ STRIDE = 4
 # Source: the published evaluations: base_size times these; the first for Cityscapes, the second for all other sets.
 CITYSCAPES_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 SCALES = (*CITYSCAPES_SCALES, 2.0)
-# Scores at the picture's own size that are held at once: 32 MiB in single precision.
-_STRIP_ELEMENTS = 1 << 23
 # Pixels that go through the network together.
 BATCH_PIXELS = 1 << 21
 
@@ -90,7 +95,7 @@ def segment(
     height, width = image.shape[:2]
     levels = [_Level(image, model, forward, protocol, scale, batch) for scale in protocol.scales]
     labels = np.empty((height, width), np.uint8)
-    rows = max(1, _STRIP_ELEMENTS // (len(model.spec.class_names) * width))
+    rows = max(1, STRIP_ELEMENTS // (len(model.spec.class_names) * width))
     for top in range(0, height, rows):
         strip = range(top, min(top + rows, height))
         total: Tensor | None = None
