@@ -9,6 +9,7 @@ fitted into the input, and windows at the picture's own scale.
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -70,12 +71,11 @@ def measure(options: Options, path: Path, folder: Path, more: list[str]) -> tupl
         raise SystemExit(f"{' '.join(command)} ended with {status}")
     expected = {f"{path.stem}.jpg", f"{path.stem}.json", f"{path.stem}.labels.png"}
     assert {entry.name for entry in out.iterdir()} == expected
+    print(f"{path.stem} {' '.join(more) or 'whole'}: {usage.ru_utime + usage.ru_stime:.1f} s of CPU time", flush=True)
     return usage.ru_maxrss / 2**20, seconds
 
 
 def _wait(child: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
-    import os
-
     pid, status, usage = os.wait4(child.pid, 0)
     child.returncode = status
     return pid, status, usage

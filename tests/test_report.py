@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrnet.findings import Case, Chart, Findings, Measure, Series
+from hrnet.draw import colour_key, draw_pair
+from hrnet.findings import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.geometry import Frame
 from hrnet.report import Evaluation, read_run, svg, write_report, write_run_report
 from hrnet.report.checks import check_run
 from hrnet.report.pictures import choose, view
-from hrnet.report.run import run_charts
-from hrnet.results import Poses
+from hrnet.report.run import parent_of, run_charts
+from hrnet.results import Poses, SemanticMap
 
 HOSTILE = "<script>alert(1)</script>\"'&.png"
 
@@ -208,6 +210,52 @@ def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
     gone = case(tmp_path, 0, 3.0)
     gone.path.unlink()
     assert "It cannot be shown: " in page(tmp_path, "t", {}, evaluation((gone,)))
+
+
+def test_a_matrix_stands_in_the_page_with_its_numbers(tmp_path: Path) -> None:
+    matrix = Matrix(
+        "What for what", (HOSTILE, "b_c"), (HOSTILE, "b_c", "others"), ((61.4, 0.3, 38.3), (0.0, 100.0, 0.0))
+    )
+    found = Evaluation({"mIoU": 50.0}, "mIoU", Findings(matrices=(matrix,), measures={"mIoU": Measure(100)}))
+    seen = Seen(page(tmp_path, "t", {}, found))
+    table = [text.strip() for text in seen.text[seen.text.index("What for what") :] if text.strip()]
+    start = table.index("labelled as")
+    assert table[start : start + 9] == ["labelled as", HOSTILE, "b c", "others", HOSTILE, "61", "38", "b c", "100"]
+    assert [value for value in seen.values("td", "style") if "--v" in value][:3] == [
+        "--v:61.4%",
+        "--v:0.3%",
+        "--v:38.3%",
+    ]
+
+
+def test_label_maps_are_drawn_side_by_side(tmp_path: Path) -> None:
+    """Closed form: a map reduced to half its size, drawn at its own: each label fills two pixels. What has no label stays,
+    what is wrong is white in two of six diagonals, and right nowhere."""
+    labels, image = np.zeros((30, 40), np.uint8), np.full((60, 80, 3), 100, np.uint8)
+    labels[:, 20:], labels[:5] = 1, 255
+    wrong = labels.copy()
+    wrong[20:, :20] = 1
+    names = ("sky", "ground")
+    maps = SemanticMap(labels, names), SemanticMap(wrong, names)
+    truth, found = (np.array(one) for one in draw_pair(*maps, image, Frame.resize((60, 80), (60, 80))))
+    assert (truth[:9] == 100).all()
+    left, right = truth[30, 10], truth[30, 70]
+    assert (left != right).any()
+    assert (truth[12:, :38] == left).all()
+    white = (found == 255).all(-1)
+    assert white[40:, :40].mean() == pytest.approx(1 / 3, abs=0.02)
+    assert not white[:40].any()
+    assert not white[:, 40:].any()
+    assert [name for name, _ in colour_key(maps[0])] == ["sky", "ground"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parent"),
+    [("IoU/sky", "IoU"), ("IoU/road/side", "IoU"), ("mIoU", None), ("error/px", None), ("error/px/nose", "error/px")],
+)
+def test_parts_of_metrics_need_no_metric_of_their_parents_name(name: str, parent: str | None) -> None:
+    names = ["mIoU", "IoU/sky", "IoU/road/side", "error/px", "error/px/nose", "error/px/tail"]
+    assert parent_of(name, names) == parent
 
 
 FALLING = [1.0 / step for step in range(1, 21)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 # Verb, module under hrnet.commands, and what `hrnet --help` says of it.
 VERBS = {
-    "predict": "find keypoints in pictures and draw them",
+    "predict": "draw what a model finds in pictures: keypoints, or a class for every pixel",
     "train": "train a recipe on your data",
     "evaluate": "score a model on labelled pictures",
     "data": "check a data set, or show it with its labels",
