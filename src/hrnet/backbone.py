@@ -162,8 +162,8 @@ class HRNet(nn.Module):
 
     Args:
         spec: the network as data.
-        recompute: when training, forget what stem and stage 1 computed, and compute it again for the gradient. They hold
-            a fifth to a third of all memory and are a sixteenth of the arithmetic.
+        recompute: when training, forget what the stem and stages 1 and 2 computed, and compute it again for the gradient.
+            They hold a third of all memory and are a sixth of a forward's arithmetic.
     """
 
     stride = 32
@@ -197,11 +197,21 @@ class HRNet(nn.Module):
             modules.append(HighResolutionModule(stage, self.spec.fusion_upsample, self.spec.align_corners, outputs))
         return nn.Sequential(*modules)
 
-    def _start(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h/4 w/4"]:
-        """Stem and stage 1."""
+    def _start(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Stem and stages 1 and 2."""
         x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
         x = functional.relu(self.bn2(self.conv2(x)), inplace=True)
-        return self.layer1(x)
+        return self._advance(2, [self.layer1(x)])
+
+    def _advance(self, number: int, maps: list[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Through the transition and the stage of this number."""
+        transition, stage = self.get_submodule(f"transition{number - 1}"), self.get_submodule(f"stage{number}")
+        maps = [
+            # New branches are made of the last map of the stage before.
+            maps[min(branch, len(maps) - 1)] if layer is None else layer(maps[min(branch, len(maps) - 1)])
+            for branch, layer in enumerate(cast(nn.ModuleList, transition))
+        ]
+        return stage(maps)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Maps at strides 4, 8, 16, 32 (V1: stride 4 only) of normalised images."""
@@ -209,20 +219,15 @@ class HRNet(nn.Module):
         if self.spec.fusion_upsample == "nearest":
             images = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         if self.recompute and torch.is_grad_enabled():
-            again = (nullcontext(), _StatisticsKept([self.bn1, self.bn2, self.layer1]))
-            maps = [
-                checkpoint(self._start, images, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: again)
-            ]
+            parts = [self.bn1, self.bn2, self.layer1, self.get_submodule("transition1"), self.get_submodule("stage2")]
+            again = (nullcontext(), _StatisticsKept(parts))
+            maps: list[Tensor] = checkpoint(
+                self._start, images, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: again
+            )
         else:
-            maps = [self._start(images)]
-        for number in (2, 3, 4):
-            transition, stage = self.get_submodule(f"transition{number - 1}"), self.get_submodule(f"stage{number}")
-            maps = [
-                # New branches are made of the last map of the stage before.
-                maps[min(branch, len(maps) - 1)] if layer is None else layer(maps[min(branch, len(maps) - 1)])
-                for branch, layer in enumerate(cast(nn.ModuleList, transition))
-            ]
-            maps = stage(maps)
+            maps = self._start(images)
+        for number in (3, 4):
+            maps = self._advance(number, maps)
         return [x[..., : -(-height // (4 << level)), : -(-width // (4 << level))] for level, x in enumerate(maps)]
 
 

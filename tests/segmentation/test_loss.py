@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hrnet.errors import InputError
+from hrnet.segmentation import loss as loss_module
 from hrnet.segmentation.loss import pixel_errors, segmentation_losses
 from hrnet.segmentation.spec import CITYSCAPES_WEIGHTS, HARD_LOSS, RELEASED_HARD_LOSS, WEIGHTED_LOSS, LossSpec
 
@@ -85,6 +86,24 @@ def test_plain_loss_and_its_gradient_are_torchs(weights: tuple[float, ...], alig
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
     (gradient,) = torch.autograd.grad(expected, logits)
     torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-8)
+
+
+def test_errors_made_in_strips_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Property: cutting into strips, the last one shorter, changes only the order of two products of a sum.
+    logits, _, labels = outputs()
+    whole = pixel_errors(logits, labels, True)
+    monkeypatch.setattr(loss_module, "STRIP_ELEMENTS", 4 * 24 * 5)
+    strips = pixel_errors(logits, labels, True)
+    assert strips.shape == (2, 16, 24)
+    torch.testing.assert_close(strips, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_errors_are_exact_in_mixed_precision() -> None:
+    # Oracle: those of the same logits without it, exactly.
+    logits, _, labels = outputs()
+    expected = pixel_errors(logits, labels, False)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(pixel_errors(logits, labels, False), expected, rtol=0, atol=0)
 
 
 def test_hard_pixels_alone_get_a_gradient() -> None:

@@ -12,6 +12,9 @@ from hrnet.errors import InputError
 from hrnet.results import OUTSIDE
 from hrnet.segmentation.spec import LossSpec
 
+# Enlarged logits that are held at once: 8 MiB.
+STRIP_ELEMENTS = 1 << 21
+
 
 def segmentation_losses(
     logits: Float[Tensor, "n k h w"],
@@ -57,22 +60,45 @@ def pixel_errors(
 ) -> Float[Tensor, "n H W"]:
     """Minus the logarithm of the probability of every pixel's class; 0 where there is none.
 
-    The enlarged logits, k values for every pixel, are made for one picture at a time, and again for the gradient.
+    The enlarged logits, k values for every pixel, are made for some rows at a time, and again for the gradient.
     """
-    if not (torch.is_grad_enabled() and logits.requires_grad):
-        return torch.cat([_errors(*pair, align_corners) for pair in zip(logits.split(1), labels.split(1), strict=True)])
-    return torch.cat(
-        [
-            checkpoint(_errors, one, truth, align_corners, use_reentrant=False, preserve_rng_state=False)
-            for one, truth in zip(logits.split(1), labels.split(1), strict=True)
-        ]
-    )
+    height, width = labels.shape[-2:]
+    lines = _line_weights(height, logits.shape[-2], align_corners).to(logits.device)
+    rows = max(1, STRIP_ELEMENTS // (logits.shape[1] * width))
+    errors = []
+    # Exact enlargement, which mixed precision would round.
+    with torch.autocast(logits.device.type, enabled=False):
+        for one, truth in zip(logits.float().split(1), labels.split(1), strict=True):
+            wide = functional.interpolate(
+                one, size=(logits.shape[-2], width), mode="bilinear", align_corners=align_corners
+            )
+            for weights, strip in zip(lines.split(rows), truth.split(rows, dim=1), strict=True):
+                if wide.requires_grad:
+                    strip_errors = checkpoint(
+                        _strip_errors, wide, weights, strip, use_reentrant=False, preserve_rng_state=False
+                    )
+                else:
+                    strip_errors = _strip_errors(wide, weights, strip)
+                errors.append(strip_errors)
+    count = -(-height // rows)
+    return torch.cat([torch.cat(errors[start : start + count], 1) for start in range(0, len(errors), count)])
 
 
-def _errors(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
-    size = (labels.shape[-2], labels.shape[-1])
-    large = functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=align_corners)
+def _strip_errors(
+    wide: Float[Tensor, "1 k h W"], weights: Float[Tensor, "r h"], labels: Int[Tensor, "1 r W"]
+) -> Float[Tensor, "1 r W"]:
+    used = weights.any(0).nonzero()
+    near = slice(int(used[0]), int(used[-1]) + 1)
+    large = weights[:, near] @ wide[:, :, near]
     return functional.cross_entropy(large, labels.long(), ignore_index=OUTSIDE, reduction="none")
+
+
+def _line_weights(length: int, count: int, align_corners: bool) -> Float[Tensor, "length count"]:
+    """What each of `length` lines takes of each of `count` when these are enlarged, bilinear."""
+    lines = torch.arange(length, dtype=torch.double)
+    places = lines * (count - 1) / max(length - 1, 1) if align_corners else (lines + 0.5) * count / length - 0.5
+    distances = places.clamp(0, count - 1)[:, None] - torch.arange(count)
+    return (1 - distances.abs()).clamp(min=0).float()
 
 
 def hard_pixels(errors: Float[Tensor, "n H W"], labels: Int[Tensor, "n H W"], spec: LossSpec) -> Float[Tensor, "n H W"]:
