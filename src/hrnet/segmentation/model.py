@@ -23,8 +23,8 @@ from hrnet.task import Batch, TaskModel
 # Logits that are held at once while a label map is made: 16 MiB in single precision. More is slower: the system then gives
 # fresh memory for every strip.
 STRIP_ELEMENTS = 1 << 22
-# Places that are interpolated by one product of matrices.
-_TOGETHER = 64
+# Values between which one product of matrices interpolates: more is more arithmetic, fewer is more calls.
+_TOGETHER = 32
 
 
 class SegmentationModel(TaskModel[SemanticMap]):
@@ -137,7 +137,10 @@ def _strip(logits: Tensor, frame: Frame, rows: range, align_corners: bool) -> UI
         ys = frame.matrix[1, 1] * np.asarray(rows) + frame.matrix[1, 2]
         columns = logit_places(xs, frame.size[1], logits.shape[2], align_corners)
         lines = logit_places(ys, frame.size[0], logits.shape[1], align_corners)
-        sampled = between(between(logits, lines, -2), columns, -1)
+        # The rows that are needed; columns first, for there are fewer rows of logits than of pixels.
+        low = int(min(lines[0], lines[-1]))
+        near = logits[:, low : int(max(lines[0], lines[-1])) + 2]
+        sampled = between(between(near, columns, -1), lines - low, -2)
         shown = np.logical_and.outer(_inside(ys, size[1]), _inside(xs, size[0]))
     else:
         points = frame.to_input(
@@ -178,8 +181,9 @@ def between(values: Tensor, places: Float[np.ndarray, " n"], axis: int) -> Tenso
     if places[0] > places[-1]:
         return between(values, places[::-1], axis).flip(axis)
     parts = []
-    for start in range(0, len(places), _TOGETHER):
-        some = places[start : start + _TOGETHER]
+    step = max(int(_TOGETHER * len(places) / (places[-1] - places[0] + 1)), 1)
+    for start in range(0, len(places), step):
+        some = places[start : start + step]
         first = min(int(some[0]), values.shape[axis] - 1)
         count = min(int(some[-1]) + 2, values.shape[axis]) - first
         # Each place is a sum of two neighbours. As a product of matrices that is far faster than picking them out.
