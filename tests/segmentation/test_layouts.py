@@ -111,6 +111,8 @@ def test_two_of_its_folders_mean_the_same(
     assert all(one.path.name.startswith(first) for one in data.pictures)
     part = "train" if "train" in images else "val"
     assert data.pictures == read_segmentation(tmp_path, part=part).pictures
+    around = tmp_path / images / ".." / Path(images).name
+    assert read_segmentation(around, tmp_path / annotations, "val").pictures == data.pictures
 
 
 def test_what_is_missing_is_named(tmp_path: Path, published: Published) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,7 +74,9 @@ def find_layout(folder: Path, part: Part) -> Layout | None:
 
 def find_part(images: Path, annotations: Path, part: Part) -> Layout | None:
     """What two folders that lie inside a published data set hold of it: their numbers mean what they mean there."""
-    for folder in (images, *images.absolute().parents[:_ABOVE]):
+    # Not resolved: a link inside the data set is part of it.
+    inside, labels_inside = (Path(os.path.abspath(path)) for path in (images, annotations))  # noqa: PTH100
+    for folder in (inside, *list(inside.parents)[:_ABOVE]):
         for name in dict.fromkeys((part, "train", "val", "test")):
             try:
                 found = find_layout(folder, name)
@@ -81,11 +84,10 @@ def find_part(images: Path, annotations: Path, part: Part) -> Layout | None:
                 continue
             if found is None:
                 break
-            roots = images.absolute(), annotations.absolute()
             files = tuple(
-                pair
-                for pair in found.files
-                if all(map(lambda one, root: one.absolute().is_relative_to(root), pair, roots))
+                (picture, labels)
+                for picture, labels in found.files
+                if picture.is_relative_to(inside) and labels.is_relative_to(labels_inside)
             )
             if files:
                 return replace(found, files=files)

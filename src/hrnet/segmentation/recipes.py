@@ -299,10 +299,11 @@ def prepare(recipe: SegmentationRecipe) -> Job:
         messages += [message for message in (*one.notes, *one.problems) if message not in messages]
     pictures = [picture for one in sets for picture in one.pictures]
     scored = _validation(data, pairs, pictures, spec, messages)
+    held_out = set(scored)
     return Job(
         model=SegmentationModel(spec),
         train=SegmentationDataset(
-            [picture for picture in pictures if picture not in set(scored)], spec, data.augment, recipe.train.seed
+            [picture for picture in pictures if picture not in held_out], spec, data.augment, recipe.train.seed
         ),
         validation=SegmentationDataset(scored, spec, data.augment) if scored else None,
         evaluator=lambda: SegmentationEvaluator(scored, spec),
