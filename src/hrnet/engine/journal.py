@@ -154,4 +154,6 @@ def example_sheet(
         tile = replace(result, source=item.image).plot().convert("RGB")
         tile.thumbnail((_TILE_PIXELS, _TILE_PIXELS))
         tiles.append(np.asarray(tile))
-    return np.concatenate(tiles, axis=1)
+    # Drawings with a legend are of different heights.
+    height = max(len(tile) for tile in tiles)
+    return np.concatenate([np.pad(tile, ((0, height - len(tile)), (0, 0), (0, 0))) for tile in tiles], axis=1)
