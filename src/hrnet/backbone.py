@@ -8,9 +8,12 @@ Source: arXiv 1908.07919, section 3; where text and released code differ, the co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import cast
+import ctypes
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from functools import cache
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -19,6 +22,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hrnet.spec import HRNetSpec, StageSpec, Upsample
+
+# Source: malloc.h of glibc.
+_M_MMAP_THRESHOLD = -3
 
 
 def conv_bn(
@@ -197,11 +203,17 @@ class HRNet(nn.Module):
             modules.append(HighResolutionModule(stage, self.spec.fusion_upsample, self.spec.align_corners, outputs))
         return nn.Sequential(*modules)
 
-    def _start(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """Stem and stages 1 and 2."""
+    def _stem(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h/4 w/4"]:
         x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
-        x = functional.relu(self.bn2(self.conv2(x)), inplace=True)
-        return self._advance(2, [self.layer1(x)])
+        return functional.relu(self.bn2(self.conv2(x)), inplace=True)
+
+    def _lightly(self, step: Callable[[Tensor], Any], norms: Sequence[nn.Module], x: Tensor) -> Any:
+        """A step of the network; with `recompute`, without keeping what the gradient needs."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return step(x)
+        _return_freed_memory()
+        contexts = (nullcontext(), _StatisticsKept(norms))
+        return checkpoint(step, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts)
 
     def _advance(self, number: int, maps: list[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _ _ _"]]:
         """Through the transition and the stage of this number."""
@@ -218,17 +230,26 @@ class HRNet(nn.Module):
         height, width = images.shape[-2:]
         if self.spec.fusion_upsample == "nearest":
             images = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        if self.recompute and torch.is_grad_enabled():
-            parts = [self.bn1, self.bn2, self.layer1, self.get_submodule("transition1"), self.get_submodule("stage2")]
-            again = (nullcontext(), _StatisticsKept(parts))
-            maps: list[Tensor] = checkpoint(
-                self._start, images, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: again
-            )
-        else:
-            maps = self._start(images)
+        x = self._lightly(self._stem, [self.bn1, self.bn2], images)
+        x = self._lightly(self.layer1, [self.layer1], x)
+        second = [self.get_submodule("transition1"), self.get_submodule("stage2")]
+        maps: list[Tensor] = self._lightly(lambda x: self._advance(2, [x]), second, x)
         for number in (3, 4):
             maps = self._advance(number, maps)
         return [x[..., : -(-height // (4 << level)), : -(-width // (4 << level))] for level, x in enumerate(maps)]
+
+
+@cache
+def _return_freed_memory() -> None:
+    """Have the C library give blocks of a megabyte or more back when they are freed.
+
+    What is computed again needs the place of what was freed. glibc's allocator holds such blocks back once it has seen some
+    freed, and its aligned ones are too small, by the alignment, to be used again: a step would take more memory than
+    without forgetting, not less. Changes nothing but where memory comes from.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # other C libraries have nothing to be told
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 class _StatisticsKept:

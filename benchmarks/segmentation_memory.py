@@ -1,0 +1,151 @@
+"""Memory and time of segmentation at 512 x 1024: ours beside the same network written in the plain, published way.
+
+python benchmarks/segmentation_memory.py [--networks w48 w18-small-v2] [--rounds 3] [--context]
+
+Memory is the largest resident size of a fresh process, with PyTorch and the weights in it; and without these, as measured
+right before. Times are processor seconds, which neighbours on the machine disturb less than the clock, taken in turns in
+one process; set OMP_NUM_THREADS=1, or waiting threads count too.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import tyro
+from torch import Tensor
+from torch.nn import functional
+
+from hrnet.representation import ConcatConv2d, concatenate
+from hrnet.segmentation.model import SegmentationModel
+from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
+from hrnet.spec import hrnet, hrnet_small_v2
+from hrnet.task import Batch
+
+SIZE = (512, 1024)
+BACKBONES = {"w48": hrnet(48, fusion_upsample="bilinear"), "w18-small-v2": hrnet_small_v2(fusion_upsample="bilinear")}
+Side = Literal["published", "ours"]
+Work = Literal["train", "forward"]
+
+
+@dataclass
+class Options:
+    """How often, and of which networks; with `side` and `work` one measurement of memory in this process."""
+
+    networks: tuple[str, ...] = tuple(BACKBONES)
+    rounds: int = 3
+    context: bool = False
+    side: Side | None = None
+    work: Work = "train"
+
+
+class PlainConv(ConcatConv2d):
+    """The convolution of the concatenation as one would write it."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        whole = concatenate(maps, self.align_corners)
+        return functional.conv2d(whole, self.weight, self.bias, padding=self.padding)
+
+
+class Published(SegmentationModel):
+    """Everything kept for the gradient, the concatenation made, the loss of all pictures at once."""
+
+    def __init__(self, spec: SegmentationSpec) -> None:
+        super().__init__(spec)
+        self.backbone.recompute = False
+        for layer in self.modules():
+            if isinstance(layer, ConcatConv2d):
+                layer.__class__ = PlainConv
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        labels = batch.targets["labels"].long()
+        terms: dict[str, Tensor] = {}
+        for name, output in zip(("classes", "auxiliary"), self(batch.images), strict=True):
+            if output is not None:
+                large = self.upsample(output, SIZE)
+                terms[name] = functional.cross_entropy(large, labels, ignore_index=255)
+        return terms
+
+
+def build(network: str, context: bool, side: Side) -> SegmentationModel:
+    torch.manual_seed(0)
+    spec = SegmentationSpec(backbone=BACKBONES[network], context=ContextSpec() if context else None)
+    return (SegmentationModel if side == "ours" else Published)(spec)
+
+
+def example() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 19, (1, *SIZE), generator=generator)
+    return Batch(torch.rand(1, 3, *SIZE, generator=generator), (), {"labels": labels}, (0,))
+
+
+def run(model: SegmentationModel, batch: Batch, work: Work) -> None:
+    if work == "forward":
+        with torch.inference_mode():
+            model.eval()(batch.images)
+        return
+    # The gradients stay, as they would beside an optimizer's state, which is the same for both.
+    sum(model.train().loss(batch).values(), torch.zeros(())).backward()
+
+
+def resident() -> int:
+    """The largest resident size so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def memory(network: str, context: bool, side: Side, work: Work) -> tuple[int, int]:
+    """The largest resident size in a fresh process, and the part of it that the work added."""
+    options = ["--networks", network, "--side", side, "--work", work, "--context" if context else "--no-context"]
+    found = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
+    peak, added = map(int, found.stdout.split())
+    return peak, added
+
+
+def times(network: str, context: bool, work: Work, rounds: int) -> tuple[float, float]:
+    """Median processor seconds of both, in turns; the first turn does not count."""
+    sides: tuple[Side, Side] = ("published", "ours")
+    models, batch = [build(network, context, side) for side in sides], example()
+    taken: list[list[float]] = [[], []]
+    for round_ in range(rounds + 1):
+        for model, column in zip(models, taken, strict=True):
+            start = time.process_time()
+            run(model, batch, work)
+            if round_:
+                column.append(time.process_time() - start)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def main(options: Options) -> None:
+    if options.side:
+        model, batch = build(options.networks[0], options.context, options.side), example()
+        before = resident()
+        run(model, batch, options.work)
+        print(resident(), resident() - before)
+        return
+    works: tuple[Work, Work] = ("train", "forward")
+    for network in options.networks:
+        for work in works:
+            (plain, plain_added), (ours, ours_added) = (
+                memory(network, options.context, side, work) for side in ("published", "ours")
+            )
+            print(
+                f"{network} {work}: published {plain} MiB ({plain_added} of them added), ours {ours} ({ours_added}), "
+                f"ratio {ours / plain:.2f} ({ours_added / plain_added:.2f})",
+                flush=True,
+            )
+            if options.rounds:
+                slow, fast = times(network, options.context, work, options.rounds)
+                print(
+                    f"{network} {work}: published {slow:.2f} s, ours {fast:.2f} s, ratio {fast / slow:.2f}", flush=True
+                )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
