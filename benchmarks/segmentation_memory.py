@@ -49,7 +49,7 @@ class Options:
 class PlainConv(ConcatConv2d):
     """The convolution of the concatenation as one would write it."""
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         whole = concatenate(maps, self.align_corners)
         return functional.conv2d(whole, self.weight, self.bias, padding=self.padding)
 

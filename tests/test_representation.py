@@ -51,6 +51,25 @@ def test_convolution_of_the_concatenation_without_it(kernel: int, align_corners:
         torch.testing.assert_close(gradient, truth, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_nothing_as_large_as_the_concatenation_is_kept(kernel: int) -> None:
+    # Property: of maps at the full size, only the first, which was there before, is kept for the gradient.
+    maps = [
+        torch.randn(1, width, 16 >> level, 24 >> level, requires_grad=True) for level, width in enumerate((3, 5, 2))
+    ]
+    conv, kept = ConcatConv2d((3, 5, 2), 7, kernel), []
+
+    def pack(value: torch.Tensor) -> torch.Tensor:
+        kept.append(value)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        conv(maps)
+    large = [value for value in kept if value.shape[-2:] == (16, 24)]
+    assert len(large) == 1
+    assert large[0].data_ptr() == maps[0].data_ptr()
+
+
 def test_pixel_head_is_two_matrix_products() -> None:
     # Oracle: numpy. Tolerance: float32 sums of six terms.
     head = PixelHead([6], 3).eval()

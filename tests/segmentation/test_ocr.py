@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hrnet.backbone import count_multiply_accumulates
 from hrnet.geometry import Frame
 from hrnet.representation import concatenate
+from hrnet.runtime import compile_forward
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.ocr import ContextHead, SegmentationOutput, gather_regions
 from hrnet.segmentation.spec import ContextSpec, LossSpec, SegmentationSpec
@@ -132,3 +133,19 @@ def test_layers_with_class_names_have_one_output_a_class() -> None:
         model = SegmentationModel(spec)
         for layer, names in model.named_outputs().items():
             assert model.get_parameter(f"{layer}.bias").shape == (len(names),)
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, context=None)], ids=["OCR", "plain"])
+def test_openvino_in_fp32_equals_torch(spec: SegmentationSpec) -> None:
+    # Oracle: torch. Tolerance: single precision through some thirty layers, in another order of sums.
+    model, images = SegmentationModel(spec).eval(), torch.rand(2, 3, 64, 96)
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            nn.init.kaiming_normal_(parameter)
+    with torch.no_grad():
+        expected = model(images)
+    found = compile_forward(model, runtime="openvino", precision="fp32")(images)
+    for value, truth in zip(found, expected, strict=True):
+        assert (value is None) == (truth is None)
+        if truth is not None:
+            assert (value - truth).abs().max() <= 1e-4 * truth.abs().max()
