@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import tyro
+from pose_labels import FACE
 
 import hrnet
 from hrnet.checkpoint import save_model
@@ -35,7 +36,6 @@ from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES
 from hrnet.task import Batch, Draw
-from pose_labels import FACE
 
 AUGMENT = RECIPES["pose-lsp"].data.augment
 
@@ -89,7 +89,8 @@ class Run:
             dist.init_process_group("gloo")
         first = hrnet.load(options.init)
         skeleton = read_coco_keypoints(options.lsp / "train", options.labels / "lsp_fit.json").skeleton
-        self.spec = replace(RECIPES["pose-lsp"].model, skeleton=skeleton, input_size=options.size, box_padding=options.padding)
+        spec = RECIPES["pose-lsp"].model
+        self.spec = replace(spec, skeleton=skeleton, input_size=options.size, box_padding=options.padding)
         self.model = PoseModel(self.spec).to(memory_format=torch.channels_last)
         print(*transfer(self.model, first.state_dict(), first.named_outputs(), options.init), sep="\n")
         fit, extended = self._read(options.lsp, "lsp_fit"), self._read(options.lspet, "lspet")

@@ -39,8 +39,8 @@ class PoseEvaluator:
         labelled: whether the instances are labelled objects, which PCK needs.
         names: the keypoints in the order of the truth; None where it is the model's.
         images: COCO's numbers of all pictures that were looked at, with or without objects; None for all of the truth.
-        headline: AP, PCK@0.2, PCK-AUC or PCKh@0.5; None for PCKh@0.5 where heads are labelled, PCK@0.2 for other labelled objects, and
-            AP for boxes of a detector.
+        headline: AP, PCK@0.2, PCK-AUC or PCKh@0.5; None for PCKh@0.5 where heads are labelled, PCK@0.2 for other labelled
+            objects, and AP for boxes of a detector.
 
     Attributes:
         headline: what was asked for if it can be measured here, else what None gives.
