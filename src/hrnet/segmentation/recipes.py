@@ -9,7 +9,16 @@ from pathlib import Path
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part
 from hrnet.recipe import Published, TrainSpec
-from hrnet.segmentation.classes import ADE20K, COCO_STUFF, CONTEXT_59, CONTEXT_60, LIP, LIP_PAIRS
+from hrnet.segmentation.classes import (
+    ADE20K,
+    CLOTHES,
+    CLOTHES_WEIGHTS,
+    COCO_STUFF,
+    CONTEXT_59,
+    CONTEXT_60,
+    LIP,
+    LIP_PAIRS,
+)
 from hrnet.segmentation.data import (
     Augment,
     LabelledPicture,
@@ -241,11 +250,18 @@ OWN_CLASSES = ("of the data set",)
 
 
 def _ours(
-    name: str, size: tuple[int, int], folder: str, augment: Augment, train: TrainSpec, hold_out: int = 0
+    name: str,
+    size: tuple[int, int],
+    folder: str,
+    augment: Augment,
+    train: TrainSpec,
+    hold_out: int = 0,
+    classes: tuple[str, ...] = OWN_CLASSES,
+    weights: tuple[float, ...] = (),
 ) -> SegmentationRecipe:
     return SegmentationRecipe(
         name=f"segmentation-{name}",
-        model=SegmentationSpec(OWN_CLASSES, backbone=SMALL_BACKBONE, input_size=size),
+        model=SegmentationSpec(classes, backbone=SMALL_BACKBONE, input_size=size, loss=LossSpec(weights)),
         data=SegmentationData(images=(Path(folder),), hold_out=hold_out, augment=augment),
         train=train,
     )
@@ -269,7 +285,15 @@ RECIPES: dict[str, SegmentationRecipe] = {
     for recipe in (
         *_PUBLISHED,
         # People who stand: their feet are down, and their left is not told from their right.
-        _ours("ccp", (448, 288), "data/ccp", replace(_AUGMENT, rotation=8), _MUON),
+        _ours(
+            "ccp",
+            (448, 288),
+            "data/ccp",
+            replace(_AUGMENT, rotation=8),
+            replace(_MUON, epochs=10),
+            classes=CLOTHES,
+            weights=CLOTHES_WEIGHTS,
+        ),
         _ours("camvid", (360, 480), "data/camvid", replace(_AUGMENT, rotation=5), replace(_MUON, epochs=100, batch=8)),
         _ours(
             "own",
