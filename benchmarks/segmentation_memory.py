@@ -1,6 +1,7 @@
-"""Memory and time of segmentation at 512 x 1024: ours beside the same network written in the plain, published way.
+"""Memory and time of segmentation, one picture at a time: ours beside the same network written in the plain, published way.
 
-python benchmarks/segmentation_memory.py [--networks w48 w18-small-v2] [--rounds 3] [--context]
+python benchmarks/segmentation_memory.py [--networks w48 w18-small-v2] [--works train forward] [--rounds 3]
+    [--size 512 1024] [--context]
 
 Memory is the largest resident size of a fresh process, with PyTorch and the weights in it; and without these, as measured
 right before. Times are processor seconds, which neighbours on the machine disturb less than the clock, taken in turns in
@@ -9,13 +10,13 @@ one process; set OMP_NUM_THREADS=1, or waiting threads count too.
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,13 +24,13 @@ import tyro
 from torch import Tensor
 from torch.nn import functional
 
+from hrnet.geometry import Size
 from hrnet.representation import ConcatConv2d, concatenate
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
 from hrnet.spec import hrnet, hrnet_small_v2
 from hrnet.task import Batch
 
-SIZE = (512, 1024)
 BACKBONES = {"w48": hrnet(48, fusion_upsample="bilinear"), "w18-small-v2": hrnet_small_v2(fusion_upsample="bilinear")}
 Side = Literal["published", "ours"]
 Work = Literal["train", "forward"]
@@ -40,7 +41,9 @@ class Options:
     """How often, and of which networks; with `side` and `work` one measurement of memory in this process."""
 
     networks: tuple[str, ...] = tuple(BACKBONES)
+    works: tuple[Work, ...] = ("train", "forward")
     rounds: int = 3
+    size: tuple[int, int] = (512, 1024)
     context: bool = False
     side: Side | None = None
     work: Work = "train"
@@ -69,7 +72,7 @@ class Published(SegmentationModel):
         terms: dict[str, Tensor] = {}
         for name, output in zip(("classes", "auxiliary"), self(batch.images), strict=True):
             if output is not None:
-                large = self.upsample(output, SIZE)
+                large = self.upsample(output, (labels.shape[-2], labels.shape[-1]))
                 terms[name] = functional.cross_entropy(large, labels, ignore_index=255)
         return terms
 
@@ -80,10 +83,10 @@ def build(network: str, context: bool, side: Side) -> SegmentationModel:
     return (SegmentationModel if side == "ours" else Published)(spec)
 
 
-def example() -> Batch:
+def example(size: Size) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 19, (1, *SIZE), generator=generator)
-    return Batch(torch.rand(1, 3, *SIZE, generator=generator), (), {"labels": labels}, (0,))
+    labels = torch.randint(0, 19, (1, *size), generator=generator)
+    return Batch(torch.rand(1, 3, *size, generator=generator), (), {"labels": labels}, (0,))
 
 
 def run(model: SegmentationModel, batch: Batch, work: Work) -> None:
@@ -96,22 +99,33 @@ def run(model: SegmentationModel, batch: Batch, work: Work) -> None:
 
 
 def resident() -> int:
-    """The largest resident size so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    """The largest resident size so far, in MiB, of Linux; that of getrusage would be at least the parent process's."""
+    status = Path("/proc/self/status").read_text().split()
+    return int(status[status.index("VmHWM:") + 1]) >> 10
 
 
-def memory(network: str, context: bool, side: Side, work: Work) -> tuple[int, int]:
+def memory(network: str, size: Size, context: bool, side: Side, work: Work) -> tuple[int, int]:
     """The largest resident size in a fresh process, and the part of it that the work added."""
-    options = ["--networks", network, "--side", side, "--work", work, "--context" if context else "--no-context"]
+    options = [
+        "--networks",
+        network,
+        "--side",
+        side,
+        "--work",
+        work,
+        "--size",
+        *map(str, size),
+        "--context" if context else "--no-context",
+    ]
     found = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
     peak, added = map(int, found.stdout.split())
     return peak, added
 
 
-def times(network: str, context: bool, work: Work, rounds: int) -> tuple[float, float]:
+def times(network: str, size: Size, context: bool, work: Work, rounds: int) -> tuple[float, float]:
     """Median processor seconds of both, in turns; the first turn does not count."""
     sides: tuple[Side, Side] = ("published", "ours")
-    models, batch = [build(network, context, side) for side in sides], example()
+    models, batch = [build(network, context, side) for side in sides], example(size)
     taken: list[list[float]] = [[], []]
     for round_ in range(rounds + 1):
         for model, column in zip(models, taken, strict=True):
@@ -124,16 +138,15 @@ def times(network: str, context: bool, work: Work, rounds: int) -> tuple[float, 
 
 def main(options: Options) -> None:
     if options.side:
-        model, batch = build(options.networks[0], options.context, options.side), example()
+        model, batch = build(options.networks[0], options.context, options.side), example(options.size)
         before = resident()
         run(model, batch, options.work)
         print(resident(), resident() - before)
         return
-    works: tuple[Work, Work] = ("train", "forward")
     for network in options.networks:
-        for work in works:
+        for work in options.works:
             (plain, plain_added), (ours, ours_added) = (
-                memory(network, options.context, side, work) for side in ("published", "ours")
+                memory(network, options.size, options.context, side, work) for side in ("published", "ours")
             )
             print(
                 f"{network} {work}: published {plain} MiB ({plain_added} of them added), ours {ours} ({ours_added}), "
@@ -141,7 +154,7 @@ def main(options: Options) -> None:
                 flush=True,
             )
             if options.rounds:
-                slow, fast = times(network, options.context, work, options.rounds)
+                slow, fast = times(network, options.size, options.context, work, options.rounds)
                 print(
                     f"{network} {work}: published {slow:.2f} s, ours {fast:.2f} s, ratio {fast / slow:.2f}", flush=True
                 )

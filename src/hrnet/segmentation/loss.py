@@ -12,8 +12,8 @@ from hrnet.errors import InputError
 from hrnet.results import OUTSIDE
 from hrnet.segmentation.spec import LossSpec
 
-# Enlarged logits that are held at once: 8 MiB.
-STRIP_ELEMENTS = 1 << 21
+# Enlarged logits that are held at once: 2 MiB.
+STRIP_ELEMENTS = 1 << 19
 
 
 def segmentation_losses(

@@ -20,6 +20,10 @@ from hrnet.segmentation.ocr import ContextHead, SegmentationOutput
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Batch, TaskModel
 
+# Width of the stride-4 map from which on the head's savings pay for computing the start again. Measured: W48 no time, 25 %
+# less memory; W18-Small-v2 15 % more time, 29 % less memory.
+_RECOMPUTE_FROM = 40
+
 # Logits that are held at once while a label map is made: 16 MiB in single precision. More is slower: the system then gives
 # fresh memory for every strip.
 STRIP_ELEMENTS = 1 << 22
@@ -34,7 +38,7 @@ class SegmentationModel(TaskModel[SemanticMap]):
         super().__init__(spec, spec.backbone.in_channels)
         self.spec: SegmentationSpec = spec
         backbone, classes = spec.backbone, len(spec.class_names)
-        self.backbone = HRNet(backbone, recompute=True)
+        self.backbone = HRNet(backbone, recompute=backbone.widths[0] >= _RECOMPUTE_FROM)
         if spec.context is None:
             self.head: nn.Module = PixelHead(backbone.widths, classes, spec.head_kernel, backbone.align_corners)
         else:
