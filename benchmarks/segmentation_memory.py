@@ -62,7 +62,7 @@ class Published(SegmentationModel):
 
     def __init__(self, spec: SegmentationSpec) -> None:
         super().__init__(spec)
-        self.backbone.recompute = False
+        self.backbone.recompute = 0
         for layer in self.modules():
             if isinstance(layer, ConcatConv2d):
                 layer.__class__ = PlainConv

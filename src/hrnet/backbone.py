@@ -168,13 +168,13 @@ class HRNet(nn.Module):
 
     Args:
         spec: the network as data.
-        recompute: when training, forget what the stem and stages 1 and 2 computed, and compute it again for the gradient.
-            They hold a third of all memory and are a sixth of a forward's arithmetic.
+        recompute: how many of the parts stem, stage 1 and stage 2 forget in training what they computed, and compute it
+            again for the gradient. In W48 they hold a third of all memory and are a sixth of a forward's arithmetic.
     """
 
     stride = 32
 
-    def __init__(self, spec: HRNetSpec, *, recompute: bool = False) -> None:
+    def __init__(self, spec: HRNetSpec, *, recompute: int = 0) -> None:
         super().__init__()
         self.spec = spec
         self.recompute = recompute
@@ -207,11 +207,10 @@ class HRNet(nn.Module):
         x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
         return functional.relu(self.bn2(self.conv2(x)), inplace=True)
 
-    def _lightly(self, step: Callable[[Tensor], Any], norms: Sequence[nn.Module], x: Tensor) -> Any:
-        """A step of the network; with `recompute`, without keeping what the gradient needs."""
-        if not (self.recompute and torch.is_grad_enabled()):
+    def _lightly(self, part: int, step: Callable[[Tensor], Any], norms: Sequence[nn.Module], x: Tensor) -> Any:
+        """A part of the network; if it is one of those that `recompute` counts, nothing is kept for the gradient."""
+        if part > self.recompute or not torch.is_grad_enabled():
             return step(x)
-        _return_freed_memory()
         contexts = (nullcontext(), _StatisticsKept(norms))
         return checkpoint(step, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts)
 
@@ -230,22 +229,22 @@ class HRNet(nn.Module):
         height, width = images.shape[-2:]
         if self.spec.fusion_upsample == "nearest":
             images = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        x = self._lightly(self._stem, [self.bn1, self.bn2], images)
-        x = self._lightly(self.layer1, [self.layer1], x)
+        x = self._lightly(1, self._stem, [self.bn1, self.bn2], images)
+        x = self._lightly(2, self.layer1, [self.layer1], x)
         second = [self.get_submodule("transition1"), self.get_submodule("stage2")]
-        maps: list[Tensor] = self._lightly(lambda x: self._advance(2, [x]), second, x)
+        maps: list[Tensor] = self._lightly(3, lambda x: self._advance(2, [x]), second, x)
         for number in (3, 4):
             maps = self._advance(number, maps)
         return [x[..., : -(-height // (4 << level)), : -(-width // (4 << level))] for level, x in enumerate(maps)]
 
 
 @cache
-def _return_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Have the C library give blocks of a megabyte or more back when they are freed.
 
-    What is computed again needs the place of what was freed. glibc's allocator holds such blocks back once it has seen some
-    freed, and its aligned ones are too small, by the alignment, to be used again: a step would take more memory than
-    without forgetting, not less. Changes nothing but where memory comes from.
+    glibc's allocator holds such blocks back once it has seen some freed, and its aligned ones are too small, by the
+    alignment, to be used again: what is made and freed many times, as in training with `recompute`, would take more memory
+    than if it were kept. Changes nothing but where memory comes from.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):  # other C libraries have nothing to be told
