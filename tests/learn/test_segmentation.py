@@ -49,12 +49,14 @@ def test_eight_pictures_are_learned_by_heart(context: ContextSpec | None, loss: 
     spec = SegmentationSpec(("ground", "square", "disc"), (), TINY, SIZE, context=context, loss=loss)
     model = SegmentationModel(spec)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, 130)
     model.train()
-    for _ in range(100):
+    for _ in range(130):
         total = torch.stack(list(model.loss(batch).values())).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
+        falling.step()
     model.eval()
     with torch.inference_mode():
         found = np.stack([result.labels for result in model.predict(batch.images, batch.frames)])
