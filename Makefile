@@ -15,6 +15,7 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	$(BIN)/hrnet predict pose src/hrnet/assets/astronaut.jpg --out demo-output
+	$(BIN)/hrnet predict segmentation src/hrnet/assets/astronaut.jpg --out demo-output/segmentation
 
 test: .venv/tests-installed
 	$(BIN)/ruff format --check .

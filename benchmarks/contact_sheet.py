@@ -1,4 +1,7 @@
-"""Annotated pictures side by side: `python benchmarks/contact_sheet.py OUT.jpg PICTURE... [--columns 5]`."""
+"""Annotated pictures side by side: `python benchmarks/contact_sheet.py OUT.jpg PICTURE... [--columns 5]`.
+
+With `--model segmentation --labels DIR` the truth, of which each picture's PNG lies in DIR, stands left of what was found.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from PIL import Image
 
 import hrnet
-from hrnet.geometry import Frame, warp
-from hrnet.images import read_image
+from hrnet.geometry import Frame, warp, warp_labels
+from hrnet.images import image_size, read_image, read_indices
+from hrnet.results import OUTSIDE, SemanticMap
 
 CELL = (300, 400)
 
@@ -22,26 +27,38 @@ class Options:
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
     model: str = "pose"
     columns: int = 5
+    labels: Path | None = None
 
 
-def enlarged(path: Path) -> Image.Image:
+def cell_of(path: Path) -> Frame:
     """The picture at the size of a cell, so that what is drawn on a small one can be seen."""
-    pixels = read_image(path)
-    height, width = pixels.shape[:2]
+    height, width = image_size(path)
     factor = min(CELL[0] / width, CELL[1] / height)
-    frame = Frame.resize((height, width), (round(height * factor), round(width * factor)))
-    return Image.fromarray(warp(pixels, frame))
+    return Frame.resize((height, width), (round(height * factor), round(width * factor)))
+
+
+def truth(path: Path, labels: Path, names: tuple[str, ...]) -> Image.Image:
+    """A picture in the colours of its labels."""
+    frame = cell_of(path)
+    values = warp_labels(read_indices(labels / f"{path.stem}.png").astype(np.uint8), frame, OUTSIDE)
+    return SemanticMap(values, names, warp(read_image(path), frame)).plot()
 
 
 def main(options: Options) -> None:
-    import numpy as np
-
-    results = hrnet.Predictor(hrnet.load(options.model))([np.asarray(enlarged(path)) for path in options.pictures])
-    rows = -(-len(options.pictures) // options.columns)
-    sheet = Image.new("RGB", (options.columns * (CELL[0] + 8), rows * (CELL[1] + 8)), "white")
-    for number, result in enumerate(results):
+    model = hrnet.load(options.model)
+    results = hrnet.Predictor(model)([warp(read_image(path), cell_of(path)) for path in options.pictures])
+    tiles: list[Image.Image] = []
+    for path, result in zip(options.pictures, results, strict=True):
+        if options.labels is not None:
+            tiles.append(truth(path, options.labels, model.spec.class_names))
+        tiles.append(result.plot())
+    # Legends make tiles higher.
+    height = max(CELL[1], *(tile.height for tile in tiles)) + 8
+    rows = -(-len(tiles) // options.columns)
+    sheet = Image.new("RGB", (options.columns * (CELL[0] + 8), rows * height), "white")
+    for number, tile in enumerate(tiles):
         row, column = divmod(number, options.columns)
-        sheet.paste(result.plot(), (column * (CELL[0] + 8) + 4, row * (CELL[1] + 8) + 4))
+        sheet.paste(tile, (column * (CELL[0] + 8) + 4, row * height + 4))
     sheet.save(options.out, quality=88)
 
 

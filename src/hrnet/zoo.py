@@ -54,6 +54,15 @@ SHIPPED: dict[str, Shipped] = {
         data="Leeds Sports Poses (train) and its extended set",
         data_licence="none stated; its authors ask for citation",
     ),
+    "segmentation": Shipped(
+        task="segmentation",
+        file="segmentation.safetensors",
+        size=(224, 144),
+        metric="CCP val mIoU 46.2",
+        code_licence="MIT",
+        data="Clothing Co-Parsing (804 pictures), 12 merged classes",
+        data_licence="Apache-2.0",
+    ),
 }
 
 
@@ -61,8 +70,8 @@ def load(model: str | Path) -> TaskModel[Any]:
     """A model by name or path, in evaluation mode, on the CPU.
 
     Args:
-        model: ``pose``; a .safetensors file of this program; the folder of a training run (its best model); or a
-            checkpoint of another HRNet code base (.pth), recognised by its keys and shapes.
+        model: ``pose`` or ``segmentation``; a .safetensors file of this program; the folder of a training run (its best
+            model); or a checkpoint of another HRNet code base (.pth), recognised by its keys and shapes.
 
     Raises:
         InputError: there is no such model, or the file cannot be used.

@@ -214,3 +214,13 @@ def test_options_of_another_task_are_refused(model: str, data: Path, capsys: pyt
     assert "for segmentation models, which pose is not" in capsys.readouterr().err
     assert evaluate("pose", data, "--protocol", "published") == 1
     assert "pose is a pose model, for which --protocol means nothing" in capsys.readouterr().err
+
+
+def test_the_shipped_model_finds_a_face_under_hair(tmp_path: Path) -> None:
+    """Oracle: where a person sees the face and the hair of the shipped portrait, and the empty wall."""
+    portrait = Path(hrnet.__file__).parent / "assets/astronaut.jpg"
+    assert predict("segmentation", portrait, "--out", tmp_path) == 0
+    labels, names = read_indices(tmp_path / "astronaut.labels.png"), hrnet.load("segmentation").spec.class_names
+    for name, (top, bottom, left, right) in {"skin": (110, 170, 195, 255), "background": (20, 120, 330, 370)}.items():
+        assert (labels[top:bottom, left:right] == names.index(name)).mean() > 0.9
+    assert (labels[40:80, 180:280] == names.index("hair")).mean() > 0.3

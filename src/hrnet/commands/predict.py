@@ -40,7 +40,7 @@ class Predict:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """pose, or a path: .safetensors, a run folder, a checkpoint of another HRNet code base (.pth)"""
+    """pose, segmentation, or a path: .safetensors, a run folder, a checkpoint of another HRNet code base (.pth)"""
     source: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE...")]
     """pictures, folders, patterns; - reads paths from standard input"""
     out: Path = Path("predictions")
