@@ -72,6 +72,20 @@ class TrainSpec:
     seed: int = 0
 
 
+# What our own recipes start from; see docs/decisions.md for Muon.
+OURS = TrainSpec(
+    epochs=60,
+    batch=16,
+    optimizer="muon",
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup_steps=100,
+    ema=0.998,
+    evaluate_every=5,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A figure that was published for a recipe, and where."""

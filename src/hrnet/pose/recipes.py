@@ -26,7 +26,7 @@ from hrnet.pose.model import PoseModel
 from hrnet.pose.mpii import is_mpii, read_mpii
 from hrnet.pose.skeletons import COCO, LSP, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
-from hrnet.recipe import Published, TrainSpec
+from hrnet.recipe import OURS, Published, TrainSpec
 from hrnet.spec import HRNetSpec, StageSpec, hrnet
 from hrnet.task import Job
 
@@ -149,17 +149,7 @@ def _lsp() -> PoseRecipe:
                 antialias=True,
             ),
         ),
-        train=TrainSpec(
-            epochs=60,
-            batch=64,
-            optimizer="muon",
-            learning_rate=2e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            warmup_steps=100,
-            ema=0.998,
-            evaluate_every=5,
-        ),
+        train=replace(OURS, batch=64),
     )
 
 
@@ -184,17 +174,7 @@ def _own() -> PoseRecipe:
                 scale=0.25, rotation=30, shift=0.05, colour=0.25, half_body=0, empty_outside=True, antialias=True
             ),
         ),
-        train=TrainSpec(
-            epochs=60,
-            batch=16,
-            optimizer="muon",
-            learning_rate=1e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            warmup_steps=50,
-            ema=0.99,
-            evaluate_every=5,
-        ),
+        train=replace(OURS, learning_rate=1e-3, warmup_steps=50, ema=0.99),
     )
 
 

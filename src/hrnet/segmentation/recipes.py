@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part
-from hrnet.recipe import Published, TrainSpec
+from hrnet.recipe import OURS, Published, TrainSpec
 from hrnet.segmentation.classes import (
     ADE20K,
     CLOTHES,
@@ -268,17 +268,6 @@ def _ours(
 
 
 _AUGMENT = Augment(scale=(0.6, 1.7), scale_step=0, rotation=10, colour=0.2, antialias=True)
-_MUON = TrainSpec(
-    epochs=60,
-    batch=16,
-    optimizer="muon",
-    learning_rate=2e-3,
-    weight_decay=0.01,
-    schedule="cosine",
-    warmup_steps=100,
-    ema=0.998,
-    evaluate_every=5,
-)
 
 RECIPES: dict[str, SegmentationRecipe] = {
     recipe.name: recipe
@@ -290,17 +279,17 @@ RECIPES: dict[str, SegmentationRecipe] = {
             (448, 288),
             "data/ccp",
             replace(_AUGMENT, rotation=8),
-            replace(_MUON, epochs=10),
+            replace(OURS, epochs=10),
             classes=CLOTHES,
             weights=CLOTHES_WEIGHTS,
         ),
-        _ours("camvid", (360, 480), "data/camvid", replace(_AUGMENT, rotation=5), replace(_MUON, epochs=100, batch=8)),
+        _ours("camvid", (360, 480), "data/camvid", replace(_AUGMENT, rotation=5), replace(OURS, epochs=100, batch=8)),
         _ours(
             "own",
             (384, 384),
             "set",
             _AUGMENT,
-            replace(_MUON, batch=8, learning_rate=1e-3, ema=0.99, warmup_steps=50),
+            replace(OURS, batch=8, learning_rate=1e-3, ema=0.99, warmup_steps=50),
             5,
         ),
     )
