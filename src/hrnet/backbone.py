@@ -8,11 +8,8 @@ Source: arXiv 1908.07919, section 3; where text and released code differ, the co
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from functools import cache
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -22,9 +19,6 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hrnet.spec import HRNetSpec, StageSpec, Upsample
-
-# Source: malloc.h of glibc.
-_M_MMAP_THRESHOLD = -3
 
 
 def conv_bn(
@@ -236,19 +230,6 @@ class HRNet(nn.Module):
         for number in (3, 4):
             maps = self._advance(number, maps)
         return [x[..., : -(-height // (4 << level)), : -(-width // (4 << level))] for level, x in enumerate(maps)]
-
-
-@cache
-def return_freed_memory() -> None:
-    """Have the C library give blocks of a megabyte or more back when they are freed.
-
-    glibc's allocator holds such blocks back once it has seen some freed, and its aligned ones are too small, by the
-    alignment, to be used again: what is made and freed many times, as in training with `recompute`, would take more memory
-    than if it were kept. Changes nothing but where memory comes from.
-    """
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # other C libraries have nothing to be told
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 class _StatisticsKept:

@@ -120,7 +120,7 @@ def make_trainer(out: Path, train: TrainSpec = TRAIN, *, count: int = 10, **opti
         out,
         recipe="{}",
         save=lambda path, model, _: save_model(path, model),
-        device="cpu",
+        device="auto",
         **options,
     )
 

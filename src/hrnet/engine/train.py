@@ -20,7 +20,7 @@ from hrnet.atomic import remove_partial
 from hrnet.engine.batches import Batches, reading
 from hrnet.engine.evaluate import Interrupted, evaluate
 from hrnet.engine.finite import Cause, input_cause, step_cause, stop_for
-from hrnet.engine.hardware import default_workers, gains_from_bf16
+from hrnet.engine.hardware import default_workers, gains_from_bf16, gains_from_channels_last, keep_freed_memory
 from hrnet.engine.journal import Journal, example_positions, example_sheet
 from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate, set_rate
 from hrnet.engine.processes import Processes, whole
@@ -85,7 +85,8 @@ class Trainer:
         self.report = report
         # With synchronised norms the buffers are equal everywhere as they are.
         self.accelerator = Accelerator(
-            cpu=device == "cpu",
+            # Where there is no other device, Accelerate has to be told so, or processes would not find one another.
+            cpu=device == "cpu" or not torch.accelerator.is_available(),
             mixed_precision=_precision(spec, device),
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=not spec.sync_norm)],
         )
@@ -108,7 +109,10 @@ class Trainer:
         if self.accelerator.distributed_type == DistributedType.FSDP:
             _check_sharding(self.accelerator.is_fsdp2, self.spec)
         bf16 = self.accelerator.mixed_precision == "bf16"
-        self.channels_last = bf16 if self.spec.channels_last is None else self.spec.channels_last
+        fast = gains_from_channels_last(self.device, bf16)
+        self.channels_last = fast if self.spec.channels_last is None else self.spec.channels_last
+        if self.device.type == "cpu":
+            keep_freed_memory()
         model = self.job.model.to(self.device)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)

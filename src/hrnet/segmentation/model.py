@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.backbone import HRNet, init_normal, return_freed_memory, set_norm_momentum
+from hrnet.backbone import HRNet, init_normal, set_norm_momentum
 from hrnet.geometry import Frame, Size, flip_order
 from hrnet.representation import PixelHead
 from hrnet.results import OUTSIDE, Boxes, SemanticMap, Source
@@ -53,7 +53,6 @@ class SegmentationModel(TaskModel[SemanticMap]):
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """What `spec.loss` says, of the targets `labels` (`n h w`; 255 counts for nothing)."""
-        return_freed_memory()
         logits, auxiliary = self(batch.images)
         align = self.spec.backbone.align_corners
         return segmentation_losses(logits, auxiliary, batch.targets["labels"], self.spec.loss, align)

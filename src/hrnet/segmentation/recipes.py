@@ -11,6 +11,8 @@ from hrnet.formats.compare import Part
 from hrnet.recipe import OURS, Published, TrainSpec
 from hrnet.segmentation.classes import (
     ADE20K,
+    CAMVID,
+    CAMVID_WEIGHTS,
     CLOTHES,
     CLOTHES_WEIGHTS,
     COCO_STUFF,
@@ -283,7 +285,15 @@ RECIPES: dict[str, SegmentationRecipe] = {
             classes=CLOTHES,
             weights=CLOTHES_WEIGHTS,
         ),
-        _ours("camvid", (360, 480), "data/camvid", replace(_AUGMENT, rotation=5), replace(OURS, epochs=100, batch=8)),
+        _ours(
+            "camvid",
+            (360, 480),
+            "data/camvid",
+            replace(_AUGMENT, crop=(256, 352), rotation=3, colour=0.3),
+            replace(OURS, epochs=50, batch=8, evaluate_every=10),
+            classes=CAMVID,
+            weights=CAMVID_WEIGHTS,
+        ),
         _ours(
             "own",
             (384, 384),
