@@ -16,7 +16,7 @@ from hrnet.colours import BACKGROUND, class_colours
 from hrnet.errors import InputError
 from hrnet.geometry import Frame, Image, Points, warp
 from hrnet.images import read_image
-from hrnet.results import OUTSIDE, Classification, Poses, SemanticMap, Source
+from hrnet.results import OUTSIDE, Classification, Detections, Poses, SemanticMap, Source
 
 # Orange for the right side, blue for the left, green between: told apart by the colour-blind too (Okabe and Ito 2008).
 RIGHT, LEFT, MIDDLE = (230, 120, 0), (30, 136, 229), (0, 158, 115)
@@ -97,6 +97,81 @@ def _shown(points: Points, poses: Poses, source: Image) -> Poses:
     return replace(
         poses, keypoints=np.where(known[..., None], points, 0), keypoint_scores=known.astype(float), source=source
     )
+
+
+def draw_detections(result: Detections, *, threshold: float = 0.3, labels: bool = True) -> Pillow.Image:
+    """Boxes in the colours of their classes, masks tinted, each one's class and score; the best lies on top.
+
+    Args:
+        result: with its source.
+        threshold: objects with a lower score are left out.
+        labels: whether classes and scores are written.
+    """
+    image = _picture(result.source)
+    shown = result[result.scores >= threshold]
+    shown = shown[np.argsort(shown.scores, kind="stable")]
+    colours = class_colours(shown.names)
+    height, width = image.shape[:2]
+    stroke = max(round(min(height, width) / 250), 1)
+    if shown.masks is not None and len(shown):
+        image = _tint(image, shown, colours, stroke)
+    canvas = Pillow.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    # A thin line in white around the colour keeps it visible on whatever lies below.
+    for line, shade in ((3 * stroke, _WHITE), (2 * stroke, None)) if shown.masks is None else ((stroke, None),):
+        for index in range(len(shown)):
+            colour = shade or tuple(colours[shown.labels[index]].tolist())
+            draw.rectangle(_pixel_box(shown.boxes[index], (height, width)), outline=colour, width=line)
+    for index in range(len(shown) if labels else 0):
+        label = int(shown.labels[index])
+        text = f"{_plain(shown.names[label])} {shown.scores[index]:.2f}"
+        _tag(draw, _pixel_box(shown.boxes[index], (height, width)), text, tuple(colours[label].tolist()), canvas.size)
+    return canvas
+
+
+def _pixel_box(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The first and the last pixel of a box in each direction, inside a picture of a height and width."""
+    height, width = size
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
+    return left, top, min(max(x2 - 1, left), width - 1), min(max(y2 - 1, top), height - 1)
+
+
+def _tint(image: Image, result: Detections, colours: UInt8[np.ndarray, "k 3"], width: int) -> Image:
+    """Each mask half in its colour, its outline stronger."""
+    assert result.masks is not None
+    painted = image.copy()
+    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    for crop, (x, y), label in zip(result.masks.crops, result.masks.corners.tolist(), result.labels, strict=True):
+        if not crop.size:
+            continue
+        shape = crop.view(np.uint8)
+        inside = cv2.erode(shape, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        part = painted[y : y + crop.shape[0], x : x + crop.shape[1]]
+        colour = np.broadcast_to(colours[label], part.shape)
+        edge = cv2.addWeighted(part, 1 - _ALONG, colour, _ALONG, 0)
+        cv2.copyTo(cv2.addWeighted(part, 1 - _INSIDE, colour, _INSIDE, 0), inside, part)
+        cv2.copyTo(edge, shape - inside, part)
+    return painted
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw,
+    box: tuple[int, int, int, int],
+    text: str,
+    colour: tuple[int, ...],
+    size: tuple[int, int],
+) -> None:
+    """A text on its colour, above the box if there is room, else inside it; never beyond the picture."""
+    font = ImageFont.load_default(size=max(10, min(size) // 45))
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = round(right - left) + 6, round(bottom - top) + 6
+    x = min(box[0], max(size[0] - width, 0))
+    y = box[1] - height if box[1] >= height else box[1]
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    # Black or white, whichever is farther from the colour. Weights: Rec. 601.
+    light = np.dot(colour, (0.299, 0.587, 0.114)) > 140
+    draw.text((x + 3 - left, y + 3 - top), text, fill=_BLACK if light else _WHITE, font=font)
 
 
 def _picture(source: Source) -> Image:

@@ -6,13 +6,15 @@ Boxes are x1 y1 x2 y2, points (x, y), labels 0..K-1, scores in [0, 1].
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
+from hrnet.errors import InputError
 from hrnet.geometry import Size
 
 if TYPE_CHECKING:
@@ -227,3 +229,170 @@ class SemanticMap:
         from hrnet.draw import draw_labels  # what draws stands above what is drawn
 
         return draw_labels(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """Which pixels belong to each object of one picture, kept as small pictures: nothing is held of what lies outside.
+
+    Attributes:
+        crops: `h w` each, true on the object; of any size, none too.
+        corners: `n 2`, x and y of the picture's pixel that is the first of each crop.
+        size: height and width of the picture, inside which all crops lie.
+    """
+
+    crops: tuple[Bool[np.ndarray, "_ _"], ...]
+    corners: Int[np.ndarray, "n 2"]
+    size: Size
+
+    def __post_init__(self) -> None:
+        if self.corners.shape != (len(self.crops), 2):
+            raise ValueError(f"{len(self.crops)} crops need as many corners x, y, not {self.corners.shape}.")
+        for crop, (x, y) in zip(self.crops, self.corners.tolist(), strict=True):
+            inside = 0 <= x <= self.size[1] - crop.shape[1] and 0 <= y <= self.size[0] - crop.shape[0]
+            if crop.dtype != bool or not inside:
+                raise ValueError(f"A crop of {crop.dtype} {crop.shape} at {x}, {y} is not in a picture of {self.size}.")
+
+    @classmethod
+    def of(cls, masks: Sequence[Bool[np.ndarray, "h w"]] | Bool[np.ndarray, "n h w"], size: Size) -> Masks:
+        """Of masks as large as the picture."""
+        crops, corners = [], []
+        for mask in masks:
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            top, left = (rows[0], columns[0]) if len(rows) else (0, 0)
+            bottom, right = (rows[-1] + 1, columns[-1] + 1) if len(rows) else (0, 0)
+            # A copy: a part of the mask would keep the whole alive.
+            crops.append(mask[top:bottom, left:right].astype(bool))
+            corners.append((left, top))
+        return cls(tuple(crops), np.array(corners, int).reshape(-1, 2), size)
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, which: np.ndarray | list[int] | slice) -> Masks:
+        """Some of the masks, by indices, mask or slice."""
+        indices = np.arange(len(self))[which]
+        return Masks(tuple(self.crops[index] for index in indices), self.corners[indices], self.size)
+
+    def full(self, index: int) -> Bool[np.ndarray, "h w"]:
+        """One mask as large as the picture."""
+        mask, crop, (x, y) = np.zeros(self.size, bool), self.crops[index], self.corners[index]
+        mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+        return mask
+
+    def areas(self) -> Int[np.ndarray, " n"]:
+        """Pixels of each."""
+        return np.array([np.count_nonzero(crop) for crop in self.crops], int)
+
+    def runs(self, index: int) -> Int[np.ndarray, " r"]:
+        """One mask as COCO's run lengths: of 0 and of 1 in turn, 0 first, column after column from the top left."""
+        crop, (x, y) = self.crops[index], self.corners[index]
+        height, width = self.size
+        edges = np.zeros((crop.shape[1], crop.shape[0] + 2), bool)
+        edges[:, 1:-1] = crop.T
+        columns, rows = np.nonzero(edges[:, 1:] != edges[:, :-1])
+        # Starts and ends in turn; a run that goes on in the next column ends and starts at the same place.
+        places, times = np.unique((columns + x) * height + rows + y, return_counts=True)
+        counts = np.diff(places[times == 1], prepend=0, append=height * width)
+        return counts if counts[-1] else counts[:-1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The objects of one picture.
+
+    Attributes:
+        boxes: `n 4`, x1 y1 x2 y2, counted from the outer edge of the first pixel: a box that fills a picture of w x h
+            pixels is 0 0 w h.
+        scores: `n`.
+        labels: `n`, the class of each.
+        names: of the classes.
+        masks: `n`, of models that find them.
+        source: the picture, or where it is.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    names: tuple[str, ...]
+    masks: Masks | None = None
+    source: Source = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        found = (
+            self.boxes.shape,
+            self.scores.shape,
+            self.labels.shape,
+            count if self.masks is None else len(self.masks),
+        )
+        if found != ((count, 4), (count,), (count,), count):
+            raise ValueError(f"Boxes, scores, labels and masks do not fit together: {found}.")
+        if count and not 0 <= self.labels.min() <= self.labels.max() < len(self.names):
+            raise ValueError(
+                f"Labels {self.labels.min()} to {self.labels.max()} are not all of {len(self.names)} classes."
+            )
+
+    @classmethod
+    def none(cls, names: tuple[str, ...], source: Source = None) -> Detections:
+        """Nothing found."""
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), names, None, source)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, which: np.ndarray | list[int] | slice) -> Detections:
+        """Some of the objects, by indices, mask or slice."""
+        masks = None if self.masks is None else self.masks[which]
+        return Detections(self.boxes[which], self.scores[which], self.labels[which], self.names, masks, self.source)
+
+    def to_dict(self, masks: bool = True) -> dict[str, Any]:
+        """Plain lists and numbers: pixels to 0.01, scores to 0.0001.
+
+        Args:
+            masks: whether masks are given, as COCO's uncompressed run lengths.
+        """
+        objects: list[dict[str, Any]] = [
+            {
+                "label": int(self.labels[i]),
+                "name": self.names[self.labels[i]],
+                "score": round(float(self.scores[i]), 4),
+                "box": _rounded(self.boxes[i], 2),
+            }
+            for i in range(len(self))
+        ]
+        if masks and self.masks is not None:
+            for i, content in enumerate(objects):
+                content["mask"] = {"size": list(self.masks.size), "counts": self.masks.runs(i).tolist()}
+        return {"task": "detection", "objects": objects}
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def to_supervision(self) -> Any:
+        """As a `Detections` of the library supervision, with masks as large as the picture.
+
+        Raises:
+            InputError: supervision is not installed.
+        """
+        try:
+            import supervision  # pyright: ignore[reportMissingImports]  # who wants it has it
+        except ImportError:
+            raise InputError("The library supervision is not installed; `pip install supervision` does it.") from None
+        masks = None
+        if self.masks is not None:
+            masks = np.array([self.masks.full(i) for i in range(len(self))], bool).reshape(-1, *self.masks.size)
+        return supervision.Detections(
+            xyxy=self.boxes.astype(np.float32),
+            mask=masks,
+            confidence=self.scores.astype(np.float32),
+            class_id=self.labels.astype(int),
+            data={"class_name": np.array([self.names[label] for label in self.labels], dtype=str)},
+        )
+
+    def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
+        """The picture with the objects drawn on it; those with a lower score are left out."""
+        from hrnet.draw import draw_detections  # what draws stands above what is drawn
+
+        return draw_detections(self, threshold=threshold)
