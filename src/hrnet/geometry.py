@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 Size = tuple[int, int]
 Points = Float[np.ndarray, "*n 2"]
 Image = UInt8[np.ndarray, "h w 3"]
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,21 +89,22 @@ class Frame:
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
 
-def warp(image: Image, frame: Frame, *, antialias: bool = True) -> Image:
-    """What the frame shows of the picture: bilinear, black where it reaches beyond.
+def warp(image: Image, frame: Frame, *, antialias: bool = True, fill: Colour = (0, 0, 0)) -> Image:
+    """What the frame shows of the picture: bilinear, one colour where it reaches beyond.
 
     Args:
         image: RGB picture of the size `frame.source_size`.
         frame: where to look.
         antialias: average whole blocks of pixels first where the input is at most half as fine as the picture;
             the published protocol (False) skips pixels instead.
+        fill: the colour.
     """
     matrix = frame.matrix
     factor = max(int(1 / frame.scale), 1) if antialias else 1
     if factor > 1 or max(image.shape[:2]) > _CV2_LARGEST:
         image, matrix = _shrink(image, frame, factor)
     height, width = frame.size
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=fill)
 
 
 def warp_labels(labels: UInt8[np.ndarray, "h w"], frame: Frame, outside: int) -> UInt8[np.ndarray, "H W"]:

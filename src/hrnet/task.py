@@ -13,12 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hrnet.findings import Findings
-from hrnet.geometry import Frame, Image, Size
+from hrnet.geometry import Colour, Frame, Image, Size
 from hrnet.results import Boxes, Source
 
 # Source: statistics of ImageNet's training pictures, used by every published HRNet.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# The mean as bytes, which is 0 after normalisation but for what rounding leaves: what is no picture, where black is not.
+MEAN_COLOUR = (124, 116, 104)
 
 
 class Draw(NamedTuple):
@@ -35,7 +37,8 @@ class Sample:
     Attributes:
         image: the input, RGB.
         frame: where it lies in its picture.
-        targets: arrays by name, as the task's loss wants them; all samples of a set have the same names and shapes.
+        targets: arrays by name, as the task's loss wants them; all samples of a set have the same names, and the same
+            shapes but for first axes that count something.
         index: position in the data set.
     """
 
@@ -56,12 +59,22 @@ class Batch:
 
     @classmethod
     def stack(cls, samples: Sequence[Sample]) -> Batch:
-        """Images stay bytes until `to`, which makes moving them cheap."""
+        """Images stay bytes until `to`, which makes moving them cheap.
+
+        Images of different sizes are filled up with the mean colour at the right and bottom to the largest height and
+        width, which become those of the frames; targets with first axes of different lengths with zeros at the end.
+        """
+        height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (0, 1))
         names = samples[0].targets
         return cls(
-            images=torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2),
-            frames=tuple(sample.frame for sample in samples),
-            targets={name: torch.from_numpy(np.stack([sample.targets[name] for sample in samples])) for name in names},
+            images=torch.from_numpy(np.stack([_filled(one.image, (height, width)) for one in samples])).permute(
+                0, 3, 1, 2
+            ),
+            frames=tuple(
+                one.frame if one.image.shape[:2] == (height, width) else replace(one.frame, size=(height, width))
+                for one in samples
+            ),
+            targets={name: torch.from_numpy(_stacked([one.targets[name] for one in samples])) for name in names},
             indices=tuple(sample.index for sample in samples),
         )
 
@@ -72,6 +85,25 @@ class Batch:
             images=scale_images(self.images.to(device, non_blocking=True)),
             targets={name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
         )
+
+
+def _filled(image: Image, size: Size) -> Image:
+    height, width, channels = image.shape
+    if (height, width) == size:
+        return image
+    canvas = np.empty((*size, channels), image.dtype)
+    canvas[:] = np.resize(MEAN_COLOUR, channels)
+    canvas[:height, :width] = image
+    return canvas
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    if len({array.shape for array in arrays}) == 1:
+        return np.stack(arrays)
+    stacked = np.zeros((len(arrays), max(len(array) for array in arrays), *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked
 
 
 def scale_images(images: Tensor) -> Float[Tensor, "n c h w"]:
@@ -93,6 +125,8 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     std: Tensor
     # Whether it looks into boxes that somebody found, not at whole pictures.
     takes_boxes = False
+    # The colour of an input where it shows nothing of its picture.
+    fill: Colour = (0, 0, 0)
 
     def __init__(self, spec: Any, in_channels: int = 3) -> None:
         super().__init__()
