@@ -102,6 +102,7 @@ def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = 
         keypoints=classes.keypoints,
         links=classes.links,
         oks_sigmas=classes.oks_sigmas,
+        category_ids=tuple(classes.ids) if all(isinstance(number, int) for number in classes.ids) else (),
         defects=tuple(draft.defects),
     )
 
@@ -115,9 +116,10 @@ def picture_number(value: Any) -> Any:
 
 @dataclass(slots=True)
 class _Classes:
-    """The categories: their names, the label of each id, and the keypoints of the one that has any."""
+    """The categories: their names and ids, the label of each id, and the keypoints of the one that has any."""
 
     names: list[str] = field(default_factory=list)
+    ids: list[Any] = field(default_factory=list)
     labels: dict[Any, int] = field(default_factory=dict)
     keypoints: tuple[str, ...] = ()
     with_keypoints: int = 0
@@ -140,6 +142,7 @@ def _classes(content: dict[str, Any], draft: Draft) -> _Classes:
             draft.say("class-twice", f"{name} or its id {number} is there already", place)
         found.labels.setdefault(number, len(found.names))
         found.names.append(name)
+        found.ids.append(number)
     named = [place for place, entry in enumerate(categories) if isinstance(entry.get("keypoints"), list)]
     named = [place for place in named if categories[place]["keypoints"]]
     chosen = categories[named[0] if named else 0]

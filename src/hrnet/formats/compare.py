@@ -25,11 +25,14 @@ def roles(part: str) -> set[str]:
 def choose_part(sets: Sequence[DataSet], part: Part) -> DataSet:
     """The part to train on or to score on; the only one whatever its name, and test where there is no val.
 
+    One that is for nothing else comes before one that is for more: of train, trainval and val each is itself.
+
     Raises:
         InputError: there are several, and none of such a name.
     """
     wanted = ("val", "test") if part == "val" else (part,)
-    found = [one for name in wanted for one in sets if name in roles(one.part)]
+    narrow = sorted(sets, key=lambda one: len(roles(one.part)))
+    found = [one for name in wanted for one in narrow if name in roles(one.part)]
     if not found and len(sets) > 1:
         raise InputError(
             f"{sets[0].source} names no set called {' or '.join(wanted)}; add it, or name a file with one set."

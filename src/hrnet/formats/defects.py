@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrnet.formats.records import Defect, Severity
+from hrnet.formats.records import DataSet, Defect, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +116,21 @@ class Draft:
     def repeat(self, kind: str, error: Exception, file: Path) -> None:
         """Note what an `InputError` about a file says, without its cure."""
         self.say(kind, str(error).removeprefix(f"{file} ").partition("; ")[0].rstrip("."), file=file)
+
+
+def sentences(data: DataSet) -> tuple[list[str], list[str]]:
+    """Notes and problems of a data set: one sentence for each thing left out, one for each kind of all else."""
+    missing = [defect for defect in data.defects if defect.kind == "picture-missing"]
+    problems = [str(one) for one in data.defects if one.severity == "fatal" and one.kind != "picture-missing"]
+    if missing:
+        names = "; ".join(defect.text for defect in missing[:3]) + ("; ..." if len(missing) > 3 else "")
+        problems.append(f"{data.source} lists {len(missing)} pictures that are left out: {names}.")
+    notes: list[str] = []
+    counts = Counter(defect.kind for defect in data.defects if defect.severity != "fatal")
+    for kind, count in counts.items():
+        first = next(defect for defect in data.defects if defect.kind == kind)
+        if kind == "keypoint-outside":
+            notes.append(f"{count} objects have keypoints outside their picture, which are kept; first {first}")
+        else:
+            notes.append(str(first) if count == 1 else f"{count} times {KINDS[kind].title}; first {first}")
+    return notes, problems

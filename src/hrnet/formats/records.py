@@ -131,6 +131,7 @@ class DataSet:
         links: pairs of keypoints that a drawing joins.
         pairs: a left keypoint and its right partner each, where the format states them; else None.
         oks_sigmas: where the format states them; else empty.
+        category_ids: COCO's number of each class; empty where the format has none.
         defects: in the order in which they were met.
     """
 
@@ -143,4 +144,5 @@ class DataSet:
     links: tuple[tuple[int, int], ...] = ()
     pairs: tuple[tuple[int, int], ...] | None = None
     oks_sigmas: tuple[float, ...] = ()
+    category_ids: tuple[int, ...] = ()
     defects: tuple[Defect, ...] = field(default=(), repr=False)

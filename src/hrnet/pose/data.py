@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from hrnet.formats.checked import LARGEST_COORDINATE
 from hrnet.formats.coco import picture_number as picture_number  # for what scores poses
 from hrnet.formats.coco import read_coco
 from hrnet.formats.coco import read_coco_json as read_coco_json
-from hrnet.formats.defects import KINDS
+from hrnet.formats.defects import sentences
 from hrnet.formats.records import DataSet, Object
 from hrnet.formats.sides import infer_pairs
 from hrnet.geometry import Frame, Image, Size, flip_order, warp
@@ -155,7 +154,7 @@ def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
     """
     if not data.keypoints:
         raise InputError(f"{data.source} has no keypoints: neither its classes nor its objects name any.")
-    notes, problems = _sentences(data)
+    notes, problems = sentences(data)
     skeleton = _skeleton(data, notes)
     found: list[tuple[int, Instance]] = []
     for picture in data.pictures:
@@ -178,24 +177,6 @@ def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
         tuple(Picture(picture.path, _image_id(picture), picture.size) for picture in data.pictures),
         boxed=all(thing.box is not None for picture in data.pictures for thing in picture.objects),
     )
-
-
-def _sentences(data: DataSet) -> tuple[list[str], list[str]]:
-    """Notes and problems of a data set: one sentence for each thing left out, one for each kind of all else."""
-    missing = [defect for defect in data.defects if defect.kind == "picture-missing"]
-    problems = [str(one) for one in data.defects if one.severity == "fatal" and one.kind != "picture-missing"]
-    if missing:
-        names = "; ".join(defect.text for defect in missing[:3]) + ("; ..." if len(missing) > 3 else "")
-        problems.append(f"{data.source} lists {len(missing)} pictures that are left out: {names}.")
-    notes: list[str] = []
-    counts = Counter(defect.kind for defect in data.defects if defect.severity != "fatal")
-    for kind, count in counts.items():
-        first = next(defect for defect in data.defects if defect.kind == kind)
-        if kind == "keypoint-outside":
-            notes.append(f"{count} objects have keypoints outside their picture, which are kept; first {first}")
-        else:
-            notes.append(str(first) if count == 1 else f"{count} times {KINDS[kind].title}; first {first}")
-    return notes, problems
 
 
 def _skeleton(data: DataSet, notes: list[str]) -> Skeleton:
