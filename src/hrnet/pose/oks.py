@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval import COCOeval_faster
 from jaxtyping import Float
 
+from hrnet.coco_figures import coco_evaluation
 from hrnet.pose.data import picture_number
 from hrnet.results import Poses
 
@@ -76,29 +77,19 @@ def _evaluation(
     image_ids: Collection[int | str],
 ) -> COCOeval_faster | None:
     """COCO's evaluation, accumulated; None without results."""
-    # COCO's code wants numbers for images and, from 1, for annotations; the order of the images decides between equal scores.
-    numbers = {image_id: number for number, image_id in enumerate(sorted(image_ids, key=_by_kind), start=1)}
-    found = [{**result, "image_id": numbers[result["image_id"]]} for result in results]
-    if not found:
+    if not results:
         return None
-    category_id = found[0]["category_id"]
-    ground = COCO(_ground_truth(truth, numbers, category_id, len(oks_sigmas)))
-    evaluation = COCOeval_faster(ground, ground.loadRes(found), "keypoints", kpt_oks_sigmas=list(oks_sigmas))
-    evaluation.params.imgIds = list(numbers.values())
-    evaluation.params.catIds = [category_id]
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return evaluation
+    category_id = results[0]["category_id"]
+    annotations = _annotations(truth, image_ids, category_id, len(oks_sigmas))
+    # Similarity of keypoints does not ask for the size of a picture.
+    sizes = dict.fromkeys(image_ids, (0, 0))
+    return coco_evaluation("keypoints", sizes, [category_id], annotations, results, oks_sigmas)
 
 
-def _by_kind(image_id: int | str) -> tuple[bool, int | str]:
-    return isinstance(image_id, str), image_id
-
-
-def _ground_truth(
-    truth: Mapping[str, Any], numbers: Mapping[Any, int], category_id: int, joints: int
-) -> dict[str, Any]:
-    """The truth of one category, with the fields that COCO's evaluation needs and small data sets leave out.
+def _annotations(
+    truth: Mapping[str, Any], image_ids: Collection[int | str], category_id: int, joints: int
+) -> list[dict[str, Any]]:
+    """The labels of one category, with the fields that COCO's evaluation needs and small data sets leave out.
 
     An entry that is not of the right form is left out; the reader of the data set names it.
     """
@@ -106,9 +97,10 @@ def _ground_truth(
     for entry in truth["annotations"]:
         if not isinstance(entry, dict):
             continue
-        number = numbers.get(picture_number(entry.get("image_id")))
+        number = picture_number(entry.get("image_id"))
         points, box = entry.get("keypoints") or [0] * 3 * joints, entry.get("bbox") or [0, 0, 0, 0]
-        if number is None or entry.get("category_id", category_id) != category_id or len(points) != 3 * joints:
+        other = entry.get("category_id", category_id) != category_id
+        if number not in image_ids or other or len(points) != 3 * joints:
             continue
         try:
             points, box = [float(value) for value in points], [float(value) for value in box]
@@ -117,7 +109,6 @@ def _ground_truth(
             continue
         annotations.append(
             {
-                "id": len(annotations) + 1,
                 "image_id": number,
                 "category_id": category_id,
                 "iscrowd": int(bool(entry.get("iscrowd"))),
@@ -127,5 +118,4 @@ def _ground_truth(
                 "num_keypoints": entry.get("num_keypoints", sum(flag > 0 for flag in points[2::3])),
             }
         )
-    images = [{"id": number} for number in numbers.values()]
-    return {"images": images, "annotations": annotations, "categories": [{"id": category_id, "name": "object"}]}
+    return annotations
