@@ -28,10 +28,14 @@ class TrainSpec:
         head_rate: the learning rate of all that is not the backbone, as a multiple.
         weight_decay: applied to every parameter, or only to weights with two or more dimensions if `decay_norms` is False.
         decay_norms: whether weight decay reaches norms and biases.
+        decay_biases: whether it reaches the biases of other layers than norms, where it reaches norms.
+        bias_rate: the learning rate of these biases, as a multiple.
         schedule: ``step`` multiplies by 0.1 at each of `milestones` (epochs); ``cosine`` falls to zero; ``poly`` falls
             with power 0.9.
         milestones: epochs at which ``step`` falls.
-        warmup_steps: steps over which the rate rises linearly from a thousandth.
+        warmup_steps: steps over which the rate is lower.
+        warmup: ``linear`` rises from `warmup_start` to the full rate; ``constant`` stays there until the end of the steps.
+        warmup_start: the rate of the first step, as a share of the full rate.
         ema: decay of the exponential moving average of the weights, which is then what is evaluated and saved; 0 for none.
         gradient_clip: largest norm of the gradient; 0 for none.
         accumulate: optimizer steps gather this many smaller batches.
@@ -54,9 +58,13 @@ class TrainSpec:
     head_rate: float = 1.0
     weight_decay: float = 0.0
     decay_norms: bool = False
+    decay_biases: bool = True
+    bias_rate: float = 1.0
     schedule: Literal["step", "cosine", "poly"] = "step"
     milestones: tuple[int, ...] = ()
     warmup_steps: int = 0
+    warmup: Literal["linear", "constant"] = "linear"
+    warmup_start: float = 1e-3
     ema: float = 0.0
     gradient_clip: float = 0.0
     accumulate: int = 1

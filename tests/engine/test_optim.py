@@ -83,3 +83,41 @@ def test_the_head_learns_faster_by_its_factor(optimizer: Any) -> None:
                 # Only kernels decay unless `decay_norms`.
                 assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0)
     assert sum(len(group["params"]) for group in built.param_groups) == len(list(model.parameters()))
+
+
+def test_warm_up_as_published_for_detection() -> None:
+    """Oracle: the released settings: from a third of the rate, linearly or constantly, over 500 steps."""
+    spec = TrainSpec(epochs=2, learning_rate=0.02, warmup_steps=500, warmup_start=1 / 3, milestones=(1,))
+    assert [learning_rate(spec, step, 1000) for step in (0, 250, 500, 1000)] == pytest.approx(
+        [0.02 / 3, 0.02 * 2 / 3, 0.02, 0.002], rel=1e-12
+    )
+    constant = TrainSpec(epochs=2, learning_rate=0.01, warmup_steps=500, warmup_start=1 / 3, warmup="constant")
+    assert [learning_rate(constant, step, 1000) for step in (0, 499, 500)] == pytest.approx(
+        [0.01 / 3, 0.01 / 3, 0.01], rel=1e-12
+    )
+
+
+def test_biases_have_a_rate_and_a_decay_of_their_own() -> None:
+    """Oracle: which parameter is what, written out. Norms are none of them: their bias is decayed like their weight."""
+    model = Net()
+    model.norm = nn.BatchNorm2d(2)
+    spec = TrainSpec(
+        optimizer="sgd", learning_rate=1.0, weight_decay=0.1, decay_norms=True, decay_biases=False, bias_rate=2
+    )
+    optimizer = build_optimizer(model, spec)
+    found = {
+        name: (group["lr"], group["weight_decay"])
+        for name, parameter in model.named_parameters()
+        for group in optimizer.param_groups
+        if any(parameter is one for one in group["params"])
+    }
+    plain, bias = (1.0, 0.1), (2.0, 0.0)
+    assert found == {
+        "backbone.conv1.weight": plain,
+        "backbone.conv1.bias": bias,
+        "backbone.conv2.weight": plain,
+        "head.weight": plain,
+        "head.bias": bias,
+        "norm.weight": plain,
+        "norm.bias": plain,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from hrnet.recipe import TrainSpec
 
-# The rate of the first warm-up step, as a share of the full rate.
-_WARMUP_START = 1e-3
 _POLY_POWER = 0.9
 
 
@@ -28,10 +26,13 @@ _UPDATE_SIZE = 0.2
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> Optimizer:
     """The recipe's optimizer, at the full learning rate; `set_rate` changes it."""
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = defaultdict(list)
-    for name, parameter in model.named_parameters():
+    named = dict(model.named_parameters())
+    for name, parameter in named.items():
         if parameter.requires_grad:
-            decay = spec.weight_decay if spec.decay_norms or parameter.ndim > 1 else 0.0
-            factor = 1.0 if name.startswith("backbone.") else spec.head_rate
+            bias = _is_bias(name, named)
+            decays = parameter.ndim > 1 or (spec.decay_norms and (spec.decay_biases or not bias))
+            decay = spec.weight_decay if decays else 0.0
+            factor = (1.0 if name.startswith("backbone.") else spec.head_rate) * (spec.bias_rate if bias else 1.0)
             groups[spec.optimizer == "muon" and _is_hidden(name, parameter), decay, factor].append(parameter)
     listed: list[dict[str, Any]] = [
         {"params": parameters, "weight_decay": decay, "factor": factor, "lr": spec.learning_rate * factor}
@@ -47,6 +48,12 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Give all parameters a learning rate, those of the head `TrainSpec.head_rate` times it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
+
+
+def _is_bias(name: str, named: Mapping[str, Tensor]) -> bool:
+    """Whether a parameter is the bias of a layer that is no norm."""
+    weight = named.get(f"{name.removesuffix('bias')}weight")
+    return name.endswith("bias") and weight is not None and weight.ndim > 1
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:
@@ -117,7 +124,8 @@ def learning_rate(spec: TrainSpec, step: int, steps_per_epoch: int) -> float:
     else:
         factor = 0.1 ** sum(step >= milestone * steps_per_epoch for milestone in spec.milestones)
     if step < spec.warmup_steps:
-        factor *= _WARMUP_START + (1 - _WARMUP_START) * step / spec.warmup_steps
+        risen = step / spec.warmup_steps if spec.warmup == "linear" else 0.0
+        factor *= spec.warmup_start + (1 - spec.warmup_start) * risen
     return spec.learning_rate * factor
 
 
