@@ -17,9 +17,9 @@ from hrnet.cli import main
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
 from hrnet.recipe import BEST, STATE
-from hrnet.segmentation.recipes import RECIPES, SMALL_BACKBONE, SegmentationRecipe, prepare
+from hrnet.segmentation.recipes import RECIPES, SegmentationRecipe, prepare
 from hrnet.segmentation.spec import CITYSCAPES, LossSpec
-from hrnet.spec import HRNetSpec, StageSpec
+from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
 from hrnet.tasks import recipe_to_json
 
 Published = Callable[[str, Path], np.ndarray]

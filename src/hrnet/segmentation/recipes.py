@@ -41,7 +41,7 @@ from hrnet.segmentation.spec import (
     LossSpec,
     SegmentationSpec,
 )
-from hrnet.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.spec import SMALL_BACKBONE, HRNetSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.task import Job
 
 
@@ -238,15 +238,6 @@ _PUBLISHED = (
     _scenes("ade20k-w48-ocr", ADE20K, "data/ade20k", 44.5, epochs=120, rate=0.02, context=_OCR),
 )
 
-# Of our own recipes: that of the small pose network with all four maps, and with two modules in stage 3 instead of three, so
-# that the weights in half precision stay below 8 MB. What they have in common fits (`--init pose`).
-SMALL_BACKBONE = HRNetSpec(
-    stages=(StageSpec((24, 48), 2, 1), StageSpec((24, 48, 96), 2, 2), StageSpec((24, 48, 96, 192), 2, 1)),
-    bottlenecks=1,
-    bottleneck_width=32,
-    stem_width=32,
-    fusion_upsample="bilinear",
-)
 # What no data set has as a class, so that its own take its place.
 OWN_CLASSES = ("of the data set",)
 
