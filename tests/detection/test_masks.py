@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from hrnet.detection.chips import CHIP_CELLS, mask_chip
-from hrnet.detection.masks import MaskHead, mask_loss, mask_targets, of_labels, paste_masks
+from hrnet.detection.masks import MaskHead, MaskHeads, mask_loss, mask_targets, of_labels, paste_masks
 from hrnet.detection.semantic import SemanticHead, semantic_loss, semantic_targets
 from hrnet.formats.records import Runs
 from hrnet.geometry import Frame, Size
@@ -47,6 +49,23 @@ def test_head_is_the_published_order_of_layers() -> None:
     expected = functional.conv2d(x, head.logits.weight, head.logits.bias)
     assert expected.shape == (2, 3, 28, 28)
     torch.testing.assert_close(head(features, before), expected)
+
+
+@pytest.mark.parametrize("informed", [False, True])
+def test_heads_of_a_cascade(informed: bool) -> None:
+    """Oracle: the heads called one after the other. Tolerance: single precision, the same sums."""
+    heads = MaskHeads(3, 4, 8, informed=informed).requires_grad_(False)
+    features, labels = torch.randn(5, 8, 7, 7), torch.tensor([0, 3, 2, 1, 3])
+    first, second, third = cast(list[MaskHead], list(heads.stages))
+    before = (first.inside(features), None) if informed else (None, None)
+    before = (before[0], second.inside(features, before[0]) if informed else None)
+    expected = [first(features), second(features, before[0]), third(features, before[1])]
+    for stage, logits in enumerate(expected):
+        torch.testing.assert_close(heads(features, stage), logits)
+        torch.testing.assert_close(heads.each(features)[stage], logits)
+    mean = torch.stack([of_labels(one, labels).sigmoid() for one in expected]).mean(0)
+    torch.testing.assert_close(heads.together(features, labels).sigmoid(), mean, rtol=1e-5, atol=1e-5)
+    assert any("previous" in name for name, _ in heads.named_parameters()) == informed
 
 
 def test_no_region_gives_a_loss_of_0_and_finite_gradients() -> None:

@@ -6,6 +6,8 @@ its box; so does a chip, which is what is known of a labelled object: see `hrnet
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -64,6 +66,50 @@ class MaskHead(nn.Module):
         self, features: Float[Tensor, "p c h w"], previous: Float[Tensor, "p c h w"] | None = None
     ) -> Float[Tensor, "p k H W"]:
         return self.outputs(self.inside(features, previous))
+
+
+class MaskHeads(nn.Module):
+    """The mask heads of all stages, one after the other in a cascade.
+
+    Args:
+        num_stages: how many.
+        num_classes: maps of each region.
+        channels: of the features, and inside.
+        informed: whether each reads what the one before it has found of the same region.
+    """
+
+    def __init__(self, num_stages: int, num_classes: int, channels: int = 256, informed: bool = False) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            MaskHead(num_classes, channels, informed=informed and stage > 0) for stage in range(num_stages)
+        )
+        self.informed = informed
+
+    def forward(self, features: Float[Tensor, "p c h w"], stage: int) -> Float[Tensor, "p k H W"]:
+        """The logits of one stage; of the heads before it only what it reads of them is computed."""
+        previous = None
+        for head in self._heads()[:stage] if self.informed else ():
+            previous = head.inside(features, previous)
+        return self._heads()[stage](features, previous)
+
+    def each(self, features: Float[Tensor, "p c h w"]) -> list[Float[Tensor, "p k H W"]]:
+        """The logits of every stage."""
+        logits, previous = [], None
+        for head in self._heads():
+            previous = head.inside(features, previous if self.informed else None)
+            logits.append(head.outputs(previous))
+        return logits
+
+    def together(self, features: Float[Tensor, "p c h w"], labels: Int[Tensor, " p"]) -> Float[Tensor, "p m m"]:
+        """The logits of the mean of all stages' probabilities, of each region's class."""
+        logits = [of_labels(one, labels).float() for one in self.each(features)]
+        if len(logits) == 1:
+            return logits[0]
+        # What is certain stays finite.
+        return torch.stack([one.sigmoid() for one in logits]).mean(0).logit(eps=1e-6)
+
+    def _heads(self) -> list[MaskHead]:
+        return [cast(MaskHead, head) for head in self.stages]
 
 
 def mask_targets(
