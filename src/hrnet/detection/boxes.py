@@ -1,0 +1,95 @@
+"""Boxes: from picture to input and back, what is found (`DetectionOutput`), what is to be found (`Objects`), overlap, coding.
+
+Boxes are x1 y1 x2 y2 and count from the outer edge of the first pixel: a box that fills an input of w x h is 0 0 w h.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from hrnet.geometry import Frame
+from hrnet.task import Batch
+
+# Source: published R-CNNs: no correction makes a box more than 62.5 times as wide or high.
+LARGEST_STRETCH = math.log(1000 / 16)
+
+
+class DetectionOutput(NamedTuple):
+    """What a detector finds in a batch, best first, filled up with the score 0.
+
+    Attributes:
+        boxes: in pixels of the input.
+        scores: from 0 to 1.
+        labels: classes.
+        masks: logits of m x m cells of each box, of models that find masks.
+    """
+
+    boxes: Float[Tensor, "n d 4"]
+    scores: Float[Tensor, "n d"]
+    labels: Int[Tensor, "n d"]
+    masks: Float[Tensor, "n d m m"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What is to be found in one input.
+
+    Attributes:
+        boxes: in pixels of the input.
+        labels: classes.
+        crowd: regions in which nothing is learned to be background.
+        masks: chips: each object's mask inside its box, 0 or 1; None where masks are not learned.
+        stuff: classes of pixels at stride 8, 255 for none, where a data set has them.
+    """
+
+    boxes: Float[Tensor, "k 4"]
+    labels: Int[Tensor, " k"]
+    crowd: Float[Tensor, "c 4"]
+    masks: UInt8[Tensor, "k m m"] | None = None
+    stuff: Int[Tensor, "h w"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def of(cls, batch: Batch) -> list[Objects]:
+        """Those of every input of a batch; boxes without an area are left out."""
+        targets = batch.targets
+        found: list[Objects] = []
+        for index, count in enumerate(targets["count"].tolist()):
+            boxes, crowd = targets["boxes"][index, :count].float(), targets["crowd"][index, :count].bool()
+            real = (boxes[:, 2:] > boxes[:, :2]).all(-1)
+            kept = real & ~crowd
+            masks, stuff = targets.get("masks"), targets.get("stuff")
+            found.append(
+                cls(
+                    boxes=boxes[kept],
+                    labels=targets["labels"][index, :count][kept],
+                    crowd=boxes[real & crowd],
+                    masks=None if masks is None else masks[index, :count][kept],
+                    stuff=None if stuff is None else stuff[index],
+                )
+            )
+        return found
+
+
+def boxes_to_input(boxes: Float[np.ndarray, "n 4"], frame: Frame) -> Float[np.ndarray, "n 4"]:
+    """Boxes of the picture in the input, not cut at its borders. The frame does not turn."""
+    return _ordered(frame.to_input(boxes.reshape(-1, 2, 2) - 0.5) + 0.5)
+
+
+def boxes_to_source(boxes: Float[np.ndarray, "n 4"], frame: Frame) -> Float[np.ndarray, "n 4"]:
+    """Boxes of the input in the picture, not cut at its borders. The frame does not turn."""
+    return _ordered(frame.to_source(boxes.reshape(-1, 2, 2) - 0.5) + 0.5)
+
+
+def _ordered(corners: Float[np.ndarray, "n 2 2"]) -> Float[np.ndarray, "n 4"]:
+    # A mirrored box has its corners the other way round.
+    return np.concatenate([corners.min(1), corners.max(1)], axis=1)
