@@ -1,0 +1,222 @@
+"""Pictures with labelled objects as people have them, and the samples that a detector learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from hrnet.detection.augment import Augment, augmented, targets_of
+from hrnet.detection.model import picture_frame
+from hrnet.detection.spec import DetectionSpec
+from hrnet.errors import InputError
+from hrnet.formats.compare import Part, choose_part, roles
+from hrnet.formats.defects import sentences
+from hrnet.formats.recognise import TITLES, read
+from hrnet.formats.records import DataSet, Object, Picture
+from hrnet.geometry import Size, clip_boxes, warp
+from hrnet.images import read_labelled
+from hrnet.task import MEAN_COLOUR, Draw, Sample, random_generator
+
+# Sentences about what was left out, of one set.
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSet:
+    """What a data set with boxes or masks holds.
+
+    Attributes:
+        class_names: a label is a position here.
+        category_ids: COCO's number of each class; empty where the format has none.
+        pictures: all that can be used, with and without objects. Every object has a box, cut at the picture's borders.
+        problems: sentences about what was left out.
+        notes: a sentence for each thing that was inferred, or looks wrong.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    pictures: tuple[Picture, ...]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_parts(images: Path, annotations: Path | None = None) -> tuple[DataSet, ...]:
+    """All parts of a data set whose objects have places: COCO json, Pascal VOC, YOLO, told apart by looking.
+
+    Args:
+        images: the folder of the pictures, or without `annotations` the data set as a whole.
+        annotations: a COCO json, a folder of VOC or one of its lists, a data.yaml.
+
+    Raises:
+        InputError: it is none of these, or cannot be read as a whole.
+    """
+    sets = read(images) if annotations is None else read(annotations, images)
+    if sets[0].format not in ("coco", "voc", "yolo"):
+        raise InputError(
+            f"{annotations or images} holds {TITLES[sets[0].format]}, which say nothing of single objects; name a COCO json, "
+            "a folder of Pascal VOC, or a YOLO data.yaml."
+        )
+    # The folder of COCO's own annotations holds the same pictures with keypoints too.
+    return tuple(one for one in sets if "instances" in one.part) or sets
+
+
+def read_detection(images: Path, annotations: Path | None = None, part: Part = "train") -> DetectionSet:
+    """The pictures and objects of one part of a data set.
+
+    Args:
+        images: as of `read_parts`.
+        annotations: as of `read_parts`.
+        part: which part, where there are several; val takes test where there is no val.
+
+    Raises:
+        InputError: as of `read_parts`, or nothing in it can be used.
+    """
+    return detection_set(choose_part(read_parts(images, annotations), part))
+
+
+def has_part(sets: Sequence[DataSet], part: Part) -> bool:
+    """Whether a data set has a part of its own for this."""
+    wanted = {"val", "test"} if part == "val" else {part}
+    return len(sets) > 1 and any(wanted & roles(one.part) for one in sets)
+
+
+def detection_set(data: DataSet) -> DetectionSet:
+    """The pictures of one part, whose objects all get boxes.
+
+    Raises:
+        InputError: there is no picture, or two classes have one name.
+    """
+    notes, problems = sentences(data)
+    if len(set(data.classes)) != len(data.classes):
+        raise InputError(f"The list of classes of {data.source} names one twice; give each its own name.")
+    pictures: list[Picture] = []
+    for picture in data.pictures:
+        objects: list[Object] = []
+        for thing in picture.objects:
+            box = _box(thing, picture.size)
+            if box is None:
+                problems.append(f"{picture.file}: {thing.place}: it has neither a box nor an outline with an area.")
+            else:
+                objects.append(replace(thing, box=box))
+        pictures.append(replace(picture, objects=tuple(objects)))
+    if not pictures:
+        reason = f"; the first problem: {problems[0]}" if problems else "; list some."
+        raise InputError(f"{data.source} has no picture that can be used{reason}")
+    if len(problems) > _EXAMPLES:
+        rest = f"{data.source}: {len(problems) - _EXAMPLES} more cannot be used; `hrnet data check` names all of them."
+        problems = [*problems[:_EXAMPLES], rest]
+    return DetectionSet(data.classes, data.category_ids, tuple(pictures), tuple(problems), tuple(notes))
+
+
+def _box(thing: Object, size: Size) -> Float[np.ndarray, 4] | None:
+    """The box, or the bounds of the outline, cut at the borders of the picture; None where nothing is left."""
+    if thing.box is not None:
+        box = thing.box
+    elif thing.polygons:
+        points = np.concatenate(thing.polygons)
+        box = np.concatenate([points.min(0), points.max(0)])
+    elif thing.runs is not None and thing.runs.counts[1::2].any():
+        rows, columns = np.nonzero(thing.runs.mask())
+        box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
+    else:
+        return None
+    box = clip_boxes(box[None], size)[0]
+    return box if (box[2:] > box[:2]).all() else None
+
+
+def match_classes(
+    data: DetectionSet, class_names: tuple[str, ...], aliases: Sequence[tuple[str, str]] = ()
+) -> DetectionSet:
+    """The same pictures with the labels of other classes, matched by name; objects of what these lack are left out.
+
+    Args:
+        data: with its own classes.
+        class_names: of the model.
+        aliases: a class of a data set, and the model's class that it counts as.
+
+    Raises:
+        InputError: no name is common, or an alias leads nowhere.
+    """
+    for theirs, ours in aliases:
+        if ours not in class_names:
+            raise InputError(f"The alias {theirs} {ours} names no class of the model ({', '.join(class_names[:12])}).")
+    places = {_plain(name): label for label, name in enumerate(class_names)}
+    places |= {_plain(theirs): class_names.index(ours) for theirs, ours in aliases}
+    labels = [places.get(_plain(name), -1) for name in data.class_names]
+    if labels == [*range(len(class_names))]:
+        return data
+    lost = [name for name, label in zip(data.class_names, labels, strict=True) if label < 0]
+    if len(lost) == len(labels):
+        raise InputError(
+            f"The data set's classes ({', '.join(data.class_names[:12])}) have no name in common with the model's "
+            f"({', '.join(class_names[:12])}); rename them, or say which is which by --data.aliases."
+        )
+    shown = ", ".join(lost[:12]) + (f" and {len(lost) - 12} more" if len(lost) > 12 else "")
+    pictures = tuple(
+        replace(
+            picture,
+            objects=tuple(replace(one, label=labels[one.label]) for one in picture.objects if labels[one.label] >= 0),
+        )
+        for picture in data.pictures
+    )
+    # A class that several were made into, or that the data set lacks, has no number of its own in it.
+    ids = [data.category_ids[labels.index(label)] for label in range(len(class_names)) if labels.count(label) == 1]
+    return replace(
+        data,
+        class_names=class_names,
+        category_ids=tuple(ids) if data.category_ids and len(ids) == len(class_names) else (),
+        pictures=pictures,
+        notes=(*data.notes, *([f"The model does not know {shown}: such objects are left out."] if lost else [])),
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower())) or name
+
+
+def hold_out(pictures: Sequence[Picture], every: int) -> tuple[list[Picture], list[Picture]]:
+    """Pictures in two parts: what is left to train on, and every so-manieth by path to score on, from the first.
+
+    Raises:
+        InputError: `every` is below 2, or nothing is left to train on.
+    """
+    held = sorted(pictures, key=lambda one: one.path)[::every] if every > 1 else []
+    if not held or len(held) == len(pictures):
+        raise InputError(
+            f"Of {len(pictures)} pictures every {every}th cannot be held out for validation; hold_out is at least 2, and "
+            "there must be more pictures."
+        )
+    chosen = {one.path for one in held}
+    return [one for one in pictures if one.path not in chosen], held
+
+
+class DetectionDataset:
+    """Pictures in the input of a network. Asked with a `Draw` it gives augmented samples with the targets that
+    `targets_of` makes, with a number the whole picture without a target."""
+
+    def __init__(self, pictures: Sequence[Picture], spec: DetectionSpec, augment: Augment, seed: int = 0) -> None:
+        self.pictures = pictures
+        self.spec = spec
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, key: Draw | int) -> Sample:
+        if isinstance(key, Draw):
+            rng = random_generator(self.seed, key)
+            view = augmented(self.pictures, key.sample, self.spec, self.augment, rng)
+            return Sample(view.image, view.frame, targets_of(view, self.spec), key.sample)
+        picture = self.pictures[key]
+        frame = picture_frame(picture.size, self.spec)
+        image = read_labelled(picture.path, picture.size)
+        return Sample(warp(image, frame, antialias=self.augment.antialias, fill=MEAN_COLOUR), frame, {}, key)
+
+    def describe(self, index: int) -> str:
+        """The picture's file."""
+        return str(self.pictures[index].path)
