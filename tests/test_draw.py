@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hrnet.colours import class_colours, distinct, oklab
-from hrnet.results import Classification, SemanticMap
+from hrnet.draw import colour_key, draw_detections, draw_pair
+from hrnet.geometry import Frame
+from hrnet.results import Classification, Detections, Masks, SemanticMap
 from hrnet.segmentation.spec import CITYSCAPES
 
 
@@ -66,3 +70,54 @@ def test_a_classification_is_written_below_its_picture() -> None:
     drawn = np.array(Classification(np.array([0.2, 0.8]), ("a", "b"), image).plot())
     np.testing.assert_array_equal(drawn[:50], image)
     assert drawn[50:].max() > 200
+
+
+PLAIN = np.full((80, 120, 3), 100, np.uint8)
+SCENE = Detections(
+    np.array([[10, 20, 60, 70], [40, 5, 100, 50.0]]),
+    np.array([0.9, 0.2]),
+    np.array([0, 1]),
+    ("cat", "dog"),
+    Masks((np.tile(np.arange(50) >= 20, (50, 1)), np.ones((45, 60), bool)), np.array([[10, 20], [40, 5]]), (80, 120)),
+    PLAIN,
+)
+
+
+def test_boxes_lie_on_their_pixels_and_nowhere_else() -> None:
+    """A box of 10 20 60 70 has the pixels 10 to 59 and 20 to 69; what is unsure is not drawn."""
+    drawn = np.array(draw_detections(replace(SCENE, masks=None), labels=False))
+    changed = (drawn != 100).any(-1)
+    assert (np.flatnonzero(changed.any(0))[[0, -1]] == [10, 59]).all()
+    assert (np.flatnonzero(changed.any(1))[[0, -1]] == [20, 69]).all()
+    np.testing.assert_array_equal(drawn[20, 10:60], np.broadcast_to(class_colours(SCENE.names)[0], (50, 3)))
+    assert not changed[30:60, 20:50].any()
+
+
+def test_masks_are_half_in_their_colour() -> None:
+    """Half the picture and half the colour inside, 85 % of the colour along the outline; not of what is unsure."""
+    drawn = np.array(draw_detections(SCENE, labels=False))
+    colour = class_colours(SCENE.names)[0].astype(int)
+    np.testing.assert_allclose(drawn[45, 40], 50 + 0.5 * colour, atol=1)  # rounded
+    np.testing.assert_allclose(drawn[45, 30], 15 + 0.85 * colour, atol=1)
+    assert (drawn[10, 90] == 100).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 400), (600, 8)])
+def test_boxes_and_their_words_fit_any_picture(size: tuple[int, int]) -> None:
+    """Also boxes beyond it, inside out by rounding, or of no size."""
+    boxes = np.array([[-50, -50, 1e4, 1e4], [3.2, 3.2, 3.4, 3.4], [0.6, 0.6, 0.6, 0.6]])
+    result = Detections(
+        boxes, np.ones(3), np.zeros(3, int), ("a very long name of a class",), None, np.zeros((*size, 3), np.uint8)
+    )
+    assert result.plot().size == (size[1], size[0])
+
+
+def test_objects_are_drawn_side_by_side() -> None:
+    """At half the size: a box and its mask keep half their pixels, and what should be found is marked in the second."""
+    frame = Frame.resize((80, 120), (40, 60))
+    truth, found = (np.array(one) for one in draw_pair(SCENE[[1]], SCENE[[0]], PLAIN, frame))
+    first, second = ((one != 100).any(-1) for one in (truth, found))
+    assert (np.flatnonzero(first.any(0))[[0, -1]] == [20, 49]).all()
+    assert (np.flatnonzero(first.any(1))[[0, -1]] == [2, 24]).all()  # 2.5 and 25, to the even
+    assert (np.flatnonzero(second.any(0))[[0, -1]] == [5, 49]).all()
+    assert colour_key(SCENE) == [("cat", "#e67800"), ("dog", "#1e88e5")]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_masks
 
-from hrnet.results import Classification, Poses, SemanticMap
+from hrnet.errors import InputError
+from hrnet.results import Classification, Detections, Masks, Poses, SemanticMap
 
 # Where jaxtyping checks the shapes of signatures, it comes first and raises a TypeError.
 REFUSED = (ValueError, TypeError)
@@ -70,3 +73,93 @@ def test_poses_are_chosen_together() -> None:
 def test_poses_that_do_not_fit_are_refused() -> None:
     with pytest.raises(REFUSED, match=r"do not fit together|keypoint_scores"):
         Poses(np.zeros((1, 2, 2)), np.ones((1, 3)), np.zeros((1, 4)), np.ones(1), ("a", "b"))
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 0.95, 1])
+def test_masks_keep_every_pixel_and_have_cocos_runs(share: float) -> None:
+    """Oracles: the masks that they were made of, pycocotools' encoding."""
+    rng = np.random.default_rng(0)
+    for height, width in ((1, 1), (5, 9), (12, 3)):
+        full = rng.random((4, height, width)) < share
+        masks = Masks.of(full, (height, width))
+        for i in range(4):
+            np.testing.assert_array_equal(masks.full(i), full[i])
+            plain = {"size": [height, width], "counts": masks.runs(i).tolist()}
+            found = coco_masks.frPyObjects(plain, height, width)  # type: ignore[arg-type]  # one as well as a list
+            assert found == coco_masks.encode(np.asfortranarray(full[i].astype(np.uint8)))
+        np.testing.assert_array_equal(masks.areas(), full.sum((1, 2)))
+        np.testing.assert_array_equal(masks[[2, 0]].full(0), full[2])
+
+
+def test_masks_of_a_large_picture_are_small() -> None:
+    """A hundred objects in twelve megapixels: as many bytes as pixels of the objects' own bounds."""
+    mask = np.zeros((3000, 4000), bool)
+    mask[100:150, 200:300] = True
+    masks = Masks.of([mask] * 100, (3000, 4000))
+    assert sum(crop.base.nbytes if crop.base is not None else crop.nbytes for crop in masks.crops) == 100 * 50 * 100
+
+
+@pytest.mark.parametrize(
+    ("crop", "corner"),
+    [
+        (np.ones((2, 2), bool), (9, 0)),
+        (np.ones((2, 2), bool), (-1, 0)),
+        (np.ones((2, 2), bool), (0, 5)),
+        (np.ones((2, 2), np.uint8), (0, 0)),
+    ],
+)
+def test_masks_outside_their_picture_are_refused(crop: np.ndarray, corner: tuple[int, int]) -> None:
+    with pytest.raises(REFUSED):
+        Masks((crop,), np.array([corner]), (6, 10))
+
+
+def detections() -> Detections:
+    masks = Masks((np.eye(2, dtype=bool), np.zeros((0, 0), bool)), np.array([[3, 1], [0, 0]]), (4, 6))
+    boxes = np.array([[3, 1, 5, 3], [0.123456, 0, 2, 2]])
+    return Detections(boxes, np.array([0.91234567, 0.4]), np.array([1, 0]), ("cat", "dog"), masks)
+
+
+def test_detections_say_what_they_hold() -> None:
+    content = json.loads(detections().to_json())
+    assert content == {
+        "task": "detection",
+        "objects": [
+            {
+                "label": 1,
+                "name": "dog",
+                "score": 0.9123,
+                "box": [3.0, 1.0, 5.0, 3.0],
+                # Column after column of four rows: 3 columns and 1 row, 1, then a column's 4 to the next on the diagonal.
+                "mask": {"size": [4, 6], "counts": [13, 1, 4, 1, 5]},
+            },
+            {
+                "label": 0,
+                "name": "cat",
+                "score": 0.4,
+                "box": [0.12, 0.0, 2.0, 2.0],
+                "mask": {"size": [4, 6], "counts": [24]},
+            },
+        ],
+    }
+    assert "mask" not in detections().to_dict(masks=False)["objects"][0]
+    assert Detections.none(("cat",)).to_dict() == {"task": "detection", "objects": []}
+
+
+def test_detections_are_chosen_together() -> None:
+    found = detections()
+    chosen = found[found.scores < 0.5]
+    assert chosen.masks is not None
+    assert (len(chosen), chosen.labels.tolist(), len(chosen.masks), chosen.masks.areas().tolist()) == (1, [0], 1, [0])
+    assert len(found[[]]) == 0
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 2]), np.array([-1, 0]), np.array([0])])
+def test_detections_that_do_not_fit_are_refused(labels: np.ndarray) -> None:
+    with pytest.raises(REFUSED):
+        Detections(np.zeros((2, 4)), np.zeros(2), labels, ("cat", "dog"))
+
+
+def test_without_supervision_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(InputError, match="pip install supervision"):
+        detections().to_supervision()

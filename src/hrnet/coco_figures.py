@@ -39,8 +39,7 @@ def coco_evaluation(
     named = [{"id": category, "name": str(category)} for category in categories]
     ground = COCO({"images": images, "annotations": annotations, "categories": named})
     found = ground.loadRes([{**result, "image_id": numbers[result["image_id"]]} for result in results])
-    sigmas = {"kpt_oks_sigmas": list(oks_sigmas)} if oks_sigmas else {}
-    evaluation = COCOeval_faster(ground, found, kind, **sigmas)
+    evaluation = COCOeval_faster(ground, found, kind, kpt_oks_sigmas=list(oks_sigmas) or None)
     evaluation.params.imgIds = list(numbers.values())
     evaluation.params.catIds = list(categories)
     evaluation.evaluate()

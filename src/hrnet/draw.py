@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
@@ -16,7 +16,7 @@ from hrnet.colours import BACKGROUND, class_colours
 from hrnet.errors import InputError
 from hrnet.geometry import Frame, Image, Points, warp
 from hrnet.images import read_image
-from hrnet.results import OUTSIDE, Classification, Detections, Poses, SemanticMap, Source
+from hrnet.results import OUTSIDE, Classification, Detections, Masks, Poses, SemanticMap, Source
 
 # Orange for the right side, blue for the left, green between: told apart by the colour-blind too (Okabe and Ito 2008).
 RIGHT, LEFT, MIDDLE = (230, 120, 0), (30, 136, 229), (0, 158, 115)
@@ -80,6 +80,8 @@ def draw_pair(truth: Any, found: Any, image: Image, frame: Frame) -> tuple[Pillo
             return _pose_pair(truth, found, view, frame)
         case SemanticMap(), SemanticMap():
             return _map_pair(truth, found, view, frame)
+        case Detections(), Detections():
+            return _object_pair(truth, found, view, frame)
     raise TypeError(f"{type(truth).__name__} and {type(found).__name__} have no drawing side by side.")
 
 
@@ -99,13 +101,20 @@ def _shown(points: Points, poses: Poses, source: Image) -> Poses:
     )
 
 
-def draw_detections(result: Detections, *, threshold: float = 0.3, labels: bool = True) -> Pillow.Image:
+def draw_detections(
+    result: Detections,
+    *,
+    threshold: float = 0.3,
+    labels: bool = True,
+    targets: Float[np.ndarray, "k 4"] | None = None,
+) -> Pillow.Image:
     """Boxes in the colours of their classes, masks tinted, each one's class and score; the best lies on top.
 
     Args:
         result: with its source.
         threshold: objects with a lower score are left out.
         labels: whether classes and scores are written.
+        targets: boxes of what should be found: thin lines over the others.
     """
     image = _picture(result.source)
     shown = result[result.scores >= threshold]
@@ -117,11 +126,14 @@ def draw_detections(result: Detections, *, threshold: float = 0.3, labels: bool 
         image = _tint(image, shown, colours, stroke)
     canvas = Pillow.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    # A thin line in white around the colour keeps it visible on whatever lies below.
-    for line, shade in ((3 * stroke, _WHITE), (2 * stroke, None)) if shown.masks is None else ((stroke, None),):
-        for index in range(len(shown)):
-            colour = shade or tuple(colours[shown.labels[index]].tolist())
-            draw.rectangle(_pixel_box(shown.boxes[index], (height, width)), outline=colour, width=line)
+    for index in range(len(shown)):
+        place, colour = _pixel_box(shown.boxes[index], (height, width)), tuple(colours[shown.labels[index]].tolist())
+        if shown.masks is None:
+            # White inside the colour keeps the line visible on whatever lies below.
+            draw.rectangle(place, outline=_WHITE, width=3 * stroke)
+        draw.rectangle(place, outline=colour, width=2 * stroke if shown.masks is None else stroke)
+    for box in targets if targets is not None else ():
+        draw.rectangle(_pixel_box(box, (height, width)), outline=_MISS, width=stroke)
     for index in range(len(shown) if labels else 0):
         label = int(shown.labels[index])
         text = f"{_plain(shown.names[label])} {shown.scores[index]:.2f}"
@@ -265,13 +277,18 @@ def label_picture(result: SemanticMap) -> Pillow.Image:
 
 
 def colour_key(result: Any) -> list[tuple[str, str]]:
-    """The classes that a label map shows and their colours, as #rrggbb; nothing for other results."""
-    if not isinstance(result, SemanticMap):
-        return []
+    """The classes that a label map or boxes show and their colours, as #rrggbb; nothing for other results."""
+    match result:
+        case SemanticMap():
+            shown = np.flatnonzero(result.shares()).tolist()
+        case Detections():
+            shown = np.unique(result.labels).tolist()
+        case _:
+            return []
     colours = class_colours(result.names)
     return [
         (_plain(result.names[label]), "#{:02x}{:02x}{:02x}".format(*colours[label].tolist()))
-        for label in np.flatnonzero(result.shares()).tolist()
+        for label in shown
         if result.names[label].lower() not in BACKGROUND
     ]
 
@@ -314,7 +331,28 @@ def _map_pair(truth: SemanticMap, found: SemanticMap, view: Image, frame: Frame)
     return Pillow.fromarray(first), Pillow.fromarray(second)
 
 
-def _seen(labels: UInt8[np.ndarray, "h w"], frame: Frame) -> UInt8[np.ndarray, "H W"]:
+def _object_pair(truth: Detections, found: Detections, view: Image, frame: Frame) -> tuple[Pillow.Image, Pillow.Image]:
+    first, second = _in_view(truth, view, frame), _in_view(found, view, frame)
+    return (
+        draw_detections(first, threshold=0, labels=False),
+        draw_detections(second, threshold=0, labels=False, targets=first.boxes),
+    )
+
+
+def _in_view(result: Detections, view: Image, frame: Frame) -> Detections:
+    """Objects in what a frame, upright and not turned, shows of their picture."""
+    # Boxes count from the edge of the first pixel, frames from its centre.
+    boxes = (frame.to_input(result.boxes.reshape(-1, 2, 2) - 0.5) + 0.5).reshape(-1, 4)
+    masks = None
+    if result.masks is not None:
+        # One whole mask at a time.
+        parts = [Masks.of([_seen(result.masks.full(i), frame)], frame.size) for i in range(len(result))]
+        corners = np.array([part.corners[0] for part in parts], int).reshape(-1, 2)
+        masks = Masks(tuple(part.crops[0] for part in parts), corners, frame.size)
+    return replace(result, boxes=boxes, masks=masks, source=view)
+
+
+def _seen(labels: Shaped[np.ndarray, "h w"], frame: Frame) -> Shaped[np.ndarray, "H W"]:
     """The label under each pixel of what a frame shows, upright and not turned, of a map of any size."""
     ys, xs = (np.arange(side, dtype=float) for side in frame.size)
     places = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -27,9 +27,11 @@ def spec_of(names: tuple[str, ...]) -> Any:
     return SimpleNamespace(class_names=names)
 
 
-def reference(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: str) -> dict[str, float]:
+def reference(
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Literal["bbox", "segm"]
+) -> dict[str, float]:
     ground = ReferenceCoco()
-    ground.dataset = truth
+    ground.dataset = truth  # type: ignore[assignment]  # what it reads from a file
     ground.createIndex()
     # With a box beside it, pycocotools takes the box's area for that of a mask.
     other = {"segm": "bbox", "bbox": "segmentation"}[kind]
@@ -57,7 +59,8 @@ def check(pictures: Sequence[Picture], truth: dict[str, Any], results: Sequence[
     evaluator.update([0], [Detections.none(tuple(one["name"] for one in ordered))])
     listed = json.loads(json.dumps(evaluator.coco_results()))
     metrics = evaluator.compute()
-    for kind, prefix in (("bbox", ""), ("segm", "mask-"))[: 2 if results[0].masks else 1]:
+    kinds: list[tuple[Literal["bbox", "segm"], str]] = [("bbox", ""), ("segm", "mask-")]
+    for kind, prefix in kinds[: 2 if results[0].masks else 1]:
         expected = reference(truth, listed, kind)
         found = {n.removeprefix(prefix): v for n, v in metrics.items() if n.startswith("mask-") == bool(prefix)}
         found = {name: value for name, value in found.items() if "VOC" not in name}
@@ -70,7 +73,7 @@ def check(pictures: Sequence[Picture], truth: dict[str, Any], results: Sequence[
 
 def disc(rng: np.random.Generator, centre: np.ndarray, radius: float) -> np.ndarray:
     """A mask that is never empty, of an ellipse about a point of the picture."""
-    rows, columns = np.indices(SIZE)
+    rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
     x, y = np.clip(centre, 3, [SIZE[1] - 4, SIZE[0] - 4])
     wide, high = np.maximum(radius * rng.uniform(0.7, 1.4, 2), 1)
     return ((columns - x) / wide) ** 2 + ((rows - y) / high) ** 2 <= 1
@@ -217,7 +220,7 @@ def test_compressed_masks_are_what_pycocotools_writes() -> None:
     for mask, one in zip(masks, found, strict=True):
         expected = reference_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert one["size"] == expected["size"]
-        assert one["counts"] == expected["counts"].decode()
+        assert one["counts"].encode() == expected["counts"]
 
 
 def test_findings_show_curves_and_the_worst_pictures() -> None:

@@ -37,8 +37,8 @@ def count_pairs(truth: Truth, found: Found, classes: int) -> Int[np.ndarray, "k+
         used[one] = taken[object_] = True
         if truth.counted[object_]:
             counts[truth.labels[object_], found.labels[one]] += 1
-    np.add.at(counts, (truth.labels[~taken & truth.counted], classes), 1)
-    np.add.at(counts, (classes, found.labels[~used]), 1)
+    counts[:, classes] += np.bincount(truth.labels[~taken & truth.counted], minlength=classes + 1)
+    counts[classes] += np.bincount(found.labels[~used], minlength=classes + 1)
     return counts
 
 

@@ -130,7 +130,7 @@ class DetectionEvaluator:
     def _coco(self, kind: Literal["bbox", "segm"]) -> dict[str, float]:
         evaluation = self._evaluation(kind)
         evaluation.summarize()
-        values = dict(zip(FIGURES, (float(value) for value in evaluation.stats), strict=False))
+        values: dict[str, float] = dict(zip(FIGURES, (float(value) for value in evaluation.stats), strict=False))
         precision = evaluation.eval["precision"][:, :, :, 0, -1]
         for label, name in enumerate(self.spec.class_names):
             values[f"AP/{name}"] = float(precision[:, :, label].mean())
