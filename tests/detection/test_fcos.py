@@ -1,0 +1,248 @@
+"""Oracles: slow references written out here, torchvision, closed forms, and properties."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, box_iou
+
+from hrnet.detection.boxes import Objects
+from hrnet.detection.fcos import FCOS, Assigned, DenseMaps, Grid, assign, distance_iou, suppress, true_centreness
+from hrnet.detection.spec import fcos
+
+SPEC = fcos()
+WIDTHS = (8, 16, 32, 64)
+STRIDES = (8, 16, 32, 64, 128)
+
+
+def objects_of(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> Objects:
+    return Objects(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)
+
+
+def random_boxes(count: int, extent: float) -> Tensor:
+    points = torch.rand(count, 2, 2) * extent
+    return torch.cat([points.amin(1), points.amax(1)], 1)
+
+
+def maps_of(count: int, size: int) -> list[Tensor]:
+    return [torch.randn(count, width, size // 2**i, size // 2**i) for i, width in enumerate(WIDTHS)]
+
+
+def small(num_classes: int, **changes: object) -> FCOS:
+    return FCOS(WIDTHS, num_classes, replace(SPEC, pyramid_width=32, **changes))
+
+
+def grid_of(size: int) -> Grid:
+    """The points of a square input, as the paper has them: in the middle of their cells."""
+    points, strides, limits = [], [], []
+    for stride, limit in zip(STRIDES, SPEC.ranges, strict=True):
+        for row in range(math.ceil(size / stride)):
+            for column in range(math.ceil(size / stride)):
+                points.append([(column + 0.5) * stride, (row + 0.5) * stride])
+                strides.append(float(stride))
+                limits.append(limit)
+    return Grid(torch.tensor(points), torch.tensor(strides), torch.tensor(limits))
+
+
+# ---- what is learned
+
+
+@pytest.mark.parametrize("radius", [None, 1.5])
+def test_points_belong_to_the_smallest_object_that_fits_their_level(radius) -> None:
+    """Oracle: the rules of arXiv 1904.01355, section 3.1 and its centre sampling, point by point."""
+    grid = grid_of(256)
+    boxes, labels = random_boxes(25, 256), torch.arange(25)
+    found = assign(grid, objects_of(boxes, labels), radius)
+    owned = 0
+    for index, ((x, y), stride, (low, high)) in enumerate(zip(*(value.tolist() for value in grid), strict=True)):
+        owners = []
+        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+            edges = [x - x1, y - y1, x2 - x, y2 - y]
+            near = radius is None or (
+                abs(x - (x1 + x2) / 2) < radius * stride and abs(y - (y1 + y2) / 2) < radius * stride
+            )
+            if min(edges) > 0 and near and low <= max(edges) <= high:
+                owners.append(((x2 - x1) * (y2 - y1), label, edges))
+        if owners:
+            _, label, edges = min(owners)
+            assert found.labels[index] == label
+            assert found.distances[index].tolist() == pytest.approx(edges, abs=1e-4)
+            owned += 1
+        else:
+            assert found.labels[index] == -1
+    assert owned > 30
+
+
+def test_points_in_crowds_are_ignored_unless_in_an_object() -> None:
+    grid = grid_of(128)
+    one = objects_of(torch.tensor([[0.0, 0, 60, 60]]), torch.tensor([2]), torch.tensor([[0.0, 0, 128, 40]]))
+    found = assign(grid, one, None)
+    assert (found.labels == 2).any()
+    assert torch.equal(found.ignored, (grid.points[:, 1] < 40) & (found.labels < 0))
+    assert found.ignored.any()
+
+
+def test_centreness_and_overlap_of_distances() -> None:
+    """Oracles: arXiv 1904.01355, equation 3, by hand; torchvision's IoU of the boxes. Float32: 1e-6."""
+    assert true_centreness(torch.tensor([[5.0, 7, 5, 7]])).item() == 1
+    assert true_centreness(torch.tensor([[1.0, 2, 4, 8]])).item() == pytest.approx(0.25)
+    found, truth = torch.rand(20, 4) * 9 + 0.1, torch.rand(20, 4) * 9 + 0.1
+    signs = torch.tensor([-1, -1, 1, 1])
+    expected = box_iou(found * signs, truth * signs).diagonal()
+    assert torch.allclose(distance_iou(found, truth), expected, atol=1e-6)
+
+
+def random_maps(num_classes: int, pictures: int, size: int) -> DenseMaps:
+    sides = [math.ceil(size / stride) for stride in STRIDES]
+    return DenseMaps(
+        [torch.randn(pictures, num_classes, side, side) for side in sides],
+        [torch.rand(pictures, 4, side, side) * 50 + 1 for side in sides],
+        [torch.randn(pictures, 1, side, side) for side in sides],
+    )
+
+
+def test_loss_is_that_of_the_paper() -> None:
+    """Oracle: the definition, point by point, in Python's floats; float32 sums over a thousand terms: 1e-5 relative."""
+    model, found = small(3), random_maps(3, 2, 256)
+    objects = [objects_of(random_boxes(8, 256), torch.randint(3, (8,))) for _ in range(2)]
+    grid = grid_of(256)
+    assigned = [assign(grid, one, None) for one in objects]
+    focal = boxes = centre = weight = count = 0.0
+    flat = [torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2).tolist() for levels in found]
+    for picture, one in enumerate(assigned):
+        for index, label in enumerate(one.labels.tolist()):
+            for kind, logit in enumerate(flat[0][picture][index]):
+                score = 1 / (1 + math.exp(-logit))
+                if kind == label:
+                    focal -= 0.25 * (1 - score) ** 2 * math.log(score)
+                else:
+                    focal -= 0.75 * score**2 * math.log(1 - score)
+            if label >= 0:
+                count += 1
+                truth, edges = one.distances[index].tolist(), flat[1][picture][index]
+                across = min(truth[0], truth[2]) / max(truth[0], truth[2])
+                central = math.sqrt(across * min(truth[1], truth[3]) / max(truth[1], truth[3]))
+                low = [min(pair) for pair in zip(truth, edges, strict=True)]
+                shared = (low[0] + low[2]) * (low[1] + low[3])
+                union = sum((e[0] + e[2]) * (e[1] + e[3]) for e in (truth, edges)) - shared
+                boxes -= central * math.log(shared / union)
+                weight += central
+                logit = flat[2][picture][index][0]
+                centre += math.log(1 + math.exp(-logit)) * central + math.log(1 + math.exp(logit)) * (1 - central)
+    terms = model.dense_loss(found, objects)
+    assert terms["classes"].item() == pytest.approx(focal / count, rel=1e-5)
+    assert terms["boxes"].item() == pytest.approx(boxes / weight, rel=1e-5)
+    assert terms["centreness"].item() == pytest.approx(centre / count, rel=1e-5)
+
+
+# ---- what is found
+
+
+def perfect(assigned: Assigned, num_classes: int, size: int) -> DenseMaps:
+    """What a network would say that knows one picture."""
+    sides = [math.ceil(size / stride) for stride in STRIDES]
+    logits = torch.full((len(assigned.labels), num_classes), -9.0)
+    inside = assigned.labels >= 0
+    logits[inside] = torch.where(torch.arange(num_classes) == assigned.labels[inside, None], 9.0, -9.0)
+    central = torch.where(inside, torch.logit(true_centreness(assigned.distances), 1e-4), -9.0)
+    parts = [
+        value.T.split([side * side for side in sides], 1) for value in (logits, assigned.distances, central[:, None])
+    ]
+    return DenseMaps(*([x.reshape(1, -1, side, side) for x, side in zip(part, sides, strict=True)] for part in parts))
+
+
+def test_perfect_outputs_give_the_boxes_back() -> None:
+    """Round trip: every point of an object says the same box, up to float32 (1e-4 at 256)."""
+    boxes = torch.tensor(
+        [[3.3, 5.1, 77.7, 40.2], [100.0, 60, 256, 256], [90.5, 5.0, 120.0, 30.9], [10.1, 80, 95, 230.7]]
+    )
+    labels = torch.tensor([0, 1, 2, 1])
+    model = small(3)
+    found = model.select(perfect(assign(grid_of(256), objects_of(boxes, labels), None), 3, 256), (256, 256))
+    sure = found.scores[0] > 0
+    assert sure.sum() == 4
+    order, expected = found.boxes[0, sure, 0].argsort(), boxes[:, 0].argsort()
+    assert torch.allclose(found.boxes[0, sure][order], boxes[expected], atol=1e-4, rtol=0)
+    assert torch.equal(found.labels[0, sure][order], labels[expected])
+    # Points on their objects' centres are the surest; none is farther than half a stride.
+    assert (found.scores[0, sure] > 0.5).all()
+
+
+@pytest.mark.parametrize("num_classes", [1, 80, 1200])
+def test_suppression_is_that_of_torchvision(num_classes) -> None:
+    """Oracle: torchvision's, picture by picture. Boxes are only chosen, so all is equal."""
+    boxes = torch.stack([random_boxes(400, 300) for _ in range(3)])
+    scores, labels = torch.rand(3, 400), torch.randint(num_classes, (3, 400))
+    scores[1, 200:], scores[2] = 0, 0
+    found = suppress(boxes, scores, labels, 0.5, 100, 300)
+    for picture in range(3):
+        real = scores[picture] > 0
+        kept = batched_nms(boxes[picture, real], scores[picture, real], labels[picture, real], 0.5)[:100]
+        assert torch.equal(found[0][picture, : len(kept)], boxes[picture][kept])
+        assert torch.equal(found[1][picture, : len(kept)], scores[picture][kept])
+        assert torch.equal(found[2][picture, : len(kept)], labels[picture][kept])
+        assert not found[1][picture, len(kept) :].any()
+    few = suppress(boxes[:, :7], scores[:, :7], labels[:, :7], 0.5, 100, 300)
+    assert few[0].shape == (3, 100, 4)
+    assert not few[1][:, 7:].any()
+
+
+def test_unsure_classes_are_left_out_before_centreness() -> None:
+    """Oracle: the released settings: the threshold is on the class alone, so a score may be lower."""
+    maps = random_maps(1, 1, 128)
+    for level in range(5):
+        maps.logits[level].fill_(-9.0)
+        maps.centreness[level].fill_(-4.0)
+    maps.logits[0][0, 0, 3, 5] = 0.0
+    maps.distances[0][0, :, 3, 5] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    found = small(1).select(maps, (128, 128))
+    assert found.scores[0, 0].item() == pytest.approx(0.5 / (1 + math.exp(4)))
+    assert not found.scores[0, 1:].any()
+    assert found.boxes[0, 0].tolist() == [44 - 1, 28 - 2, 44 + 3, 28 + 4]
+
+
+# ---- as a whole
+
+
+@pytest.mark.parametrize(
+    ("num_objects", "num_classes", "flat"),
+    [(0, 3, False), (500, 3, False), (5, 3, True), (5, 1, False), (5, 1200, False)],
+    ids=["none", "500", "zero size", "one class", "1200 classes"],
+)
+@pytest.mark.parametrize("radius", [None, 1.5])
+def test_finite_whatever_the_objects(num_objects, num_classes, flat, radius) -> None:
+    model = small(num_classes, centre_radius=radius)
+    boxes = random_boxes(num_objects, 128)
+    if flat:
+        boxes[:, 2:] = boxes[:, :2]
+    maps = maps_of(2, 32)
+    empty = objects_of(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    terms = model.loss(maps, (128, 128), [objects_of(boxes, torch.randint(num_classes, (num_objects,))), empty])
+    assert set(terms) == {"classes", "boxes", "centreness"}
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+    with torch.inference_mode():
+        found = model.eval()(maps, (128, 128))
+    assert found.boxes.shape == (2, SPEC.num_detections, 4)
+    assert ((found.boxes >= 0) & (found.boxes <= 128)).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert ((found.labels >= 0) & (found.labels < num_classes)).all()
+
+
+def test_a_batch_of_one_is_a_row_of_a_batch() -> None:
+    """Convolutions of other batch sizes may add in another order: float32 rounding of values around 1."""
+    model = small(3, score_threshold=0.0).eval()
+    maps = maps_of(3, 32)
+    with torch.inference_mode():
+        together, alone = model(maps, (128, 128)), model([x[1:2] for x in maps], (128, 128))
+    assert torch.allclose(together.scores[1:2], alone.scores, atol=1e-6)
+    sure = alone.scores[0] - alone.scores[0].roll(-1) > 1e-6
+    assert torch.allclose(together.boxes[1, sure], alone.boxes[0, sure], atol=1e-3)
