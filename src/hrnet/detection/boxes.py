@@ -6,6 +6,7 @@ Boxes are x1 y1 x2 y2 and count from the outer edge of the first pixel: a box th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from hrnet.geometry import Frame
+from hrnet.geometry import Frame, Size
 from hrnet.task import Batch
 
 # Source: published R-CNNs: no correction makes a box more than 62.5 times as wide or high.
@@ -93,3 +94,66 @@ def boxes_to_source(boxes: Float[np.ndarray, "n 4"], frame: Frame) -> Float[np.n
 def _ordered(corners: Float[np.ndarray, "n 2 2"]) -> Float[np.ndarray, "n 4"]:
     # A mirrored box has its corners the other way round.
     return np.concatenate([corners.min(1), corners.max(1)], axis=1)
+
+
+# ---- overlap and coding
+
+
+def clip_to(boxes: Float[Tensor, "*n 4"], size: Size) -> Float[Tensor, "*n 4"]:
+    """Boxes cut at the borders of an input of this height and width."""
+    height, width = size
+    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+
+
+def box_overlaps(boxes: Float[Tensor, "m 4"], others: Float[Tensor, "k 4"]) -> Float[Tensor, "m k"]:
+    """IoU of each with each; 0 for boxes without area."""
+    shared = _shared(boxes, others)
+    areas = _areas(boxes)[:, None] + _areas(others)
+    return shared / (areas - shared).clamp(min=1e-6)
+
+
+def box_shares(boxes: Float[Tensor, "m 4"], regions: Float[Tensor, "c 4"]) -> Float[Tensor, "m c"]:
+    """Which part of each box lies in each region."""
+    return _shared(boxes, regions) / _areas(boxes)[:, None].clamp(min=1e-6)
+
+
+def _shared(boxes: Float[Tensor, "m 4"], others: Float[Tensor, "k 4"]) -> Float[Tensor, "m k"]:
+    # Axis by axis: half the memory of both at once.
+    across, down = (
+        torch.minimum(boxes[:, None, axis + 2], others[:, axis + 2])
+        - torch.maximum(boxes[:, None, axis], others[:, axis])
+        for axis in (0, 1)
+    )
+    return across.clamp_(min=0) * down.clamp_(min=0)
+
+
+def _areas(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def encode_boxes(
+    boxes: Float[Tensor, "m 4"], regions: Float[Tensor, "m 4"], deviations: Sequence[float] = (1, 1, 1, 1)
+) -> Float[Tensor, "m 4"]:
+    """What has to be said to make boxes of regions: by how much of its sides the centre moves, logarithms of how much it
+    grows.
+
+    Args:
+        boxes: with an area.
+        regions: with an area.
+        deviations: by which the four numbers are divided.
+    """
+    sides = regions[:, 2:] - regions[:, :2]
+    moves = (boxes[:, :2] + boxes[:, 2:] - regions[:, :2] - regions[:, 2:]) / 2 / sides
+    growths = ((boxes[:, 2:] - boxes[:, :2]) / sides).log()
+    return torch.cat([moves, growths], -1) / boxes.new_tensor(deviations)
+
+
+def decode_boxes(
+    deltas: Float[Tensor, "*m 4"], regions: Float[Tensor, "*m 4"], deviations: Sequence[float] = (1, 1, 1, 1)
+) -> Float[Tensor, "*m 4"]:
+    """The reverse of `encode_boxes`; no box is stretched or shrunk by more than `LARGEST_STRETCH`."""
+    scaled = deltas * deltas.new_tensor(deviations)
+    sides = regions[..., 2:] - regions[..., :2]
+    centres = (regions[..., :2] + regions[..., 2:]) / 2 + scaled[..., :2] * sides
+    reach = scaled[..., 2:].clamp(-LARGEST_STRETCH, LARGEST_STRETCH).exp() * sides / 2
+    return torch.cat([centres - reach, centres + reach], -1)

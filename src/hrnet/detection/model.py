@@ -4,19 +4,103 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hrnet.backbone import HRNet, set_norm_momentum
 from hrnet.detection.boxes import DetectionOutput, Objects, boxes_to_source
+from hrnet.detection.centernet import CenterNet
+from hrnet.detection.fcos import FCOS
 from hrnet.detection.masks import paste_masks
+from hrnet.detection.rcnn import RCNN
 from hrnet.detection.spec import CenterNetSpec, DetectionSpec, FCOSSpec, RCNNSpec
 from hrnet.geometry import Frame, Size, clip_boxes
 from hrnet.results import Boxes, Detections, Source
 from hrnet.task import MEAN_COLOUR, Batch, TaskModel
 
 STRIDE = 32
+
+
+class DetectionModel(TaskModel[Detections]):
+    """Objects with boxes, classes, scores and, in some families, masks."""
+
+    fill = MEAN_COLOUR
+
+    def __init__(self, spec: DetectionSpec) -> None:
+        super().__init__(spec, spec.backbone.in_channels)
+        self.spec: DetectionSpec = spec
+        widths, classes = spec.backbone.widths, len(spec.class_names)
+        self.backbone = HRNet(spec.backbone, recompute=True)
+        match spec.detector:
+            case RCNNSpec():
+                self.detector: RCNN | FCOS | CenterNet = RCNN(widths, classes, spec.detector)
+            case FCOSSpec():
+                self.detector = FCOS(widths, classes, spec.detector)
+            case CenterNetSpec():
+                self.detector = CenterNet(widths, classes, spec.detector)
+        set_norm_momentum(self, spec.backbone.norm_momentum)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.spec.frozen_norms:
+            for layer in self.backbone.modules():
+                if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
+                    layer.eval()
+        return self
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> DetectionOutput:
+        return self.detector(self.backbone(self.normalise(images)), (images.shape[-2], images.shape[-1]))
+
+    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """As the detector's, of the targets that `Objects.of` reads."""
+        maps = self.backbone(self.normalise(batch.images))
+        return self.detector.loss(maps, (batch.images.shape[-2], batch.images.shape[-1]), Objects.of(batch))
+
+    def named_outputs(self) -> dict[str, tuple[str, ...]]:
+        names = self.spec.class_names
+        if isinstance(self.detector, FCOS):
+            return {"detector.classify": names}
+        if isinstance(self.detector, CenterNet):
+            return {f"detector.heatmaps.{kind}.2": names for kind in range(3)}
+        # What corrects boxes has four outputs a class.
+        corrections = tuple(f"{name} {part}" for name in names for part in ("across", "down", "width", "height"))
+        layers: dict[str, tuple[str, ...]] = {}
+        for stage in range(len(self.detector.boxes)):
+            layers[f"detector.boxes.{stage}.classify"] = (*names, "no object")
+            if not self.detector.spec.class_agnostic:
+                layers[f"detector.boxes.{stage}.measure"] = corrections
+            if self.detector.masks is not None:
+                layers[f"detector.masks.stages.{stage}.logits"] = names
+        return layers
+
+    def decode(self, outputs: DetectionOutput, frames: Sequence[Frame]) -> list[Detections]:
+        """The objects of each picture, best first, cut at its borders."""
+        return [self._detections(outputs, index, frame) for index, frame in enumerate(frames)]
+
+    def _detections(self, outputs: DetectionOutput, index: int, frame: Frame) -> Detections:
+        kept = outputs.scores[index] > 0
+        whole = boxes_to_source(outputs.boxes[index][kept].double().cpu().numpy(), frame)
+        boxes = clip_boxes(whole, frame.source_size)
+        # What lies where the input shows nothing of the picture is no object of it.
+        seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        scores = outputs.scores[index][kept].double().cpu().numpy()[seen]
+        labels = outputs.labels[index][kept].long().cpu().numpy()[seen]
+        masks = None
+        if outputs.masks is not None:
+            # Into the box as it was found: the mask divides that one, not what is left of it.
+            cells = outputs.masks[index][kept].float().sigmoid().cpu().numpy()
+            masks = paste_masks(cells[seen], whole[seen], frame.source_size)
+        return Detections(boxes[seen], scores, labels, self.spec.class_names, masks)
+
+    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
+        """The whole picture."""
+        return [picture_frame(size, self.spec)]
+
+    def join(self, results: Sequence[Detections], boxes: Boxes, source: Source) -> Detections:
+        """That of the one input."""
+        return replace(results[0], source=source)
 
 
 def picture_frame(source_size: Size, spec: DetectionSpec) -> Frame:
