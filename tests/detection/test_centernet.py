@@ -367,3 +367,8 @@ def test_a_batch_of_one_is_a_row_of_a_batch() -> None:
         together, alone = model.triplets(maps), model.triplets([x[1:2] for x in maps])
     for one, other in zip(together, alone, strict=True):
         assert torch.allclose(one[1:2], other, atol=1e-5)
+
+
+def test_layers_of_classes_have_an_output_for_each() -> None:
+    model = small(7)
+    assert [model.get_submodule(name.removeprefix("d.")).out_channels for name in model.class_layers("d.")] == [7] * 3

@@ -246,3 +246,8 @@ def test_a_batch_of_one_is_a_row_of_a_batch() -> None:
     assert torch.allclose(together.scores[1:2], alone.scores, atol=1e-6)
     sure = alone.scores[0] - alone.scores[0].roll(-1) > 1e-6
     assert torch.allclose(together.boxes[1, sure], alone.boxes[0, sure], atol=1e-3)
+
+
+def test_layers_of_classes_have_an_output_for_each() -> None:
+    model = small(7)
+    assert [model.get_submodule(name.removeprefix("d.")).out_channels for name in model.class_layers("d.")] == [7]

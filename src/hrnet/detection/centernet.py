@@ -107,6 +107,10 @@ class CenterNet(nn.Module):
         """Focal losses of corners and of centres, pull and push of the embeddings, offsets."""
         return triplet_loss(self.triplets(maps), objects, self.spec)
 
+    def class_layers(self, prefix: str) -> tuple[str, ...]:
+        """Names, after the prefix, of the layers with an output for each class."""
+        return tuple(f"{prefix}heatmaps.{kind}.2" for kind in range(3))
+
 
 # ---- the network
 

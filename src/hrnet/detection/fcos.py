@@ -89,6 +89,10 @@ class FCOS(nn.Module):
             *suppress(boxes, scores, labels, self.spec.nms_iou, self.spec.num_detections, max(size)), None
         )
 
+    def class_layers(self, prefix: str) -> tuple[str, ...]:
+        """Names, after the prefix, of the layers with an output for each class."""
+        return (f"{prefix}classify",)
+
     @property
     def strides(self) -> tuple[int, ...]:
         """Input pixels between the points of each level."""
