@@ -265,7 +265,8 @@ def test_chip_of_polygons_is_that_of_coco() -> None:
         angles, radii = np.sort(rng.uniform(0, 2 * np.pi, 12)), rng.uniform(10, 80, 12)
         star = 56 + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
         star[[2, 3]] = star[[3, 2]]
-        expected = coco_masks.decode(coco_masks.frPyObjects([star.ravel().tolist()], 112, 112))[..., 0]
+        runs = coco_masks.frPyObjects([star.ravel().tolist()], 112, 112)  # type: ignore[arg-type]  # a polygon as well
+        expected = coco_masks.decode(runs)[..., 0]
         found = mask_chip([star], np.array([0.0, 0, 112, 112]))
         both = np.pad(np.stack([expected, found]), ((0, 0), (1, 1), (1, 1)), mode="edge")
         around = np.lib.stride_tricks.sliding_window_view(both, (3, 3), axis=(1, 2))
