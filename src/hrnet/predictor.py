@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from hrnet.errors import InputError
-from hrnet.geometry import Frame, Image, warp
+from hrnet.geometry import Frame, Image, Size, warp
 from hrnet.images import check_image, read_image
+from hrnet.pose.boxes import person_boxes, person_labels
 from hrnet.results import Boxes, SemanticMap
 from hrnet.runtime import Precision, compile_forward
 from hrnet.segmentation.model import SegmentationModel
@@ -30,15 +31,28 @@ Picture = str | Path | np.ndarray
 _AHEAD, _AHEAD_BYTES = 32, 1 << 28
 # At most so many inputs go through the network together, and so many pixels, if nothing else is asked for.
 _BATCH, _BATCH_PIXELS = 16, 1 << 21
-# Pixels of pictures after which a batch does not wait to be full: some results are as large as their pictures.
+# Pixels of pictures and inputs after which a batch does not wait to be full: some results are as large as their pictures.
 _PENDING_PIXELS = 1 << 28
+# The same in pictures: inputs of a rare size do not hold up the results of all that come after them.
+_PENDING = 64
+# The same in pixels where the pictures themselves are held, which a detector looks at before the model does.
+_HELD_PIXELS = _AHEAD_BYTES // 3
 
 
 @dataclass(slots=True)
 class Seconds:
-    """Where a predictor's time went. Reading overlaps with the rest, so the parts may exceed the whole."""
+    """Where a predictor's time went. Reading overlaps with the rest, so the parts may exceed the whole.
+
+    Attributes:
+        read: opening and decoding pictures.
+        detect: all that a detector does before the model looks.
+        crop: making inputs.
+        network: its forward.
+        decode: results of its outputs.
+    """
 
     read: float = 0.0
+    detect: float = 0.0
     crop: float = 0.0
     network: float = 0.0
     decode: float = 0.0
@@ -54,12 +68,21 @@ class Seconds:
 
 @dataclass(slots=True)
 class _Pending:
-    """A picture whose inputs are on their way through the network."""
+    """A picture whose inputs are on their way through the network; pixels: its own and those of its inputs."""
 
     source: Path | np.ndarray
     boxes: Boxes
     inputs: int
+    pixels: int
     results: list[Any]
+
+
+class _Input(NamedTuple):
+    """An input that waits for others of its size."""
+
+    crop: Image
+    frame: Frame
+    owner: _Pending
 
 
 class _Room:
@@ -97,12 +120,16 @@ class Predictor:
         flip: average with the mirrored inputs, as the published figures do; twice the time.
         protocol: how a segmentation model looks at pictures: windows, scales, mirrored too (`flip` is not asked then);
             None for the whole picture.
+        detector: finds the people that a model which looks into boxes is to look at; a detection model, or a predictor
+            with one. None for the whole picture.
+        detector_score: what the detector is less sure of is not looked at.
 
     Attributes:
         seconds: time spent, by part.
 
     Raises:
-        InputError: the runtime or device cannot be used, or the model is not of a kind that has a protocol.
+        InputError: the runtime or device cannot be used; the model is of no kind that has a protocol, can look twice or
+            looks into boxes; or the detector finds no people.
     """
 
     def __init__(
@@ -115,15 +142,26 @@ class Predictor:
         batch: int | None = None,
         flip: bool = False,
         protocol: Protocol | None = None,
+        detector: TaskModel[Any] | Predictor | None = None,
+        detector_score: float = 0.3,
     ) -> None:
         if protocol is not None and not isinstance(model, SegmentationModel):
             raise InputError("Windows and scales are for segmentation models; leave them out.")
+        if flip and type(model).merge_flip is TaskModel.merge_flip:
+            raise InputError("This model has no average over mirrored pictures; leave out flip.")
+        if detector is not None and not model.takes_boxes:
+            raise InputError("This model looks at whole pictures; leave out the detector.")
+        if isinstance(detector, TaskModel):
+            detector = Predictor(detector, runtime=runtime, device=device, precision=precision)
+        if detector is not None:
+            person_labels(detector.names)
         self.model = model.eval()
-        self.batch = batch or min(_BATCH, max(1, _BATCH_PIXELS // math.prod(model.spec.input_size)))
+        self.batch = batch
         self.flip = flip
         self.protocol = protocol
+        self.detector = detector
+        self.detector_score = detector_score
         self.seconds = Seconds()
-        self._windows = batch
         self._forward = compile_forward(model, runtime=runtime, device=device, precision=precision)
 
     def __call__(
@@ -133,11 +171,12 @@ class Predictor:
         boxes: Callable[[Picture], Boxes | None] | None = None,
         on_error: Callable[[Picture, InputError], None] | None = None,
     ) -> Iterator[Any]:
-        """One result a picture, in order: `Poses`, `SemanticMap` or `Classification`, as the model finds.
+        """One result a picture, in order: `Poses`, `SemanticMap`, `Detections` or `Classification`, as the model finds.
 
         Args:
             pictures: paths, or RGB arrays `h w 3` of bytes.
-            boxes: where to look in a picture; without it, or where it returns None, the whole picture is one object.
+            boxes: where to look in a picture; where it returns None the whole picture is one object. Without it the
+                detector is asked, and without a detector every picture is one object.
             on_error: told of a picture that cannot be read, which is then left out; without it the error is raised.
 
         Raises:
@@ -148,7 +187,16 @@ class Predictor:
         if isinstance(pictures, str | Path | np.ndarray):
             pictures = [pictures]
         read = self._read_ahead(pictures, on_error)
-        return self._segmented(read) if self.protocol is not None else self._batched(read, boxes)
+        if self.protocol is not None:
+            return self._segmented(read)
+        if boxes is None and self.detector is not None:
+            return self._batched(self._people(read, self.detector))
+        return self._batched(_aimed(read, boxes))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, of models that have some."""
+        return getattr(self.model.spec, "class_names", ())
 
     def _segmented(self, pictures: Iterator[tuple[Picture, Image]]) -> Iterator[SemanticMap]:
         """By the protocol, one picture after the other."""
@@ -156,39 +204,69 @@ class Predictor:
         assert self.protocol is not None
         for picture, image in pictures:
             with self.seconds.measure("network"):
-                labels = segment(image, self.model, self._forward, self.protocol, self._windows)
+                labels = segment(image, self.model, self._forward, self.protocol, self.batch)
             del image  # not held while somebody draws
             yield SemanticMap(labels, self.model.spec.class_names, _source(picture))
 
+    def _people(
+        self, pictures: Iterator[tuple[Picture, Image]], detector: Predictor
+    ) -> Iterator[tuple[Picture, Image, Boxes]]:
+        """Pictures and the people that a detector finds in them, some pictures ahead."""
+        held: deque[tuple[Picture, Image]] = deque()
+
+        def shown() -> Iterator[tuple[Picture, Image, Boxes]]:
+            for picture, image in pictures:
+                held.append((picture, image))
+                yield picture, image, Boxes.whole((image.shape[0], image.shape[1]))
+
+        for found in detector._batched(shown(), _HELD_PIXELS):
+            picture, image = held.popleft()
+            parts = detector.seconds
+            self.seconds.detect = parts.crop + parts.network + parts.decode
+            yield picture, image, person_boxes(found, self.detector_score)
+            del image  # not held while the next picture is looked at
+
     def _batched(
-        self, pictures: Iterator[tuple[Picture, Image]], boxes: Callable[[Picture], Boxes | None] | None
+        self, pictures: Iterator[tuple[Picture, Image, Boxes]], most_pixels: int = _PENDING_PIXELS
     ) -> Iterator[Any]:
+        """Results in order. Inputs of one size go through the network together.
+
+        Args:
+            pictures: and where to look in them.
+            most_pixels: of pictures without a result, and of their inputs.
+        """
         pending: deque[_Pending] = deque()
-        crops: list[Image] = []
-        frames: list[Frame] = []
-        owners: list[_Pending] = []
-        for picture, image in pictures:
-            size = (image.shape[0], image.shape[1])
-            found = boxes(picture) if boxes else None
-            found = Boxes.whole(size) if found is None else found
+        waiting: dict[Size, list[_Input]] = {}
+        for picture, image, boxes in pictures:
             with self.seconds.measure("crop"):
-                looks = self.model.frames(size, found)
-                owner = _Pending(_source(picture), found, len(looks), [])
-                pending.append(owner)
-                crops += [warp(image, frame) for frame in looks]
-                frames += looks
-                owners += [owner] * len(looks)
+                owner, inputs = self._inputs(picture, image, boxes)
             del image  # not held while somebody draws
-            while len(crops) >= self.batch:
-                self._run(crops[: self.batch], frames[: self.batch], owners[: self.batch])
-                crops, frames, owners = crops[self.batch :], frames[self.batch :], owners[self.batch :]
-            if sum(math.prod(frame.source_size) for frame in frames) > _PENDING_PIXELS:
-                self._run(crops, frames, owners)
-                crops, frames, owners = [], [], []
+            pending.append(owner)
+            for one in inputs:
+                together = waiting.setdefault(one.frame.size, [])
+                together.append(one)
+                if len(together) >= self._batch_of(one.frame.size):
+                    self._run(waiting.pop(one.frame.size))
             yield from self._finished(pending)
-        if crops:
-            self._run(crops, frames, owners)
+            while len(pending) > _PENDING or sum(one.pixels for one in pending) > most_pixels:
+                # The oldest without a result is the first of its inputs' size: what came before it has one.
+                oldest = next(size for size, inputs in waiting.items() if inputs[0].owner is pending[0])
+                self._run(waiting.pop(oldest))
+                yield from self._finished(pending)
+        for inputs in waiting.values():
+            self._run(inputs)
         yield from self._finished(pending)
+
+    def _inputs(self, picture: Picture, image: Image, boxes: Boxes) -> tuple[_Pending, list[_Input]]:
+        size = (image.shape[0], image.shape[1])
+        frames = self.model.frames(size, boxes)
+        pixels = math.prod(size) + sum(math.prod(frame.size) for frame in frames)
+        owner = _Pending(_source(picture), boxes, len(frames), pixels, [])
+        return owner, [_Input(warp(image, frame, fill=self.model.fill), frame, owner) for frame in frames]
+
+    def _batch_of(self, size: Size) -> int:
+        """How many inputs of a size go through the network together."""
+        return self.batch or min(_BATCH, max(1, _BATCH_PIXELS // math.prod(size)))
 
     def _read_ahead(
         self, pictures: Iterable[Picture], on_error: Callable[[Picture, InputError], None] | None
@@ -230,15 +308,17 @@ class Predictor:
         room.hold(image.nbytes)
         return image
 
-    def _run(self, crops: Sequence[Image], frames: Sequence[Frame], owners: Sequence[_Pending]) -> None:
+    def _run(self, inputs: Sequence[_Input]) -> None:
+        frames = [one.frame for one in inputs]
         with self.seconds.measure("network"):
-            images = scale_images(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2))
+            crops = np.stack([one.crop for one in inputs])
+            images = scale_images(torch.from_numpy(crops).permute(0, 3, 1, 2))
             outputs = self._forward(images)
             if self.flip:
                 outputs = self.model.merge_flip(outputs, self._forward(images.flip(-1)), frames[0].size)
         with self.seconds.measure("decode"):
-            for owner, result in zip(owners, self.model.decode(outputs, frames), strict=True):
-                owner.results.append(result)
+            for one, result in zip(inputs, self.model.decode(outputs, frames), strict=True):
+                one.owner.results.append(result)
 
     def _finished(self, pending: deque[_Pending]) -> Iterator[Any]:
         while pending and len(pending[0].results) == pending[0].inputs:
@@ -247,6 +327,16 @@ class Predictor:
                 result = self.model.join(done.results, done.boxes, done.source)
             del done
             yield result
+
+
+def _aimed(
+    pictures: Iterator[tuple[Picture, Image]], boxes: Callable[[Picture], Boxes | None] | None
+) -> Iterator[tuple[Picture, Image, Boxes]]:
+    """Pictures and where to look in them."""
+    for picture, image in pictures:
+        found = boxes(picture) if boxes else None
+        yield picture, image, Boxes.whole((image.shape[0], image.shape[1])) if found is None else found
+        del image  # not held while the next picture is looked at
 
 
 def _source(picture: Picture) -> Path | np.ndarray:

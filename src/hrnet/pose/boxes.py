@@ -12,7 +12,10 @@ import numpy as np
 
 from hrnet.errors import InputError
 from hrnet.formats.files import read_json
-from hrnet.results import Boxes
+from hrnet.results import Boxes, Detections
+
+# What data sets call people.
+PEOPLE = ("person", "pedestrian", "people", "human")
 
 
 def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
@@ -52,6 +55,25 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
         name: Boxes(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
         for name, rows in table.items()
     }, problems
+
+
+def person_labels(names: tuple[str, ...]) -> list[int]:
+    """Which classes of a detector are people: those of their names, or the only one there is.
+
+    Raises:
+        InputError: none is.
+    """
+    labels = [label for label, name in enumerate(names) if name.lower() in PEOPLE]
+    if not labels and len(names) != 1:
+        known = ", ".join(names[:12]) or "nothing that has a name"
+        raise InputError(f"The detector finds {known}, but no person; name one that does, or a file of boxes.")
+    return labels or [0]
+
+
+def person_boxes(found: Detections, score: float) -> Boxes:
+    """Where a detector sees people, with at least this score; the boxes as a COCO detection file would hold them."""
+    people = found[np.isin(found.labels, person_labels(found.names)) & (found.scores >= score)]
+    return Boxes(people.boxes.astype(float), people.scores.astype(float))
 
 
 def box_key(path: Path, table: dict[str, Boxes]) -> str | None:
