@@ -10,6 +10,9 @@ from pydantic import TypeAdapter
 
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.detection import recipes as detection
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
 from hrnet.pose import recipes as pose
 from hrnet.pose.model import PoseModel
@@ -19,15 +22,20 @@ from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Job, TaskModel
 
-ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec
-Recipe = pose.PoseRecipe | segmentation.SegmentationRecipe
+ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec | DetectionSpec
+Recipe = pose.PoseRecipe | segmentation.SegmentationRecipe | detection.DetectionRecipe
 _SPECS: dict[str, type[Any]] = {
     "pose": PoseSpec,
     "classification": ClassificationSpec,
     "segmentation": SegmentationSpec,
+    "detection": DetectionSpec,
 }
-_RECIPES: dict[str, type[Any]] = {"pose": pose.PoseRecipe, "segmentation": segmentation.SegmentationRecipe}
-RECIPES: dict[str, Recipe] = {**pose.RECIPES, **segmentation.RECIPES}
+_RECIPES: dict[str, type[Any]] = {
+    "pose": pose.PoseRecipe,
+    "segmentation": segmentation.SegmentationRecipe,
+    "detection": detection.DetectionRecipe,
+}
+RECIPES: dict[str, Recipe] = {**pose.RECIPES, **segmentation.RECIPES, **detection.RECIPES}
 
 
 def task_of(value: ModelSpec | Recipe) -> str:
@@ -45,6 +53,8 @@ def build_model(spec: ModelSpec) -> TaskModel[Any]:
             return ClassificationModel(spec)
         case SegmentationSpec():
             return SegmentationModel(spec)
+        case DetectionSpec():
+            return DetectionModel(spec)
 
 
 def prepare(recipe: Recipe) -> Job:
@@ -58,6 +68,8 @@ def prepare(recipe: Recipe) -> Job:
             return pose.prepare(recipe)
         case segmentation.SegmentationRecipe():
             return segmentation.prepare(recipe)
+        case detection.DetectionRecipe():
+            return detection.prepare(recipe)
 
 
 def find_recipe(name: str) -> Recipe:

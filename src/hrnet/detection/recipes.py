@@ -1,0 +1,249 @@
+"""Detection training runs: the published ones, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hrnet.detection.augment import Augment
+from hrnet.detection.data import (
+    DetectionDataset,
+    DetectionSet,
+    detection_set,
+    has_part,
+    hold_out,
+    match_classes,
+    read_parts,
+)
+from hrnet.detection.metrics import DetectionEvaluator
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.published import PUBLISHED, DetectionData, DetectionRecipe
+from hrnet.detection.spec import (
+    DetectionSpec,
+    DetectorSpec,
+    RCNNSpec,
+    cascade_mask_rcnn,
+    cascade_rcnn,
+    centernet,
+    faster_rcnn,
+    fcos,
+    hybrid_task_cascade,
+    mask_rcnn,
+)
+from hrnet.errors import InputError
+from hrnet.formats.compare import choose_part
+from hrnet.formats.records import DataSet, Picture
+from hrnet.geometry import Size
+from hrnet.recipe import OURS, TrainSpec
+from hrnet.spec import SMALL_BACKBONE
+from hrnet.task import Job
+
+# What no data set has as a class, so that its own take its place.
+OWN_CLASSES = ("of the data set",)
+
+
+def _small(detector: RCNNSpec) -> RCNNSpec:
+    """A detector that looks into regions, for one small picture on a CPU: narrow heads, fewer regions."""
+    return replace(
+        detector,
+        pyramid_width=96,
+        head_width=256,
+        anchor_samples=128,
+        region_samples=128,
+        train_proposals=(500, 300),
+        test_proposals=(300, 200),
+        semantic_classes=2 if detector.semantic_classes else 0,
+    )
+
+
+# Four levels: none of the objects that fit into a small canvas wants a fifth. Points near the middle of an object learn it,
+# as those near its edges say little where there are few pictures.
+SMALL_FCOS = replace(
+    fcos(),
+    pyramid_width=96,
+    tower_convs=2,
+    ranges=((-1, 48), (48, 96), (96, 192), (192, 1e8)),
+    centre_radius=1.5,
+    candidates=300,
+)
+SMALL: dict[str, DetectorSpec] = {
+    "faster": _small(faster_rcnn()),
+    "cascade": _small(cascade_rcnn()),
+    "mask": _small(mask_rcnn()),
+    "cascade-mask": _small(cascade_mask_rcnn()),
+    "htc": _small(hybrid_task_cascade()),
+    "fcos": SMALL_FCOS,
+    "centernet": replace(centernet(), width=64),
+}
+
+
+def _ours(
+    name: str,
+    detector: DetectorSpec,
+    input_size: Size,
+    data: DetectionData,
+    classes: tuple[str, ...] = OWN_CLASSES,
+    train: TrainSpec = OURS,
+) -> DetectionRecipe:
+    return DetectionRecipe(
+        name=f"detection-{name}",
+        # The norms are trained: there are no weights of so small a network whose statistics could be kept.
+        model=DetectionSpec(classes, detector, SMALL_BACKBONE, input_size, fit="canvas", frozen_norms=False),
+        data=data,
+        train=replace(train, batch=8, learning_rate=1e-3),
+    )
+
+
+_AUGMENT = Augment(scale=(0.6, 1.6), colour=0.2, mosaic=0.3, antialias=True)
+_PASTE = replace(_AUGMENT, paste=0.3)
+_OWN_DATA = DetectionData(images=(Path("set"),), hold_out=5, augment=_AUGMENT)
+_OWN_TRAIN = replace(OURS, ema=0.99, warmup_steps=50)
+
+RECIPES: dict[str, DetectionRecipe] = {
+    recipe.name: recipe
+    for recipe in (
+        *PUBLISHED,
+        *(
+            _ours(
+                f"pennfudan-{family}",
+                detector,
+                (320, 384),
+                DetectionData(images=(Path("data/pennfudan"),), augment=_PASTE),
+                ("person",),
+                replace(OURS, evaluate_every=10),
+            )
+            for family, detector in SMALL.items()
+        ),
+        # Cells: none is upside down, but the microscope knows no up, and mirroring is all that is done to it.
+        _ours(
+            "bccd",
+            SMALL_FCOS,
+            (384, 512),
+            DetectionData(images=(Path("data/bccd"),), augment=replace(_AUGMENT, scale=(0.8, 1.3))),
+            ("Platelets", "RBC", "WBC"),
+            replace(OURS, epochs=40, evaluate_every=5),
+        ),
+        _ours(
+            "person",
+            SMALL_FCOS,
+            (320, 320),
+            DetectionData(
+                images=(Path("data/pennfudan"), Path("data/tiny_coco"), Path("data/lsp")),
+                aliases=(("pedestrian", "person"), ("people", "person")),
+                augment=replace(_PASTE, scale=(0.4, 1.8)),
+            ),
+            ("person",),
+        ),
+        _ours("own", SMALL_FCOS, (384, 384), _OWN_DATA, train=_OWN_TRAIN),
+        _ours("own-mask", SMALL["mask"], (384, 384), replace(_OWN_DATA, augment=_PASTE), train=_OWN_TRAIN),
+    )
+}
+
+
+def prepare(recipe: DetectionRecipe) -> Job:
+    """Open a recipe's data and build its model.
+
+    Raises:
+        InputError: a file is missing or cannot be used.
+    """
+    data = recipe.data
+    opened = [read_parts(*pair) for pair in _pairs(data)]
+    sets = [detection_set(choose_part(parts, part)) for parts in opened for part in data.parts]
+    messages: list[str] = []
+    spec = _with_classes_of(sets[0], recipe.model, data, messages)
+    sets = [match_classes(one, spec.class_names, data.aliases) for one in sets]
+    for one in sets:
+        messages += [message for message in (*one.notes, *one.problems) if message not in messages]
+    pictures = [picture for one in sets for picture in one.pictures]
+    _check_objects(pictures, spec, messages)
+    scored = _validation(data, opened, pictures, spec, messages)
+    held_out = {picture.path for picture in scored.pictures}
+    return Job(
+        model=DetectionModel(spec),
+        train=DetectionDataset(
+            [picture for picture in pictures if picture.path not in held_out], spec, data.augment, recipe.train.seed
+        ),
+        validation=DetectionDataset(scored.pictures, spec, data.augment) if scored.pictures else None,
+        evaluator=lambda: DetectionEvaluator(scored.pictures, spec, scored.category_ids or None),
+        messages=tuple(messages),
+    )
+
+
+def _pairs(data: DetectionData) -> list[tuple[Path, Path | None]]:
+    """Folders of pictures with their labels; None where the first is a whole data set."""
+    if not data.images or len(data.annotations) not in (0, len(data.images)) or not data.parts:
+        raise InputError(
+            f"{len(data.images)} folders of pictures, {len(data.annotations)} files or folders of labels, parts "
+            f"{data.parts}: give one for each, --data.images DIR --data.annotations PATH, or whole data sets by "
+            "--data.images alone."
+        )
+    labels: Sequence[Path | None] = data.annotations or [None] * len(data.images)
+    return list(zip(data.images, labels, strict=True))
+
+
+def _with_classes_of(
+    data: DetectionSet, spec: DetectionSpec, where: DetectionData, messages: list[str]
+) -> DetectionSpec:
+    """The spec for the classes of a data set that has none in common with it."""
+    theirs = {name.lower() for name in (*data.class_names, *(alias for _, alias in where.aliases))}
+    if theirs & {name.lower() for name in spec.class_names}:
+        return spec
+    names = data.class_names
+    messages.append(f"The model learns the data set's {len(names)} classes: {', '.join(names)}.")
+    detector = spec.detector
+    if isinstance(detector, RCNNSpec) and detector.semantic_classes:
+        # The objects' classes, and what is none of them.
+        detector = replace(detector, semantic_classes=len(names) + 1)
+    return replace(spec, class_names=names, detector=detector)
+
+
+def _check_objects(pictures: Sequence[Picture], spec: DetectionSpec, messages: list[str]) -> None:
+    """Say how much there is to learn from; raises InputError where it is nothing."""
+    things = [thing for picture in pictures for thing in picture.objects]
+    ignored = sum(thing.crowd or thing.difficult for thing in things)
+    outlined = sum(bool(thing.polygons) or thing.runs is not None for thing in things)
+    if len(things) == ignored:
+        raise InputError("No object of the model's classes is labelled in the training pictures; label some.")
+    if spec.has_masks and not outlined:
+        raise InputError(
+            "The training set has boxes only, and this model learns masks; take a recipe without masks (detection-own), or "
+            "label outlines."
+        )
+    text = f"{len(things)} objects in {len(pictures)} pictures"
+    text += f", {ignored} of them groups or difficult, which count for nothing" if ignored else ""
+    if spec.has_masks and outlined < len(things):
+        text += f"; {len(things) - outlined} have no outline, and count for nothing while masks are learned"
+    messages.append(f"{text}.")
+
+
+def _validation(
+    data: DetectionData,
+    opened: Sequence[tuple[DataSet, ...]],
+    pictures: Sequence[Picture],
+    spec: DetectionSpec,
+    messages: list[str],
+) -> DetectionSet:
+    """What is scored on; some of the training pictures where they are held out, none where nothing is.
+
+    Raises:
+        InputError: too much is held out.
+    """
+    parts: Sequence[DataSet] | None = None
+    if data.val_images is not None:
+        parts = read_parts(data.val_images, data.val_annotations)
+    elif "val" not in data.parts:
+        parts = next((one for one in opened if has_part(one, "val")), None)
+    if parts is not None:
+        found = match_classes(detection_set(choose_part(parts, "val")), spec.class_names, data.aliases)
+        messages += [message for message in (*found.notes, *found.problems) if message not in messages]
+        if data.hold_out:
+            messages.append(f"{parts[0].source} has a validation set: nothing is held out of the training set.")
+        return found
+    if not data.hold_out:
+        return DetectionSet(spec.class_names, (), ())
+    _, held = hold_out(pictures, data.hold_out)
+    messages.append(
+        f"{len(held)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
+    )
+    return DetectionSet(spec.class_names, (), tuple(held))
