@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
 from hrnet.detection.metrics import FIGURES, DetectionEvaluator, compressed, labelled_detections
+from hrnet.detection.spec import DetectionSpec, mask_rcnn
 from hrnet.formats import coco
 from hrnet.formats.records import Object, Picture, Runs
 from hrnet.results import Detections, Masks
@@ -23,8 +23,8 @@ from hrnet.results import Detections, Masks
 SIZE = (120, 160)
 
 
-def spec_of(names: tuple[str, ...]) -> Any:
-    return SimpleNamespace(class_names=names)
+def spec_of(names: tuple[str, ...]) -> DetectionSpec:
+    return DetectionSpec(names, mask_rcnn())
 
 
 def reference(

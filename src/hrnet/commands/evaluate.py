@@ -26,8 +26,9 @@ class Evaluate:
     images: Path
     """folder of the pictures"""
     annotations: Path | None = None
-    """their labels. Pose: a COCO or MPII keypoint json, a YOLO data.yaml, a DeepLabCut csv. Segmentation: the folder of
-    the label pictures; may be left out where --images is a whole data set"""
+    """their labels. Pose: a COCO or MPII keypoint json, a YOLO data.yaml, a DeepLabCut csv. Detection: a COCO json, a
+    folder of Pascal VOC or one of its lists, a YOLO data.yaml. Segmentation: the folder of the label pictures. May be left
+    out where --images is a whole data set, but for pose"""
     boxes: Path | None = None
     """pose: a COCO detection file to look into, instead of the labelled boxes; only average precision is measured then"""
     unboxed: Literal["whole", "keypoints"] = "whole"
@@ -47,7 +48,9 @@ class Evaluate:
     out: Path | None = None
     """write the figures here as JSON"""
     results: Path | None = None
-    """pose: write the poses here as a COCO results file"""
+    """pose and detection: write what is found here as a COCO results file"""
+    aliases: tuple[tuple[str, str], ...] = ()
+    """detection: a class of the data set and the model's class that it counts as, for each whose names differ"""
     report: Path | None = None
     """write report.html into this folder: figures, curves, worst and random pictures; of a run folder also its course"""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
@@ -101,7 +104,8 @@ def main(arguments: list[str]) -> int:
     page = _write_report(options, options.report, scored) if options.report else None
     width = max((len(name) for name in scored.metrics), default=0)
     for name, value in scored.metrics.items():
-        digits = 4 if name.startswith("A") else 2
+        # Average precisions and recalls are shares of one, everything else is not.
+        digits = 4 if name.startswith("A") or "-A" in name else 2
         print(f"{name:<{max(width, 24)}} {value:.{digits}f}")
     counts = ", ".join(f"{count} {what}" for what, count in scored.counts.items())
     print(f"{counts} in {scored.seconds:.1f} s")
@@ -111,6 +115,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _score(options: Evaluate) -> Scored:
+    from hrnet.detection.model import DetectionModel
     from hrnet.pose.model import PoseModel
     from hrnet.segmentation.model import SegmentationModel
     from hrnet.zoo import load
@@ -119,14 +124,22 @@ def _score(options: Evaluate) -> Scored:
         case PoseModel() as model:
             from hrnet.commands import evaluate_pose
 
-            _refuse(options, "a pose model", ("scales", "windows", "protocol"))
+            _refuse(options, "a pose model", ("scales", "windows", "protocol", "aliases"))
             return evaluate_pose.score(options, model)
+        case DetectionModel() as model:
+            from hrnet.commands import evaluate_detection
+
+            others = ("boxes", "unboxed", "flip", "scales", "windows", "protocol", "antialias", "workers")
+            _refuse(options, "a detection model", others)
+            return evaluate_detection.score(options, model)
         case SegmentationModel() as model:
             from hrnet.commands import evaluate_segmentation
 
-            _refuse(options, "a segmentation model", ("boxes", "unboxed", "antialias", "results", "workers"))
+            _refuse(options, "a segmentation model", ("boxes", "unboxed", "antialias", "results", "workers", "aliases"))
             return evaluate_segmentation.score(options, model)
-    raise InputError(f"{options.model} is no pose or segmentation model, the kinds that this version scores.")
+    raise InputError(
+        f"{options.model} is no pose, detection or segmentation model, the kinds that this version scores."
+    )
 
 
 def _refuse(options: Evaluate, kind: str, names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval.core import mask as coco_masks
@@ -12,13 +12,11 @@ from jaxtyping import Float, Int
 
 from hrnet.coco_figures import coco_evaluation
 from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
+from hrnet.detection.spec import DetectionSpec
 from hrnet.detection.voc import Found, Truth, average_precision, judge, precision_recall
 from hrnet.findings import Case, Chart, Findings, Matrix, Measure, Series
 from hrnet.formats.records import Object, Picture
 from hrnet.results import Detections, Masks
-
-if TYPE_CHECKING:
-    from hrnet.detection.spec import DetectionSpec
 
 # COCO's twelve figures, in its order.
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
@@ -242,7 +240,7 @@ class DetectionEvaluator:
         shown = Detections(
             found.boxes[keep], found.scores[keep], found.labels[keep], self.spec.class_names, masks, picture.path
         )
-        truth = labelled_detections(picture, self.spec.class_names, masks=bool(self._masks))
+        truth = labelled_detections(picture, self.spec.class_names, masks=self.spec.has_masks)
         height, width = picture.size
         region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
         return Case(picture.path, picture.size, region, truth, shown, error, words)

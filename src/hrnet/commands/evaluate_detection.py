@@ -1,0 +1,84 @@
+"""Scoring a detection model, for `hrnet evaluate`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hrnet.atomic import write_text
+from hrnet.commands.evaluate import Evaluate, Scored, say
+from hrnet.detection.data import hold_out, match_classes, read_detection
+from hrnet.detection.metrics import DetectionEvaluator
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.spec import DetectionSpec
+from hrnet.engine.progress import Progress
+from hrnet.errors import InputError
+from hrnet.formats.records import Picture
+from hrnet.images import image_size, read_labelled
+from hrnet.predictor import Picture as Given
+from hrnet.predictor import Predictor
+
+
+def score(options: Evaluate, model: DetectionModel) -> Scored:
+    """Score a model on the labelled pictures that the options name.
+
+    Raises:
+        InputError: labels are missing or cannot be used.
+    """
+    pictures, category_ids, problems = _open(options, model.spec)
+    evaluator = DetectionEvaluator(pictures, model.spec, category_ids)
+    predictor = Predictor(model, runtime=options.runtime, device=options.device, batch=options.batch)
+    start = time.perf_counter()
+    failed: set[Path] = set()
+    given: deque[int] = deque()
+
+    def leave_out(path: object, error: InputError) -> None:
+        assert isinstance(path, Path)
+        failed.add(path)
+        say([str(error)])
+
+    def inputs() -> Iterator[Given]:
+        for position, picture in enumerate(pictures):
+            try:
+                image = _as_labelled(picture)
+            except InputError as error:
+                leave_out(picture.path, error)
+                continue
+            given.append(position)
+            yield image
+
+    with Progress("evaluate", len(pictures), "pictures") as progress:
+        for result in predictor(inputs(), on_error=leave_out):
+            while pictures[given[0]].path in failed:
+                given.popleft()
+            evaluator.update([given.popleft()], [result])
+            progress.advance(1)
+    metrics = evaluator.compute()
+    seconds = time.perf_counter() - start
+    if options.results:
+        write_text(options.results, json.dumps(evaluator.coco_results()) + "\n")
+    used = [picture for picture in pictures if picture.path not in failed]
+    counts = {"pictures": len(used), "objects": sum(len(picture.objects) for picture in used)}
+    return Scored("detection", evaluator, metrics, counts, seconds, problems or bool(failed), {})
+
+
+def _open(options: Evaluate, spec: DetectionSpec) -> tuple[Sequence[Picture], tuple[int, ...], bool]:
+    """The pictures to be scored, COCO's numbers of their classes, and whether any had to be left out."""
+    # What is held out is held out of the training set.
+    data = read_detection(options.images, options.annotations, "train" if options.hold_out else "val")
+    data = match_classes(data, spec.class_names, options.aliases)
+    say([*data.notes, *data.problems])
+    pictures: Sequence[Picture] = data.pictures
+    if options.hold_out:
+        _, pictures = hold_out(pictures, options.hold_out)
+    return pictures, data.category_ids, bool(data.problems)
+
+
+def _as_labelled(picture: Picture) -> Given:
+    """The path; of a picture that was labelled as it is stored, not as its orientation tag turns it, the pixels."""
+    if image_size(picture.path) == picture.size:
+        return picture.path
+    return read_labelled(picture.path, picture.size)
