@@ -74,12 +74,17 @@ def _rank() -> int:
 
 def _parse(recipe: Any, arguments: list[str]) -> tuple[Any, Any]:
     """The options, and the recipe with the fields that the command line changes."""
+    from hrnet.tasks import task_of
+
     changeable = [
         (name, type(getattr(recipe, name)), field(default=getattr(recipe, name))) for name in ("data", "train", "model")
     ]
     together = make_dataclass("Train", changeable, bases=(_Options,), frozen=True)
     together.__doc__ = _Options.__doc__
-    parsed: Any = tyro.cli(together, args=arguments, prog=f"hrnet train {recipe.name}")
+    # The recipe has chosen the family of a detector, whose fields are options like all others; the object context of a
+    # segmentation network may be chosen here.
+    fixed = (tyro.conf.AvoidSubcommands,) if task_of(recipe) == "detection" else ()
+    parsed: Any = tyro.cli(together, args=arguments, prog=f"hrnet train {recipe.name}", config=fixed)
     return parsed, replace(recipe, data=parsed.data, train=parsed.train, model=parsed.model)
 
 
