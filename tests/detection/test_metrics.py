@@ -14,8 +14,9 @@ from pycocotools import mask as reference_masks
 from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
-from hrnet.detection.metrics import FIGURES, DetectionEvaluator, compressed, labelled_detections
-from hrnet.detection.spec import DetectionSpec, mask_rcnn
+from hrnet.detection.coco_entries import compressed, default_ids, labelled_detections
+from hrnet.detection.metrics import FIGURES, DetectionEvaluator
+from hrnet.detection.spec import COCO, DetectionSpec, mask_rcnn
 from hrnet.formats import coco
 from hrnet.formats.records import Object, Picture, Runs
 from hrnet.results import Detections, Masks
@@ -221,6 +222,13 @@ def test_compressed_masks_are_what_pycocotools_writes() -> None:
         expected = reference_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert one["size"] == expected["size"]
         assert one["counts"].encode() == expected["counts"]
+
+
+def test_classes_have_cocos_numbers(shared: Path) -> None:
+    content = json.loads((shared / "data/tiny_coco/annotations/instances_val2017.json").read_text())
+    numbers = {entry["name"]: entry["id"] for entry in content["categories"]}
+    assert dict(zip(COCO, default_ids(COCO), strict=True)) == numbers
+    assert default_ids(("a", "b")) == (1, 2)
 
 
 def test_findings_show_curves_and_the_worst_pictures() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,16 +18,21 @@ from hrnet.errors import InputError
 if TYPE_CHECKING:
     import PIL.Image
 
-    from hrnet.results import Boxes, Classification, Poses, SemanticMap
+    from hrnet.predictor import Seconds
+    from hrnet.results import Boxes, Classification, Detections, Poses, SemanticMap
     from hrnet.segmentation.windows import Protocol
     from hrnet.task import TaskModel
+
+    Result = Poses | SemanticMap | Detections | Classification
 
 # What a pattern or a folder may bring; kept here so that help needs neither torch nor Pillow.
 _JPEG_QUALITY = 92
 # What the stored labels of a picture are called: its name and this.
 _LABELS = ".labels.png"
-# Classes that a line about a picture names.
-_NAMED = 4
+# Classes that a line about a picture names, and that an error lists.
+_NAMED, _LISTED = 4, 100
+# The model that finds people if nobody says otherwise.
+_DETECTOR = "detection"
 # JPEG stores no longer side.
 _JPEG_SIDE = 65_500
 
@@ -35,19 +41,21 @@ _JPEG_SIDE = 65_500
 class Predict:
     """Write each picture with what a model finds in it drawn, and a JSON file beside it.
 
-    Of a segmentation model also NAME.labels.png, which stores the class of every pixel as a palette index. Pictures that
-    cannot be read are named and left out; the exit status is then 1.
+    A pose model looks into boxes: those of a detector that finds people, or of a file. Of a segmentation model there is
+    also NAME.labels.png, which stores the class of every pixel as a palette index. Pictures that cannot be read are named
+    and left out; the exit status is then 1.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """pose, segmentation, or a path: .safetensors, a run folder, a checkpoint of another HRNet code base (.pth)"""
+    """a name that `hrnet models` lists, or a path: .safetensors, a run folder, a checkpoint of another code base (.pth)"""
     source: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE...")]
     """pictures, folders, patterns; - reads paths from standard input"""
     out: Path = Path("predictions")
     """folder to write to; nothing in it is overwritten"""
-    boxes: Path | None = None
-    """where to look: {"photo.jpg": [[x, y, width, height, score], ...]} or a COCO detection file; without it,
-    or with the word whole, each picture is one object"""
+    boxes: str | None = None
+    """pose: where to look. A detection model by name or path, which finds the people; a .json:
+    {"photo.jpg": [[x, y, width, height, score], ...]} or a COCO detection file; or the word whole: each picture is one
+    object. Without it the detection model inside, where there is one and the model knows people, else whole"""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     """auto: torch on a GPU, else OpenVINO"""
     device: str = "auto"
@@ -63,6 +71,13 @@ class Predict:
     """segmentation: look at the picture in each of these sizes and average"""
     threshold: float = 0.3
     """keypoints with a lower score are not drawn"""
+    score: float = 0.3
+    """objects of which a detection model is less sure are left out, also where it finds the people of a pose model"""
+    classes: tuple[str, ...] = ()
+    """detection: only objects of these classes"""
+    coco_results: Path | None = None
+    """detection: write all that is found, however unsure, here as a COCO results file, which --boxes of a pose model reads.
+    The number of a picture is the one that its name ends in"""
     json: bool = False
     """print one JSON object a line instead, and write nothing"""
 
@@ -73,10 +88,9 @@ def main(arguments: list[str]) -> int:
     from hrnet.zoo import load
 
     run = _Run(options)
-    find = None
-    if options.boxes is not None and str(options.boxes) != "whole":
-        find = run.boxes(options.boxes)
     model = load(options.model)
+    run.check(model)
+    find, detector = _where(run, model)
     predictor = Predictor(
         model,
         runtime=options.runtime,
@@ -84,12 +98,33 @@ def main(arguments: list[str]) -> int:
         batch=options.batch,
         flip=options.flip,
         protocol=_protocol(options, model),
+        detector=detector,
+        detector_score=options.score,
     )
     start = time.perf_counter()
     for result in predictor(run.pictures(), boxes=find, on_error=run.report_unread):
         run.write(result)
         del result  # not held while the next picture is looked at
-    return run.finish(time.perf_counter() - start)
+    return run.finish(time.perf_counter() - start, predictor.seconds)
+
+
+def _where(run: _Run, model: TaskModel[Any]) -> tuple[Callable[[object], Boxes | None] | None, TaskModel[Any] | None]:
+    """What says where to look in a picture, from a file, or the detector that finds it; neither for whole pictures."""
+    from hrnet.pose.boxes import finds_people
+    from hrnet.pose.model import PoseModel
+    from hrnet.zoo import SHIPPED, load
+
+    boxes = run.options.boxes
+    if boxes is None:
+        people = isinstance(model, PoseModel) and finds_people(model.spec.skeleton)
+        return None, load(_DETECTOR) if people and _DETECTOR in SHIPPED else None
+    if boxes == "whole":
+        return None, None
+    if not model.takes_boxes:
+        raise InputError(f"{run.options.model} looks at whole pictures; leave out --boxes.")
+    if Path(boxes).suffix.lower() == ".json":
+        return run.boxes(Path(boxes)), None
+    return None, load(boxes)
 
 
 def _protocol(options: Predict, model: TaskModel[Any]) -> Protocol | None:
@@ -110,11 +145,30 @@ def _protocol(options: Predict, model: TaskModel[Any]) -> Protocol | None:
 
 @dataclass(slots=True)
 class _Run:
-    """One call: what was done, what failed."""
+    """One call: what was done, what failed; how many things were found in how many seconds of drawing; COCO's entries."""
 
     options: Predict
     done: int = 0
     failed: int = 0
+    found: int = 0
+    drawing: float = 0.0
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self, model: TaskModel[Any]) -> None:
+        """Raise InputError if options are given that mean nothing for a model."""
+        from hrnet.detection.model import DetectionModel
+
+        options = self.options
+        if not isinstance(model, DetectionModel):
+            if options.classes or options.coco_results:
+                raise InputError(
+                    f"--classes and --coco-results are for detection models, which {options.model} is not."
+                )
+            return
+        unknown = [name for name in options.classes if name not in model.spec.class_names]
+        if unknown:
+            known = ", ".join(model.spec.class_names[:_LISTED])
+            raise InputError(f"{options.model} knows no class {unknown[0]!r}; its classes are {known}.")
 
     def pictures(self) -> Iterator[Path]:
         """Every picture that the sources name, once."""
@@ -160,22 +214,28 @@ class _Run:
     def report_unread(self, _: object, error: InputError) -> None:
         self.report(str(error))
 
-    def write(self, result: Poses | SemanticMap | Classification) -> None:
+    def write(self, result: Result) -> None:
         from hrnet.atomic import write_text
-        from hrnet.results import Poses, SemanticMap
+        from hrnet.results import Detections, Poses, SemanticMap
 
         assert isinstance(result.source, Path)
         self.done += 1
+        if isinstance(result, Detections):
+            result = self._chosen(result)
+        self.found += len(result) if isinstance(result, Poses | Detections) else 0
         content: dict[str, Any] = {"file": str(result.source)}
         if self.options.json:
             print(json.dumps(content | result.to_dict()), flush=True)
             return
-        drawing = result.plot(self.options.threshold) if isinstance(result, Poses) else result.plot()
+        assert isinstance(result.source, Path)
+        start = time.perf_counter()
+        drawing = self._drawn(result)
         suffix = ".png" if result.source.suffix.lower() == ".png" or max(drawing.size) > _JPEG_SIDE else ".jpg"
         name = self._free_name(result.source.stem, suffix)
         picture = self.options.out / f"{name}{suffix}"
         _save(drawing, picture)
         del drawing
+        self.drawing += time.perf_counter() - start
         if isinstance(result, SemanticMap):
             labels = self.options.out / f"{name}{_LABELS}"
             _save(result.to_image(), labels)
@@ -185,6 +245,35 @@ class _Run:
             content |= result.to_dict()
         write_text(self.options.out / f"{name}.json", json.dumps(content) + "\n")
         print(f"{picture}  {_summary(result, self.options.threshold)}")
+
+    def _chosen(self, result: Detections) -> Detections:
+        """What is sure enough, of the classes that are asked for; all of them are noted for the COCO results file."""
+        if self.options.classes:
+            asked = [result.names[label] in self.options.classes for label in result.labels]
+            result = result[[index for index, wanted in enumerate(asked) if wanted]]
+        if self.options.coco_results:
+            self._note(result)
+        return result[result.scores >= self.options.score]
+
+    def _note(self, result: Detections) -> None:
+        from hrnet.detection.coco_entries import coco_entries, compressed, default_ids
+        from hrnet.pose.boxes import picture_digits
+
+        assert isinstance(result.source, Path)
+        number = picture_digits(result.source)
+        masks = None if result.masks is None else compressed(result.masks)
+        for entry in coco_entries(result, masks, self.done if number is None else number, default_ids(result.names)):
+            self.entries.append({"file_name": result.source.name, **entry})
+
+    def _drawn(self, result: Result) -> PIL.Image.Image:
+        from hrnet.results import Detections, Poses
+
+        match result:
+            case Poses():
+                return result.plot(self.options.threshold)
+            case Detections():
+                return result.plot(self.options.score)
+        return result.plot()
 
     def _free_name(self, stem: str, suffix: str) -> str:
         """A name with which no file of those that may be written exists."""
@@ -196,20 +285,42 @@ class _Run:
                 return name
             number += 1
 
-    def finish(self, seconds: float) -> int:
+    def finish(self, seconds: float, parts: Seconds) -> int:
+        from hrnet.atomic import write_text
+
         if not self.done and not self.failed:
             print("hrnet predict: no picture was named", file=sys.stderr)
             return 1
+        if self.options.coco_results:
+            write_text(self.options.coco_results, json.dumps(self.entries) + "\n")
         if self.done and not self.options.json:
-            rate = self.done / max(seconds, 1e-9)
             print(
-                f"{self.done} pictures in {seconds:.1f} s ({rate:.1f} a second)"
+                f"{self.done} pictures in {seconds:.1f} s{self._rates(seconds)}"
                 if self.done > 1
                 else f"{seconds:.1f} s"
             )
+            if self.done > 1:
+                print(_split(parts, self.drawing))
         if self.failed:
             print(f"hrnet predict: {self.failed} inputs could not be used", file=sys.stderr)
         return 1 if self.failed else 0
+
+    def _rates(self, seconds: float) -> str:
+        rates = f" ({self.done / max(seconds, 1e-9):.1f} a second)"
+        return rates + (f", {self.found} found ({self.found / max(seconds, 1e-9):.1f} a second)" if self.found else "")
+
+
+def _split(parts: Seconds, drawing: float) -> str:
+    """Where the time went, in words."""
+    named = {
+        "detect": parts.detect,
+        "crop": parts.crop,
+        "network": parts.network,
+        "decode": parts.decode,
+        "draw": drawing,
+    }
+    spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in named.items() if seconds)
+    return f"seconds: {spent}; read {parts.read:.1f}, beside the rest"
 
 
 def _save(picture: PIL.Image.Image, path: Path) -> None:
@@ -221,8 +332,8 @@ def _save(picture: PIL.Image.Image, path: Path) -> None:
         picture.save(temporary, format=form, **quality)
 
 
-def _summary(result: Poses | SemanticMap | Classification, threshold: float) -> str:
-    from hrnet.results import Classification, SemanticMap
+def _summary(result: Result, threshold: float) -> str:
+    from hrnet.results import Classification, Detections, SemanticMap
 
     if isinstance(result, Classification):
         return f"{result.name} {result.scores[result.label]:.2f}"
@@ -233,6 +344,9 @@ def _summary(result: Poses | SemanticMap | Classification, threshold: float) -> 
     people = len(result)
     if not people:
         return "nothing found"
+    if isinstance(result, Detections):
+        counts = Counter(result.names[label] for label in result.labels.tolist()).most_common(_NAMED)
+        return ", ".join(f"{count} {name}" for name, count in counts) + f", best score {result.scores.max():.2f}"
     visible = int((result.keypoint_scores >= threshold).sum())
     noun = "pose" if people == 1 else "poses"
     return (

@@ -7,16 +7,26 @@ from random import Random
 from typing import Any, Literal
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_masks
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from hrnet.coco_figures import coco_evaluation
+from hrnet.detection.coco_entries import (
+    coco_entries,
+    compressed,
+    decoded,
+    default_ids,
+    labelled_detections,
+    left_out,
+    truth_entries,
+    truth_of,
+    with_sides,
+)
 from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
 from hrnet.detection.spec import DetectionSpec
 from hrnet.detection.voc import Found, Truth, average_precision, judge, precision_recall
 from hrnet.findings import Case, Chart, Findings, Matrix, Measure, Series
-from hrnet.formats.records import Object, Picture
-from hrnet.results import Detections, Masks
+from hrnet.formats.records import Picture
+from hrnet.results import Detections
 
 # COCO's twelve figures, in its order.
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
@@ -37,7 +47,7 @@ class DetectionEvaluator:
     Args:
         pictures: in the order of the positions that `update` gets; their labels are those of the spec.
         spec: of the model.
-        category_ids: COCO's number of each class, for `coco_results`; None for 1, 2 ...
+        category_ids: COCO's number of each class, for `coco_results`; None or none for `default_ids`.
 
     Attributes:
         headline: AP.
@@ -50,7 +60,7 @@ class DetectionEvaluator:
     ) -> None:
         self.pictures = pictures
         self.spec = spec
-        self.category_ids = tuple(category_ids or range(1, len(spec.class_names) + 1))
+        self.category_ids = tuple(category_ids) if category_ids else default_ids(spec.class_names)
         self._found: dict[int, Found] = {}
         # Of each picture whose masks were found: COCO's compressed run lengths, a small part of what they stand for.
         self._masks: dict[int, list[dict[str, Any]]] = {}
@@ -84,26 +94,18 @@ class DetectionEvaluator:
     def coco_results(self) -> list[dict[str, Any]]:
         """All objects as a COCO results list, which `loadRes` of pycocotools reads; its text form is JSON."""
         return [
-            {
-                "image_id": self.pictures[index].number,
-                "category_id": self.category_ids[label],
-                "bbox": box,
-                "score": score,
-                **({"segmentation": self._masks[index][position]} if index in self._masks else {}),
-            }
+            entry
             for index, found in sorted(self._found.items())
-            for position, (label, box, score) in enumerate(
-                zip(found.labels.tolist(), _with_sides(found.boxes), found.scores.tolist(), strict=True)
-            )
+            for entry in coco_entries(found, self._masks.get(index), self.pictures[index].number, self.category_ids)
         ]
 
     def _truths(self) -> dict[int, Truth]:
         """What there is to find in each picture that was looked at."""
-        return {index: _truth(self.pictures[index]) for index in sorted(self._found)}
+        return {index: truth_of(self.pictures[index]) for index in sorted(self._found)}
 
     def _has_masks(self) -> bool:
         """Whether masks were found, and every object to be found has one."""
-        objects = [one for index in self._found for one in self.pictures[index].objects if not _left_out(one)]
+        objects = [one for index in self._found for one in self.pictures[index].objects if not left_out(one)]
         return bool(self._masks) and all(one.polygons or one.runs is not None for one in objects)
 
     def _evaluation(self, kind: Literal["bbox", "segm"]) -> Any:
@@ -119,9 +121,9 @@ class DetectionEvaluator:
                 if masks is not None and kind == "segm":
                     entry["segmentation"] = dict(masks[position])
                 else:
-                    entry["bbox"] = _with_sides(found.boxes[[position]])[0]
+                    entry["bbox"] = with_sides(found.boxes[[position]])[0]
                 results.append(entry)
-        truth = [entry for index in order for entry in _annotations(self.pictures[index], index, kind)]
+        truth = [entry for index in order for entry in truth_entries(self.pictures[index], index, kind)]
         sizes = {index: self.pictures[index].size for index in order}
         return coco_evaluation(kind, sizes, range(1, len(self.spec.class_names) + 1), truth, results)
 
@@ -203,7 +205,9 @@ class DetectionEvaluator:
             lines = (("overlap 0.5", mean[0]), ("overlap 0.75", mean[5]), ("mean of 0.5 to 0.95", mean.mean(0)))
             title = f"Precision over recall, {what}"
             charts.append(_chart(title, lines, "The area below the mean line is AP."))
-            classes = [(names[label], precision[0, :, label]) for label in frequent if counts[label]]
+            classes: list[tuple[str, np.ndarray]] = [
+                (names[label], precision[0, :, label]) for label in frequent.tolist() if counts[label]
+            ]
             if len(names) > 1:
                 charts.append(_chart(f"{title} of a class, overlap 0.5", classes, _of_classes(len(names))))
         return tuple(charts)
@@ -236,7 +240,7 @@ class DetectionEvaluator:
         keep = np.flatnonzero(found.scores >= threshold)
         masks = None
         if index in self._masks:
-            masks = _decoded([self._masks[index][position] for position in keep], picture.size)
+            masks = decoded([self._masks[index][position] for position in keep], picture.size)
         shown = Detections(
             found.boxes[keep], found.scores[keep], found.labels[keep], self.spec.class_names, masks, picture.path
         )
@@ -269,116 +273,6 @@ def _measures() -> dict[str, Measure]:
         "VOC07-AP50": "the same at eleven recalls, as until VOC 2009",
     }
     return {name: Measure(1, meaning) for name, meaning in (_MEANINGS | masks | voc).items()}
-
-
-def labelled_detections(picture: Picture, names: tuple[str, ...], *, masks: bool) -> Detections:
-    """What is labelled as if it had been found, with a score of 1; without crowds.
-
-    Args:
-        picture: with objects whose labels are those of the names.
-        names: of the classes.
-        masks: whether outlines are taken along where every object has one.
-    """
-    objects = [one for one in picture.objects if one.box is not None and not one.crowd]
-    outlined = masks and all(one.polygons or one.runs is not None for one in objects)
-    return Detections(
-        np.array([one.box for one in objects], float).reshape(-1, 4),
-        np.ones(len(objects)),
-        np.array([one.label for one in objects], int),
-        names,
-        _decoded([run_lengths(one, picture) for one in objects], picture.size) if outlined else None,
-        picture.path,
-    )
-
-
-def run_lengths(one: Object, picture: Picture) -> dict[str, Any]:
-    """The mask of an outlined object as COCO's compressed run lengths."""
-    height, width = picture.size
-    return coco_masks.segmToRle(_segmentation(one), width, height)
-
-
-def compressed(masks: Masks) -> list[dict[str, Any]]:
-    """COCO's compressed run lengths of each mask, the letters as text, as JSON has them."""
-    height, width = masks.size
-    plain = [{"size": [height, width], "counts": masks.runs(index).tolist()} for index in range(len(masks))]
-    return [{"size": [height, width], "counts": _text(one["counts"])} for one in _compress(plain, height, width)]
-
-
-def _compress(plain: list[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
-    found = coco_masks.frPyObjects(plain, height, width) if plain else []
-    assert isinstance(found, list)
-    return found
-
-
-def _text(letters: bytes | str) -> str:
-    return letters.decode("ascii") if isinstance(letters, bytes) else letters
-
-
-def _decoded(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Masks:
-    # One after the other: together they would be as many whole pictures.
-    parts = [Masks.of([coco_masks.decode(dict(one)).astype(bool)], size) for one in runs]
-    corners = np.concatenate([part.corners for part in parts]) if parts else np.zeros((0, 2), int)
-    return Masks(tuple(crop for part in parts for crop in part.crops), corners, size)
-
-
-def _truth(picture: Picture) -> Truth:
-    objects = [one for one in picture.objects if one.box is not None]
-    return Truth(
-        np.array([one.box for one in objects], float).reshape(-1, 4),
-        np.array([one.label for one in objects], int),
-        np.array([one.crowd for one in objects], bool),
-        np.array([one.difficult for one in objects], bool),
-    )
-
-
-def _left_out(one: Object) -> bool:
-    return one.crowd or one.difficult
-
-
-def _annotations(picture: Picture, index: int, kind: Literal["bbox", "segm"]) -> list[dict[str, Any]]:
-    """The objects of a picture as COCO's annotations. What need not be found is a crowd, as COCO has no other word for it."""
-    entries: list[dict[str, Any]] = []
-    for one in picture.objects:
-        if one.box is None:
-            continue
-        entry: dict[str, Any] = {
-            "image_id": index,
-            "category_id": one.label + 1,
-            "bbox": _with_sides(one.box[None].astype(float))[0],
-            "area": _area(one, picture),
-            "iscrowd": int(_left_out(one)),
-        }
-        if kind == "segm":
-            entry["segmentation"] = _segmentation(one) or [_outline(one.box)]
-        entries.append(entry)
-    return entries
-
-
-def _segmentation(one: Object) -> Any:
-    """As a COCO json has it; an empty list of an object without an outline."""
-    if one.runs is not None:
-        return {"size": list(one.runs.size), "counts": one.runs.counts.tolist()}
-    return [polygon.astype(float).ravel().tolist() for polygon in one.polygons]
-
-
-def _outline(box: Float[np.ndarray, 4]) -> list[float]:
-    x1, y1, x2, y2 = box.astype(float).tolist()
-    return [x1, y1, x1, y2, x2, y2, x2, y1]
-
-
-def _area(one: Object, picture: Picture) -> float:
-    """As stated; else of the mask; else of the box."""
-    if one.area is not None:
-        return float(one.area)
-    if one.polygons or one.runs is not None:
-        return float(coco_masks.area(run_lengths(one, picture)))
-    assert one.box is not None
-    return float((one.box[2] - one.box[0]) * (one.box[3] - one.box[1]))
-
-
-def _with_sides(boxes: Float[np.ndarray, "n 4"]) -> list[list[float]]:
-    """Boxes as COCO has them: x y width height."""
-    return np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()
 
 
 def _above(found: Found, threshold: float) -> Found:

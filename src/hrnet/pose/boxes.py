@@ -12,6 +12,7 @@ import numpy as np
 
 from hrnet.errors import InputError
 from hrnet.formats.files import read_json
+from hrnet.pose.skeletons import Skeleton
 from hrnet.results import Boxes, Detections
 
 # What data sets call people.
@@ -70,6 +71,11 @@ def person_labels(names: tuple[str, ...]) -> list[int]:
     return labels or [0]
 
 
+def finds_people(skeleton: Skeleton) -> bool:
+    """Whether a skeleton is that of a whole person, of whom a detector knows where to look."""
+    return all(any(joint in name.lower() for name in skeleton.names) for joint in ("wrist", "ankle"))
+
+
 def person_boxes(found: Detections, score: float) -> Boxes:
     """Where a detector sees people, with at least this score; the boxes as a COCO detection file would hold them."""
     people = found[np.isin(found.labels, person_labels(found.names)) & (found.scores >= score)]
@@ -78,11 +84,17 @@ def person_boxes(found: Detections, score: float) -> Boxes:
 
 def box_key(path: Path, table: dict[str, Boxes]) -> str | None:
     """The entry of a picture: its file name, its stem, or the number that its stem ends in; None without one."""
-    digits = path.stem[len(path.stem.rstrip("0123456789")) :]
-    for key in (path.name, path.stem, str(int(digits)) if digits else None):
+    number = picture_digits(path)
+    for key in (path.name, path.stem, None if number is None else str(number)):
         if key in table:
             return key
     return None
+
+
+def picture_digits(path: Path) -> int | None:
+    """The number that the name of a picture ends in, as 139 of 000000000139.jpg; None without one."""
+    digits = path.stem[len(path.stem.rstrip("0123456789")) :]
+    return int(digits) if digits.isascii() and digits else None
 
 
 def _mapping_entries(content: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
