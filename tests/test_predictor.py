@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,17 +16,19 @@ import hrnet
 from hrnet import predictor as module
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.detection.model import DetectionModel, picture_frame
+from hrnet.detection.spec import DetectionSpec, FCOSSpec
 from hrnet.errors import InputError
-from hrnet.geometry import warp
+from hrnet.geometry import Frame, Size, warp
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
-from hrnet.results import Boxes, Classification, Poses, SemanticMap
+from hrnet.results import Boxes, Classification, Detections, Poses, SemanticMap, Source
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.segmentation.windows import Protocol, segment
 from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import TaskModel, scale_images
+from hrnet.task import Batch, TaskModel, scale_images
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
 
@@ -177,3 +179,118 @@ def test_stopping_early_leaves_no_thread() -> None:
     next(results)
     results.close()  # type: ignore[attr-defined]  # a generator
     assert threading.active_count() == before
+
+
+class Seen(NamedTuple):
+    images: torch.Tensor
+
+
+class Rectangles(TaskModel[Detections]):
+    """Finds the one bright rectangle of a picture, exactly: white is a person, red a cat."""
+
+    def __init__(self) -> None:
+        super().__init__(DetectionSpec(("cat", "person"), FCOSSpec(), backbone(), (64, 96)))
+        self.batches: list[tuple[int, ...]] = []
+
+    def forward(self, images: torch.Tensor) -> Seen:
+        self.batches.append(tuple(images.shape))
+        return Seen(images)
+
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        raise NotImplementedError
+
+    def decode(self, outputs: Seen, frames: Sequence[Frame]) -> list[Detections]:
+        return [self._found(image, frame) for image, frame in zip(outputs.images.numpy(), frames, strict=True)]
+
+    def _found(self, image: np.ndarray, frame: Frame) -> Detections:
+        rows, columns = np.nonzero(image[0] > 0.99)
+        names = self.spec.class_names
+        if not len(rows):
+            return Detections.none(names)
+        box = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], float)
+        label = int(image[1, rows[0], columns[0]] > 0.99)
+        return Detections(box, np.array([0.9]), np.array([label]), names)
+
+    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
+        return [picture_frame(size, self.spec)]
+
+    def join(self, results: Sequence[Detections], boxes: Boxes, source: Source) -> Detections:
+        return results[0]
+
+
+def scenes(count: int) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Pictures of three sizes that go into an input as they are, each with a rectangle or none, and where it is."""
+    rng = np.random.default_rng(0)
+    images, boxes = [], []
+    for number in range(count):
+        size = ((64, 96), (96, 64), (64, 64))[rng.integers(3)]
+        image = rng.integers(0, 100, (*size, 3), dtype=np.uint8)
+        x, y, width, height = (int(value) for value in rng.integers(5, 30, 4))
+        box = None if number % 5 == 2 else np.array([x, y, x + width, y + height], float)
+        if box is not None:
+            image[y : y + height, x : x + width] = 255 if number % 3 else (255, 0, 0)
+        images.append(image)
+        boxes.append(box)
+    return images, boxes
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4, 100])
+def test_inputs_of_different_sizes_keep_their_order(batch: int | None) -> None:
+    """Closed form: the rectangles are found to the pixel, whatever waits for whatever."""
+    model, (images, boxes) = Rectangles(), scenes(30)
+    found = list(hrnet.Predictor(model, runtime="torch", device="cpu", batch=batch)(images))
+    for box, result in zip(boxes, found, strict=True):
+        np.testing.assert_array_equal(result.boxes, np.zeros((0, 4)) if box is None else box[None])
+    assert sum(shape[0] for shape in model.batches) == 30
+    assert max(shape[0] for shape in model.batches) <= (batch or 16)
+    if batch == 4:
+        assert sum(shape[0] == 4 for shape in model.batches) >= 5
+
+
+def test_a_rare_size_does_not_hold_up_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PENDING", 4)
+    monkeypatch.setattr(module, "_AHEAD", 1)
+    taken: list[int] = []
+
+    def given() -> Iterator[np.ndarray]:
+        for number in range(40):
+            taken.append(number)
+            yield np.zeros((64, 96, 3) if number else (96, 64, 3), np.uint8)
+
+    results = hrnet.Predictor(Rectangles(), runtime="torch", device="cpu", batch=100)(given())
+    next(results)
+    # Four that wait, the one too many, and those that are read ahead.
+    assert len(taken) <= 4 + 1 + 3
+    assert len(list(results)) == 39
+
+
+def test_people_are_found_first() -> None:
+    """Oracle: the same model told by hand where to look. A cat is not looked at; where there is nobody there is no pose."""
+    images, boxes = scenes(20)
+    model, detector = pose(), Rectangles()
+    predictor = hrnet.Predictor(model, runtime="torch", device="cpu", detector=detector)
+    people = [box if number % 3 else None for number, box in enumerate(boxes)]
+    for image, box, result in zip(images, people, predictor(images), strict=True):
+        assert result.source is image
+        assert len(result) == (box is not None)
+        if box is not None:
+            told = Boxes(box[None], np.array([0.9]))
+            alone = hrnet.Predictor(model, runtime="torch", device="cpu")
+            (expected,) = alone(image, boxes=lambda _, told=told: told)
+            np.testing.assert_array_equal(result.boxes, expected.boxes)
+            # Rounding of the network's sums depends on the batch.
+            np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-4, atol=1e-5)
+    assert predictor.seconds.detect > 0
+    sure = hrnet.Predictor(model, runtime="torch", device="cpu", detector=detector, detector_score=0.95)
+    assert [len(result) for result in sure(images)] == [0] * 20
+
+
+def test_detectors_and_flips_that_mean_nothing_are_refused() -> None:
+    spec = DetectionSpec(("cat", "dog"), FCOSSpec(pyramid_width=32), backbone(), (64, 96))
+    animals = DetectionModel(spec).eval()
+    with pytest.raises(InputError, match="no person"):
+        hrnet.Predictor(pose(), runtime="torch", device="cpu", detector=animals)
+    with pytest.raises(InputError, match="leave out the detector"):
+        hrnet.Predictor(segmentation(), runtime="torch", device="cpu", detector=Rectangles())
+    with pytest.raises(InputError, match="leave out flip"):
+        hrnet.Predictor(animals, runtime="torch", device="cpu", flip=True)
