@@ -13,7 +13,8 @@ are. What names and shapes cannot tell is assumed as published, and is a field o
 * `norm_momentum`, which only further training asks for: 0.01 where the file says so (face, and segmentation of the
   PyTorch 0.4 era), else 0.1; and the dropout of OCR;
 * the meaning of the classes: 19 of a segmentation network are taken for Cityscapes, 20 for LIP with its left and right
-  limbs, 1000 of a classification network for ImageNet.
+  limbs, 1000 of a classification network for ImageNet, 80 of a detector for COCO;
+* of a detector: anchors, overlaps, and how results are chosen.
 
 Source of all names: FACTS of this project (section B), read from the repositories that are named at each table.
 """
@@ -34,6 +35,8 @@ from hrnet.atomic import read_tensors
 from hrnet.backbone import HRNet
 from hrnet.checkpoint import check_state
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.detection import spec as detection
+from hrnet.detection.spec import DetectionSpec, RCNNSpec
 from hrnet.errors import InputError
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
@@ -104,14 +107,14 @@ def recognise(state: Mapping[str, Tensor], source: str = "This state dict") -> t
     for kind, sign in _REFUSED:
         if any(sign.match(name) for name in bare):
             raise InputError(
-                f"{source} is {kind}, which this version cannot load; take a pose, face, classification or "
-                "segmentation network."
+                f"{source} is {kind}, which this version cannot load; take a pose, face, classification, "
+                "segmentation or mmdetection network."
             )
     origin = next((origin for origin in _ORIGINS if origin.sign in bare), None)
     if origin is None:
         raise InputError(
-            f"{source} holds an HRNet backbone, but no head of a published pose, face, classification or segmentation "
-            "network; start a training from it with --init, or name the checkpoint of a whole network."
+            f"{source} holds an HRNet backbone, but no head of a published pose, face, classification, segmentation or "
+            "detection network; start a training from it with --init, or name the checkpoint of a whole network."
         )
     try:
         renamed = origin.complete(_rename(bare, origin))
@@ -371,6 +374,36 @@ def _activated_segmentation(state: State) -> SegmentationSpec:
     return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
 
 
+def _object_names(count: int) -> tuple[str, ...]:
+    return detection.COCO if count == len(detection.COCO) else tuple(f"class_{label}" for label in range(count))
+
+
+def _rcnn(state: State) -> DetectionSpec:
+    found = (re.match(r"detector\.boxes\.(\d+)\.", name) for name in state)
+    stages = len({match[1] for match in found if match})
+    masks = "detector.masks.stages.0.logits.weight" in state
+    pixels = state.get("detector.semantic.logits.weight")
+    cascades = detection.hybrid_task_cascade() if pixels is not None else detection.cascade_mask_rcnn()
+    singles = detection.mask_rcnn() if masks else detection.faster_rcnn()
+    known: dict[tuple[int, bool], RCNNSpec] = {
+        (1, masks): singles,
+        (3, True): cascades,
+        (3, False): detection.cascade_rcnn(),
+    }
+    if (stages, masks) not in known:
+        raise ValueError(f"{stages} stages are not 1 or 3")
+    classes = state["detector.boxes.0.classify.weight"].shape[0] - 1
+    spec = replace(
+        known[stages, masks],
+        pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
+        head_width=state["detector.boxes.0.hidden.0.weight"].shape[0],
+        semantic_classes=0 if pixels is None else pixels.shape[0],
+        # Of one class nothing can be told.
+        class_agnostic=stages > 1 if classes == 1 else state["detector.boxes.0.measure.weight"].shape[0] == 4,
+    )
+    return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=_backbone(state))
+
+
 def _activated_norms(state: State) -> State:
     """Source: InPlaceABN, which all networks of the PyTorch 0.4 era used: its scale is |weight| + 1e-5."""
     norms = {name.removesuffix("running_var") for name in state if name.endswith(".running_var")}
@@ -477,10 +510,49 @@ _MMSEG_CONTEXT = (
     (r"decode_head\.1\.conv_seg\.(.+)", r"head.classify.\1"),
 )
 
+# mmdetection from version 2 on. The one stage of Faster and Mask R-CNN has no number.
+_MMDET_RCNN = (
+    (r"neck\.reduction_conv\.conv\.(.+)", r"detector.pyramid.reduce.\1"),
+    (r"neck\.fpn_convs\.(\d)\.conv\.(.+)", r"detector.pyramid.levels.\1.\2"),
+    *(
+        (rf"rpn_head\.rpn_{theirs}\.(.+)", rf"detector.proposals.{ours}.\1")
+        for theirs, ours in (("conv", "conv"), ("cls", "classify"), ("reg", "measure"))
+    ),
+    *(
+        (rf"roi_head\.bbox_head\.{number}{theirs}\.(.+)", rf"detector.boxes.{stage}.{ours}.\{place}")
+        for number, stage, place in (("", "0", 1), (r"(\d)\.", r"\1", 2))
+        for theirs, ours in (
+            (r"shared_fcs\.0", "hidden.0"),
+            (r"shared_fcs\.1", "hidden.1"),
+            ("fc_cls", "classify"),
+            ("fc_reg", "measure"),
+        )
+    ),
+    *(
+        (rf"roi_head\.mask_head\.{number}{theirs}\.(weight|bias)", rf"detector.masks.stages.{stage}.{ours}.\{place}")
+        for number, stage, place in (("", "0", 1), (r"(\d)\.", r"\1", 2))
+        for theirs, ours in (
+            *((rf"convs\.{index}\.conv", f"convs.{index}") for index in range(4)),
+            ("upsample", "upsample"),
+            ("conv_logits", "logits"),
+            (r"conv_res\.conv", "previous"),
+        )
+    ),
+    *(
+        (rf"roi_head\.semantic_head\.{theirs}\.(weight|bias)", rf"detector.semantic.{ours}.\1")
+        for theirs, ours in (
+            *((rf"lateral_convs\.{index}\.conv", f"laterals.{index}") for index in range(5)),
+            *((rf"convs\.{index}\.conv", f"convs.{index}") for index in range(4)),
+            (r"conv_embedding\.conv", "embedding"),
+            ("conv_logits", "logits"),
+        )
+    ),
+)
+
 _REFUSED = (
     (
-        "a detector",
-        re.compile(r"backbone\.body\.|rpn|(neck|backbone\.neck)\.(reduction_conv|fpn_)|(roi|bbox|mask)_heads?\."),
+        "a detector of an old code base",
+        re.compile(r"backbone\.body\.|rpn\.|(backbone\.)?neck\.(reduction_conv\.0|fpn_conv)\.|(roi_heads|mask_head)\."),
     ),
     ("a bottom-up pose network", re.compile(r"(final|deconv)_layers\.|(keypoint_)?head\.(final|deconv)_layers\.")),
 )
@@ -511,5 +583,6 @@ _ORIGINS = (
     ),
     _Origin("a segmentation network with OCR", "cls_head.weight", _OFFICIAL_CONTEXT, _official_context),
     _Origin("an mmseg network with OCR", "decode_head.1.conv_seg.weight", _MMSEG_CONTEXT, _segmentation, _zero_biases),
+    _Origin("an mmdetection R-CNN", "rpn_head.rpn_cls.weight", _MMDET_RCNN, _rcnn),
     _Origin("an mmseg network", "decode_head.convs.0.conv.weight", _MMSEG, _segmentation, complete=_zero_bias),
 )

@@ -89,40 +89,48 @@ class RegionProposals(nn.Module):
             size: height and width of the input.
             limits: as `RCNNSpec.train_proposals`.
         """
-        parts = []
-        for logits, deltas, anchors in zip(*_flat(found), self.anchors(found), strict=True):
-            # As published, by probability; a stable order, for what is certain is equally so.
-            scores, places = logits.sigmoid().sort(dim=1, descending=True, stable=True)
-            scores, places = scores[:, : limits[0]], places[:, : limits[0]]
-            chosen = deltas.gather(1, places[..., None].expand(-1, -1, 4))
-            parts.append((clip_to(decode_boxes(chosen, anchors[places]), size), scores))
+        logits, deltas = _flat(found)
+        anchors = self.anchors(found)
         images = [
-            self._select([(boxes[i], scores[i]) for boxes, scores in parts], limits[1]) for i in range(len(scores))
+            self._propose([x[i] for x in logits], [x[i] for x in deltas], anchors, size, limits)
+            for i in range(found.logits[0].shape[0])
         ]
         boxes, real = zip(*images, strict=True)
         return Proposals(torch.stack(boxes), torch.stack(real))
 
-    def _select(
-        self, levels: Sequence[tuple[Float[Tensor, "m 4"], Float[Tensor, " m"]]], count: int
+    def _propose(
+        self,
+        logits: Sequence[Float[Tensor, " m"]],
+        deltas: Sequence[Float[Tensor, "m 4"]],
+        anchors: Sequence[Float[Tensor, "m 4"]],
+        size: Size,
+        limits: tuple[int, int],
     ) -> tuple[Float[Tensor, "p 4"], Bool[Tensor, " p"]]:
-        """The best of one input."""
-        kept_boxes, kept_scores = [], []
-        for boxes, scores in levels:
-            areas = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(-1).nonzero()[:, 0]
-            boxes, scores = boxes[areas], scores[areas]
-            kept = nms(boxes, scores, self.spec.proposal_iou)
-            kept_boxes.append(boxes[kept])
-            kept_scores.append(scores[kept])
-        boxes = torch.cat(kept_boxes)
-        order = torch.cat(kept_scores).argsort(descending=True, stable=True)
-        real = torch.cat([torch.ones_like(order, dtype=torch.bool), order.new_zeros(count, dtype=torch.bool)])
-        return torch.cat([boxes[order], boxes.new_zeros(count, 4)])[:count], real[:count]
+        """Those of one input."""
+        best_boxes, best_scores, shifts = [], [], []
+        for number, level in enumerate(zip(logits, deltas, anchors, strict=True)):
+            # As published, by probability, though those of what is certain are all alike.
+            scores, corrections, places = level[0].sigmoid(), level[1], level[2]
+            if len(scores) > limits[0]:
+                scores, order = scores.sort(descending=True)
+                scores, order = scores[: limits[0]], order[: limits[0]]
+                corrections, places = corrections[order], places[order]
+            best_boxes.append(clip_to(decode_boxes(corrections, places), size))
+            best_scores.append(scores)
+            # So that boxes of different levels lie apart.
+            shifts.append(torch.full_like(scores, number * (max(size) + 1.0)))
+        boxes, scores, shift = torch.cat(best_boxes), torch.cat(best_scores), torch.cat(shifts)
+        areas = (boxes[:, 2:] > boxes[:, :2]).all(-1).nonzero()[:, 0]
+        kept = areas[nms(boxes[areas] + shift[areas, None], scores[areas], self.spec.proposal_iou)]
+        # Filled up and cut, for a number that is always the same.
+        real = torch.cat([torch.ones_like(kept, dtype=torch.bool), kept.new_zeros(limits[1], dtype=torch.bool)])
+        return torch.cat([boxes[kept], boxes.new_zeros(limits[1], 4)])[: limits[1]], real[: limits[1]]
 
     def loss(self, found: RegionMaps, objects: Sequence[Objects]) -> dict[str, Float[Tensor, ""]]:
         """Cross entropy of sampled anchors, and smooth L1 of the boxes of those on objects, both per sampled anchor."""
         logits, deltas = (torch.cat(list(levels), 1) for levels in _flat(found))
         anchors = torch.cat(self.anchors(found))
-        entropy, distance, count = logits.sum() * 0, deltas.sum() * 0, 0
+        entropy, distance, count = logits.new_zeros(()), deltas.new_zeros(()), 0
         for one, said, corrections in zip(objects, logits, deltas, strict=True):
             owners = match(anchors, one.boxes, NEAR, FAR, claim=True)
             background = not_in_crowd(anchors, (owners == BACKGROUND).nonzero()[:, 0], one.crowd)
