@@ -101,10 +101,15 @@ class MaskHeads(nn.Module):
         return logits
 
     def together(self, features: Float[Tensor, "p c h w"], labels: Int[Tensor, " p"]) -> Float[Tensor, "p m m"]:
-        """The logits of the mean of all stages' probabilities, of each region's class."""
+        """Of each region's class the logits of the mean of all stages' probabilities.
+
+        Where the heads inform one another, those of the last alone, which has seen what all the others found.
+
+        Source: mmdetection 3.3, which does both; its version 2 took the mean here too.
+        """
+        if self.informed or len(self.stages) == 1:
+            return of_labels(self(features, len(self.stages) - 1), labels).float()
         logits = [of_labels(one, labels).float() for one in self.each(features)]
-        if len(logits) == 1:
-            return logits[0]
         # What is certain stays finite.
         return torch.stack([one.sigmoid() for one in logits]).mean(0).logit(eps=1e-6)
 
