@@ -108,10 +108,10 @@ RECIPES: dict[str, DetectionRecipe] = {
             _ours(
                 f"pennfudan-{family}",
                 detector,
-                (320, 384),
+                (256, 320),
                 DetectionData(images=(Path("data/pennfudan"),), augment=_PASTE),
                 ("person",),
-                replace(OURS, evaluate_every=10),
+                replace(OURS, epochs=48, evaluate_every=12),
             )
             for family, detector in SMALL.items()
         ),

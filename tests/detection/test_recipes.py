@@ -1,0 +1,263 @@
+"""Detection runs: the published settings, opening any data, and steps on it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+from hrnet.cli import main
+from hrnet.detection.published import SCHEDULES
+from hrnet.detection.recipes import RECIPES, SMALL, DetectionRecipe, prepare
+from hrnet.detection.spec import (
+    CenterNetSpec,
+    FCOSSpec,
+    RCNNSpec,
+    cascade_mask_rcnn,
+    cascade_rcnn,
+    centernet,
+    faster_rcnn,
+    fcos,
+    hybrid_task_cascade,
+    mask_rcnn,
+)
+from hrnet.engine.train import Trainer
+from hrnet.errors import InputError
+from hrnet.recipe import BEST, STATE
+from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
+from hrnet.tasks import build_model, recipe_to_json
+
+STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
+TINY = HRNetSpec(STAGES, 1, 2, stem_width=4, fusion_upsample="bilinear")
+DETECTORS = {
+    "faster": faster_rcnn(),
+    "mask": mask_rcnn(),
+    "cascade": cascade_rcnn(),
+    "cascade-mask": cascade_mask_rcnn(),
+    "htc": hybrid_task_cascade(),
+    "fcos": fcos(),
+    "centernet": centernet(),
+}
+
+# The published rows: box AP by family, width and schedule. Source: tables C7 and C9 of the facts and the model zoo's own.
+FIGURES = {
+    "faster-w18-1x": 36.2, "faster-w18-2x": 38.0, "faster-w32-1x": 39.6, "faster-w32-2x": 40.9, "faster-w40-1x": 40.4,
+    "faster-w40-2x": 41.4, "faster-w48-1x": 41.3, "faster-w48-2x": 41.8, "faster-w18-1x-syncbn": 37.2,
+    "faster-w18-1x-syncbn-ms": 37.6, "faster-w18-2x-syncbn-ms": 39.4, "faster-w32-1x-syncbn-ms": 41.0,
+    "faster-w32-2x-syncbn-ms": 42.6, "cascade-w18-20e": 41.3, "cascade-w32-20e": 43.7, "cascade-w40-20e": 43.8,
+    "cascade-w48-20e": 44.6, "mask-w18-1x": 37.1, "mask-w18-2x": 39.2, "mask-w32-1x": 40.9, "mask-w32-2x": 42.3,
+    "mask-w40-1x": 42.1, "mask-w40-2x": 42.8, "mask-w48-1x": 42.4, "mask-w48-2x": 42.9, "cascade-mask-w18-20e": 41.9,
+    "cascade-mask-w32-20e": 44.5, "cascade-mask-w40-20e": 45.1, "cascade-mask-w48-20e": 46.0, "htc-w18-20e": 43.1,
+    "htc-w32-20e": 45.3, "htc-w40-20e": 46.4, "htc-w48-20e": 46.8, "htc-w48-28e": 47.0, "fcos-w18-1x": 35.2,
+    "fcos-w18-2x": 37.7, "fcos-w32-1x": 38.2, "fcos-w32-2x": 40.3, "fcos-w18-2x-ms": 38.1, "fcos-w32-2x-ms": 41.4,
+    "fcos-w40-2x-ms": 42.7, "fcos-w48-2x-ms": 42.9, "fcos-w18-2x-syncbn-ms": 39.4, "fcos-w32-2x-syncbn-ms": 42.5,
+    "centernet-w48": 43.4, "centernet-w64": 44.0,
+}  # fmt: skip
+
+
+def test_every_published_run_is_listed() -> None:
+    found = {name: recipe.published.value for name, recipe in RECIPES.items() if recipe.published}
+    assert found == {f"detection-coco-{name}": value for name, value in FIGURES.items()}
+    assert all(name == recipe.name for name, recipe in RECIPES.items())
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if "centernet" not in name])
+def test_published_runs_have_the_published_settings(name: str) -> None:
+    """Oracle: the protocol as written down in the facts, for 16 pictures a step."""
+    recipe = RECIPES[f"detection-coco-{name}"]
+    train, spec, augment = recipe.train, recipe.model, recipe.data.augment
+    family, rest = name.split("-w")
+    width, schedule, *more = rest.split("-")
+    assert spec.backbone.widths == tuple(int(width) * factor for factor in (1, 2, 4, 8))
+    assert spec.backbone.fusion_upsample == "nearest"
+    assert spec.detector == DETECTORS[family]
+    assert (spec.input_size, spec.fit, len(spec.class_names)) == ((800, 1333), "sides", 80)
+    assert (train.batch, train.optimizer, train.weight_decay, train.decay_norms) == (16, "sgd", 1e-4, True)
+    assert (train.gradient_clip, train.warmup_steps, train.warmup_start) == (35, 500, 1 / 3)
+    epochs, milestones = {"1x": (12, (8, 11)), "2x": (24, (20, 23)), "20e": (20, (16, 19)), "28e": (28, (24, 27))}[
+        schedule
+    ]
+    if family == "fcos":
+        milestones = (16, 22) if schedule == "2x" else milestones
+        assert (train.learning_rate, train.warmup, train.bias_rate, train.decay_biases) == (0.01, "constant", 2, False)
+    else:
+        assert (train.learning_rate, train.warmup, train.bias_rate, train.decay_biases) == (0.02, "linear", 1, True)
+    assert (train.epochs, train.milestones, train.schedule) == (epochs, milestones, "step")
+    assert train.sync_norm == ("syncbn" in more) == (not spec.frozen_norms)
+    assert bool(augment.sizes) == ("ms" in more)
+    if augment.sizes:
+        shorter = {size[0] for size in augment.sizes}
+        assert shorter == ({640, 800} if family == "fcos" else {600, 800, 1000})
+        assert augment.sizes_between == (family == "fcos")
+    assert (augment.flip, augment.scale, augment.colour, augment.mosaic, augment.paste) == (0.5, (1, 1), 0, 0, 0)
+
+
+def test_epochs_are_the_published_iterations() -> None:
+    """Oracle: 180 000 steps of 16 of FCOS, its falls at 120 000 and 160 000; 480 000 of 48 of CenterNet, its fall at 450 000;
+    of COCO's 118 287 training pictures."""
+    train = RECIPES["detection-coco-fcos-w18-2x"].train
+    steps = [118_287 / 16 * epochs for epochs in (train.epochs, *train.milestones)]
+    assert steps == pytest.approx([180_000, 120_000, 160_000], rel=0.02)
+    train = RECIPES["detection-coco-centernet-w48"].train
+    steps = [118_287 / 48 * epochs for epochs in (train.epochs, *train.milestones)]
+    assert steps == pytest.approx([480_000, 450_000], rel=0.003)
+    assert set(SCHEDULES) == {"1x", "2x", "20e", "28e"}
+
+
+def test_our_networks_share_the_backbone_of_the_other_tasks() -> None:
+    ours = [recipe for recipe in RECIPES.values() if not recipe.published]
+    assert len(ours) == len(SMALL) + 4
+    for recipe in ours:
+        assert recipe.model.backbone == SMALL_BACKBONE
+    with torch.device("meta"):
+        model = build_model(RECIPES["detection-own"].model)
+    # What is shipped in half precision stays small.
+    assert 2 * sum(value.numel() for value in model.state_dict().values()) < 10e6
+
+
+def paint(folder: Path, count: int = 6, outlines: bool = True, kinds: tuple[str, ...] = ("ring", "bar")) -> Path:
+    """A COCO set of squares in two colours, one or two a picture; the last picture is empty."""
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        image = rng.integers(0, 60, (48, 64, 3), dtype=np.uint8)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 48})
+        for label in range(number % 3 if number < count - 1 else 0):
+            x, y, w, h = (int(value) for value in (*rng.integers(2, 20, 2), *rng.integers(14, 26, 2)))
+            image[y : y + h, x : x + w, label] = 250
+            entry = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "iscrowd": 0}
+            entry |= {"bbox": [x, y, w, h], "area": w * h}
+            if outlines:
+                entry["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            annotations.append(entry)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    categories = [{"id": number + 1, "name": name} for number, name in enumerate(kinds)]
+    (folder / "labels.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return folder
+
+
+def small(recipe: DetectionRecipe, folder: Path, **changes: Any) -> DetectionRecipe:
+    """The recipe on a tiny network and one data set: two epochs of two steps."""
+    detector = recipe.model.detector
+    match detector:
+        case RCNNSpec():
+            detector = replace(
+                detector, pyramid_width=8, head_width=8, anchor_samples=16, region_samples=8,
+                train_proposals=(40, 20), test_proposals=(20, 10), num_detections=10,
+            )  # fmt: skip
+        case FCOSSpec():
+            detector = replace(detector, pyramid_width=32, tower_convs=1, num_detections=10)
+        case CenterNetSpec():
+            detector = replace(detector, width=8, num_points=10, num_detections=10)
+    return replace(
+        recipe,
+        model=replace(recipe.model, backbone=TINY, input_size=(64, 64), fit="canvas", detector=detector),
+        data=replace(recipe.data, images=(folder,), annotations=(), val_images=None, val_annotations=None, **changes),
+        train=replace(
+            recipe.train, epochs=2, batch=2, evaluate_every=2, workers=0, precision="fp32", trackers=(), examples=0,
+            warmup_steps=0,
+        ),
+    )  # fmt: skip
+
+
+def test_a_data_set_of_any_classes_is_learned_and_a_part_held_out(tmp_path: Path) -> None:
+    job = prepare(small(RECIPES["detection-own"], paint(tmp_path)))
+    assert job.model.spec.class_names == ("ring", "bar")
+    assert job.validation is not None
+    train: Any = job.train
+    validation: Any = job.validation
+    assert [one.path.stem for one in validation.pictures] == ["0", "5"]
+    assert [one.path.stem for one in train.pictures] == ["1", "2", "3", "4"]
+    assert "4 objects in 6 pictures." in job.messages
+    assert any("learns the data set's 2 classes: ring, bar" in message for message in job.messages)
+    assert any("2 pictures are held out" in message for message in job.messages)
+
+
+def test_classes_of_the_recipe_stay_where_one_is_common(tmp_path: Path) -> None:
+    recipe = small(RECIPES["detection-coco-faster-w18-1x"], paint(tmp_path, kinds=("dog", "unicorn")))
+    job = prepare(recipe)
+    assert job.model.spec.class_names == recipe.model.class_names
+    assert any("does not know unicorn" in message for message in job.messages)
+    labels = {thing.label for one in job.train.pictures for thing in one.objects}  # type: ignore[attr-defined]  # it is ours
+    assert labels == {recipe.model.class_names.index("dog")}
+
+
+def test_aliases_bring_several_sets_together(tmp_path: Path) -> None:
+    first = paint(tmp_path / "first", kinds=("pedestrian", "lamp"))
+    second = paint(tmp_path / "second", kinds=("cow", "person"))
+    recipe = small(RECIPES["detection-person"], first)
+    recipe = replace(recipe, data=replace(recipe.data, images=(first, second)))
+    job = prepare(recipe)
+    assert job.model.spec.class_names == ("person",)
+    assert job.validation is None
+    assert len(job.train) == 12
+    # Three pictures show an object of the first kind, one shows one of the second.
+    assert "4 objects in 12 pictures." in job.messages
+    for folder, count in ((first, 3), (second, 1)):
+        one = prepare(replace(recipe, data=replace(recipe.data, images=(folder,))))
+        assert f"{count} objects in 6 pictures." in one.messages
+
+
+def test_the_semantic_branch_follows_the_classes(tmp_path: Path) -> None:
+    job = prepare(small(RECIPES["detection-coco-htc-w18-20e"], paint(tmp_path)))
+    assert job.model.spec.class_names == ("ring", "bar")
+    assert job.model.spec.detector.semantic_classes == 3  # the classes, and what is none of them
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("own", {"hold_out": 1}, "every 1th cannot be held out"),
+        ("own", {"images": ()}, "0 folders of pictures"),
+        ("own", {"annotations": (Path("a"), Path("b"))}, "1 folders of pictures, 2 files or folders of labels"),
+        ("own", {"aliases": (("a", "b"),)}, "names no class of the model"),
+        ("own-mask", {}, "boxes only, and this model learns masks"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
+    recipe = small(RECIPES[f"detection-{name}"], paint(tmp_path, outlines=False))
+    with pytest.raises(InputError, match=words):
+        prepare(replace(recipe, data=replace(recipe.data, **changes)))
+
+
+def test_without_an_object_nothing_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No object of the model's classes is labelled"):
+        prepare(small(RECIPES["detection-own"], paint(tmp_path, count=1)))
+
+
+@pytest.mark.parametrize("family", ["htc", "fcos", "centernet"])
+def test_stopped_and_gone_on_with(tmp_path: Path, family: str, capsys: Any) -> None:
+    """Oracle: the run that was not stopped, to the bit: what is sampled at random follows from the step."""
+    recipe = small(RECIPES[f"detection-pennfudan-{family}"], tmp_path, hold_out=3)
+    path = tmp_path / "recipe.json"
+    path.write_text(recipe_to_json(recipe))
+    folder = paint(tmp_path / "set")
+    arguments = ["train", str(path), "--device", "cpu", "--data.images", str(folder)]
+    arguments += ["--data.annotations", str(folder / "labels.json")]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main([*arguments, "--out", str(whole)]) == 0
+    step = Trainer.step
+
+    def once(self: Trainer, *given: Any) -> Any:
+        if self.position.step == 2:
+            self.signals.received = 15
+        return step(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", once)
+        assert main([*arguments, "--out", str(run)]) == 0
+    assert "stopped after step 3 of 4" in capsys.readouterr().err
+    assert main(["train", str(run), "--resume", "--device", "cpu"]) == 0
+    for file in (STATE, BEST):
+        ours, theirs = load_file(run / file), load_file(whole / file)
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert np.array_equal(value, ours[name]), name
