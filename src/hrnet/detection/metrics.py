@@ -205,9 +205,7 @@ class DetectionEvaluator:
             lines = (("overlap 0.5", mean[0]), ("overlap 0.75", mean[5]), ("mean of 0.5 to 0.95", mean.mean(0)))
             title = f"Precision over recall, {what}"
             charts.append(_chart(title, lines, "The area below the mean line is AP."))
-            classes: list[tuple[str, np.ndarray]] = [
-                (names[label], precision[0, :, label]) for label in frequent.tolist() if counts[label]
-            ]
+            classes = [(str(names[int(label)]), precision[0, :, label]) for label in frequent if counts[label]]
             if len(names) > 1:
                 charts.append(_chart(f"{title} of a class, overlap 0.5", classes, _of_classes(len(names))))
         return tuple(charts)
