@@ -14,7 +14,7 @@ are. What names and shapes cannot tell is assumed as published, and is a field o
   PyTorch 0.4 era), else 0.1; and the dropout of OCR;
 * the meaning of the classes: 19 of a segmentation network are taken for Cityscapes, 20 for LIP with its left and right
   limbs, 1000 of a classification network for ImageNet, 80 of a detector for COCO;
-* of a detector: anchors, overlaps, and how results are chosen.
+* of a detector: anchors, ranges, overlaps, how results are chosen, and that FCOS saw pictures with blue first.
 
 Source of all names: FACTS of this project (section B), read from the repositories that are named at each table.
 """
@@ -404,6 +404,17 @@ def _rcnn(state: State) -> DetectionSpec:
     return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=_backbone(state))
 
 
+def _fcos(state: State) -> DetectionSpec:
+    towers = (re.match(r"detector\.class_tower\.(\d+)\.", name) for name in state)
+    spec = replace(
+        detection.fcos(),
+        pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
+        tower_convs=len({match[1] for match in towers if match}),
+    )
+    classes = state["detector.classify.weight"].shape[0]
+    return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=_backbone(state))
+
+
 def _activated_norms(state: State) -> State:
     """Source: InPlaceABN, which all networks of the PyTorch 0.4 era used: its scale is |weight| + 1e-5."""
     norms = {name.removesuffix("running_var") for name in state if name.endswith(".running_var")}
@@ -411,6 +422,11 @@ def _activated_norms(state: State) -> State:
         name: value.abs() + 1e-5 if name.endswith(".weight") and name.removesuffix("weight") in norms else value
         for name, value in state.items()
     }
+
+
+def _from_blue_first(state: State) -> State:
+    """Source: mmdetection's settings of FCOS over HRNet, whose pictures keep OpenCV's order of colours (FACTS D5)."""
+    return state | {"backbone.conv1.weight": state["backbone.conv1.weight"].flip(1)}
 
 
 def _zero_bias(state: State) -> State:
@@ -510,10 +526,27 @@ _MMSEG_CONTEXT = (
     (r"decode_head\.1\.conv_seg\.(.+)", r"head.classify.\1"),
 )
 
-# mmdetection from version 2 on. The one stage of Faster and Mask R-CNN has no number.
-_MMDET_RCNN = (
+# mmdetection from version 2 on.
+_MMDET_PYRAMID = (
     (r"neck\.reduction_conv\.conv\.(.+)", r"detector.pyramid.reduce.\1"),
     (r"neck\.fpn_convs\.(\d)\.conv\.(.+)", r"detector.pyramid.levels.\1.\2"),
+)
+_MMDET_FCOS = (
+    *_MMDET_PYRAMID,
+    *(
+        (rf"bbox_head\.{theirs}_convs\.(\d)\.{layer}\.(.+)", rf"detector.{ours}_tower.\1.{place}.\2")
+        for theirs, ours in (("cls", "class"), ("reg", "box"))
+        for layer, place in (("conv", "0"), ("gn", "1"))
+    ),
+    *(
+        (rf"bbox_head\.conv_{theirs}\.(.+)", rf"detector.{ours}.\1")
+        for theirs, ours in (("cls", "classify"), ("reg", "measure"), ("centerness", "centre"))
+    ),
+    (r"bbox_head\.scales\.(\d)\.scale", r"detector.scales.\1"),
+)
+# The one stage of Faster and Mask R-CNN has no number.
+_MMDET_RCNN = (
+    *_MMDET_PYRAMID,
     *(
         (rf"rpn_head\.rpn_{theirs}\.(.+)", rf"detector.proposals.{ours}.\1")
         for theirs, ours in (("conv", "conv"), ("cls", "classify"), ("reg", "measure"))
@@ -583,6 +616,7 @@ _ORIGINS = (
     ),
     _Origin("a segmentation network with OCR", "cls_head.weight", _OFFICIAL_CONTEXT, _official_context),
     _Origin("an mmseg network with OCR", "decode_head.1.conv_seg.weight", _MMSEG_CONTEXT, _segmentation, _zero_biases),
+    _Origin("an mmdetection FCOS", "bbox_head.conv_centerness.weight", _MMDET_FCOS, _fcos, _from_blue_first),
     _Origin("an mmdetection R-CNN", "rpn_head.rpn_cls.weight", _MMDET_RCNN, _rcnn),
     _Origin("an mmseg network", "decode_head.convs.0.conv.weight", _MMSEG, _segmentation, complete=_zero_bias),
 )
