@@ -378,7 +378,9 @@ class Detections:
         """
         try:
             import supervision  # pyright: ignore[reportMissingImports]  # who wants it has it
-        except ImportError:
+        except ModuleNotFoundError as error:
+            if error.name != "supervision":
+                raise
             raise InputError("The library supervision is not installed; `pip install supervision` does it.") from None
         masks = None
         if self.masks is not None:
