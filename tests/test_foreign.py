@@ -382,7 +382,7 @@ def test_no_network_is_loaded_in_part(change: Callable[[State], Any], message: s
     ("key", "kind"),
     [
         ("neck.fpn_conv.0.weight", "detector"),
-        ("rpn_head.rpn_cls.weight", "detector"),
+        ("roi_heads.box.predictor.cls_score.weight", "detector"),
         ("final_layers.0.weight", "bottom-up"),
     ],
 )

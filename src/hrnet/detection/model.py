@@ -84,7 +84,7 @@ class DetectionModel(TaskModel[Detections]):
         whole = boxes_to_source(outputs.boxes[index][kept].double().cpu().numpy(), frame)
         boxes = clip_boxes(whole, frame.source_size)
         # What lies where the input shows nothing of the picture is no object of it.
-        seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        seen = ~((whole[:, 2:] > whole[:, :2]).all(1) & (boxes[:, 2:] <= boxes[:, :2]).any(1))
         scores = outputs.scores[index][kept].double().cpu().numpy()[seen]
         labels = outputs.labels[index][kept].long().cpu().numpy()[seen]
         masks = None

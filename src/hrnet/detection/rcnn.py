@@ -120,18 +120,20 @@ class RCNN(nn.Module):
         levels = self.levels(maps)
         semantic = self.semantic(levels) if self.semantic is not None else None
         proposed = self.proposals.propose(self.proposals(levels), size, self.spec.test_proposals)
-        found = self.look(levels, semantic, with_numbers(proposed.boxes), size)
-        count = proposed.boxes.shape[1]
-        scores = found.logits.softmax(-1)[:, :-1].unflatten(0, (-1, count)) * proposed.real[..., None]
-        boxes = found.boxes.unflatten(0, (-1, count))
+        rows = proposed.real.flatten().nonzero()[:, 0]
+        found = self.look(levels, semantic, with_numbers(proposed.boxes)[rows], size)
+        shape = proposed.real.shape
+        scores = _spread(found.logits.softmax(-1)[:, :-1], rows, shape)
+        boxes = _spread(found.boxes, rows, shape)
         # One input after the other: overlaps are compared with all that is kept, so together would be slower.
-        each = [self._select(boxes[i], scores[i]) for i in range(boxes.shape[0])]
+        each = [self._select(boxes[i], scores[i]) for i in range(shape[0])]
         output = DetectionOutput(*(torch.stack(values) for values in zip(*each, strict=True)))
         if self.masks is None:
             return output
-        features = self.mask_features(levels, semantic, with_numbers(output.boxes))
-        masks = self.masks.together(features, output.labels.flatten())
-        return output._replace(masks=masks.unflatten(0, (-1, self.spec.num_detections)))
+        rows = (output.scores.flatten() > 0).nonzero()[:, 0]
+        features = self.mask_features(levels, semantic, with_numbers(output.boxes)[rows])
+        masks = self.masks.together(features, output.labels.flatten()[rows])
+        return output._replace(masks=_spread(masks, rows, output.scores.shape))
 
     def levels(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
         """The pyramid, in single precision: so are the boxes that regions are pooled from."""
@@ -313,6 +315,14 @@ def with_numbers(boxes: Float[Tensor, "n p 4"]) -> Float[Tensor, "n*p 5"]:
     """All boxes of a batch, each after the number of its input."""
     numbers = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
     return torch.cat([numbers[:, None, None].expand(-1, boxes.shape[1], 1), boxes], -1).flatten(0, 1)
+
+
+def _spread(
+    values: Float[Tensor, "r ..."], rows: Int[Tensor, " r"], shape: tuple[int, ...]
+) -> Float[Tensor, "n p ..."]:
+    """Values of some boxes at their places among all, zeros between."""
+    count = shape[0] * shape[1]
+    return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values).unflatten(0, (shape[0], shape[1]))
 
 
 def pool_regions(
