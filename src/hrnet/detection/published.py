@@ -98,6 +98,10 @@ _README = "README of HRNet-Object-Detection"
 _MMDET = "mmdetection's model zoo"
 
 
+def _figure(percent: float, source: str) -> Published:
+    return Published("AP", round(percent / 100, 4), f"{source}; in percent, of boxes (and masks) of val2017")
+
+
 def _coco(
     family: str,
     detector: DetectorSpec,
@@ -117,7 +121,7 @@ def _coco(
         model=DetectionSpec(COCO, detector, hrnet(width), frozen_norms=not sync_norm),
         data=replace(_COCO_DATA, augment=augment or Augment()),
         train=replace(train, epochs=epochs, milestones=milestones, sync_norm=sync_norm),
-        published=Published("AP", ap, f"{source}; boxes, val2017"),
+        published=_figure(ap, source),
     )
 
 
@@ -131,8 +135,6 @@ def _faster(
 def _fcos(
     width: int, schedule: Schedule, ap: float, source: str, multi_scale: bool = False, sync_norm: bool = False
 ) -> DetectionRecipe:
-    # FCOS falls as mmdetection's 2x does; so did the steps of its own code: 120 000 and 160 000 of 180 000.
-    train = _SGD_FCOS
     recipe = _coco(
         "fcos",
         fcos(),
@@ -140,11 +142,12 @@ def _fcos(
         schedule,
         ap,
         source,
-        train=train,
+        train=_SGD_FCOS,
         augment=_MULTI_SCALE_FCOS if multi_scale else None,
         sync_norm=sync_norm,
     )
     if schedule == "2x":
+        # As mmdetection's; and as the steps of FCOS's own code: 120 000 and 160 000 of 180 000.
         return replace(recipe, train=replace(recipe.train, milestones=(16, 22)))
     return recipe
 
