@@ -8,6 +8,8 @@ import torch
 
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.spec import DetectionSpec, centernet, fcos, hybrid_task_cascade
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
@@ -51,6 +53,13 @@ SPECS: list[tuple[ModelSpec, str, type]] = [
         "segmentation",
         SegmentationModel,
     ),
+    (
+        DetectionSpec(("cat", "dog"), fcos(), hrnet_small_v1(), (320, 384), "canvas", frozen_norms=False),
+        "detection",
+        DetectionModel,
+    ),
+    (DetectionSpec(("cat",), centernet(), hrnet_small_v1(), (511, 511), "canvas"), "detection", DetectionModel),
+    (DetectionSpec(detector=hybrid_task_cascade(), backbone=hrnet_small_v1()), "detection", DetectionModel),
 ]
 
 
