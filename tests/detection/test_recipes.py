@@ -131,7 +131,12 @@ def paint(folder: Path, count: int = 6, outlines: bool = True, kinds: tuple[str,
         for label in range(number % 3 if number < count - 1 else 0):
             x, y, w, h = (int(value) for value in (*rng.integers(2, 20, 2), *rng.integers(14, 26, 2)))
             image[y : y + h, x : x + w, label] = 250
-            entry = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "iscrowd": 0}
+            entry: dict[str, Any] = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": label + 1,
+                "iscrowd": 0,
+            }
             entry |= {"bbox": [x, y, w, h], "area": w * h}
             if outlines:
                 entry["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]

@@ -32,11 +32,11 @@ KINDS = ("disc", "square")
 HEIGHT, WIDTH = 48, 64
 
 
-def shapes(number: int) -> tuple[np.ndarray, list[tuple[int, list[int], list[int]]]]:
+def shapes(number: int) -> tuple[np.ndarray, list[tuple[int, list[int], list[float]]]]:
     """A picture, and of each object in it the label, the box x1 y1 x2 y2, and an outline."""
     rng = np.random.default_rng(number)
     image = rng.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    found: list[tuple[int, list[int], list[int]]] = []
+    found: list[tuple[int, list[int], list[float]]] = []
     for label in range(number % 3):
         x, y = int(rng.integers(2, 10)) + 30 * label, int(rng.integers(2, 20))
         side = int(rng.integers(14, 22))
@@ -49,7 +49,7 @@ def shapes(number: int) -> tuple[np.ndarray, list[tuple[int, list[int], list[int
         round_ = (
             np.stack([x + side / 2 * (1 + np.cos(angles)), y + side / 2 * (1 + np.sin(angles))], 1).ravel().tolist()
         )
-        corners = [x, y, x + side, y, x + side, y + side, x, y + side]
+        corners = [float(value) for value in (x, y, x + side, y, x + side, y + side, x, y + side)]
         found.append((label, [x, y, x + side, y + side], corners if label else round_))
     return image, found
 
