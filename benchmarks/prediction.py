@@ -1,13 +1,13 @@
-"""Pictures a second of `Predictor` over a folder, end to end, and where the time goes; runtimes interleaved in one run.
+"""Time per picture of `Predictor` over a folder, end to end, and where it goes; runtimes interleaved in one run.
 
-python benchmarks/prediction.py FOLDER [--model pose] [--rounds 3]
+python benchmarks/prediction.py FOLDER [--model pose|detection|...] [--detector detection] [--rounds 3]
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,42 +16,70 @@ import tyro
 import hrnet
 from hrnet.images import find_images
 from hrnet.predictor import Seconds
+from hrnet.results import Detections, Poses
 
 
 @dataclass
 class Options:
     folder: Annotated[Path, tyro.conf.Positional]
     model: str = "pose"
+    detector: str | None = None
+    """finds the people that a pose model looks at"""
     rounds: int = 3
-    batch: int = 16
+    batch: int | None = None
+    """inputs that go through the network together; without it as many as hold two million pixels, at most 16"""
+    runtimes: tuple[str, ...] = ("openvino", "openvino fp32", "torch")
+    draw: bool = False
+    """draw each result too"""
+
+
+def predictor_of(options: Options, runtime: str) -> hrnet.Predictor:
+    name, _, precision = runtime.partition(" ")
+    return hrnet.Predictor(
+        hrnet.load(options.model),
+        runtime=name,
+        precision="fp32" if precision == "fp32" else "auto",
+        batch=options.batch,
+        detector=hrnet.load(options.detector) if options.detector else None,
+    )
+
+
+def run(options: Options, predictor: hrnet.Predictor, paths: list[Path]) -> tuple[int, float]:
+    """How many people or objects are found, and the seconds of drawing."""
+    found, drawing = 0, 0.0
+    for result in predictor(paths):
+        found += len(result) if isinstance(result, Poses | Detections) else 0
+        if options.draw:
+            start = time.perf_counter()
+            result.plot()
+            drawing += time.perf_counter() - start
+    return found, drawing
 
 
 def main(options: Options) -> None:
     paths = find_images(str(options.folder))
-    sides = {
-        "openvino": hrnet.Predictor(hrnet.load(options.model), runtime="openvino", batch=options.batch),
-        "openvino fp32": hrnet.Predictor(
-            hrnet.load(options.model), runtime="openvino", precision="fp32", batch=options.batch
-        ),
-        "torch": hrnet.Predictor(hrnet.load(options.model), runtime="torch", batch=options.batch),
-    }
+    sides = {runtime: predictor_of(options, runtime) for runtime in options.runtimes}
     times: dict[str, list[float]] = {name: [] for name in sides}
-    parts: dict[str, Seconds] = {}
+    parts: dict[str, dict[str, float]] = {}
+    counts: dict[str, int] = {}
     for predictor in sides.values():
-        list(predictor(paths[: options.batch]))  # compiles
+        list(predictor(paths))  # compiles, once for each size of input
     for _ in range(options.rounds):
         for name, predictor in sides.items():
-            predictor.seconds = Seconds()
+            for one in (predictor, predictor.detector):
+                if one is not None:
+                    one.seconds = Seconds()
             start = time.perf_counter()
-            list(predictor(paths))
+            counts[name], drawing = run(options, predictor, paths)
             times[name].append(time.perf_counter() - start)
-            parts[name] = predictor.seconds
+            parts[name] = asdict(predictor.seconds) | {"draw": drawing}
     for name, values in times.items():
-        whole, part = statistics.median(values), parts[name]
-        print(
-            f"{name:<14} {len(paths) / whole:7.1f} pictures a second; network {part.network / times[name][-1]:.0%} of the "
-            f"time, read {part.read:.2f} s (overlapping), crop {part.crop:.2f} s, decode {part.decode:.2f} s"
+        whole = statistics.median(values)
+        split = ", ".join(
+            f"{part} {1000 * seconds / len(paths):.1f}" for part, seconds in parts[name].items() if seconds
         )
+        rates = f"{len(paths) / whole:.1f} pictures and {counts[name] / whole:.1f} found a second"
+        print(f"{name:<14} {1000 * whole / len(paths):8.1f} ms a picture ({split}; reading overlaps); {rates}")
 
 
 if __name__ == "__main__":
