@@ -16,14 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet.detection.metrics import DetectionEvaluator
+from hrnet.detection.spec import DetectionSpec, mask_rcnn
 from hrnet.draw import colour_key, draw_pair
 from hrnet.findings import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.formats.records import Object, Picture
 from hrnet.geometry import Frame
 from hrnet.report import Evaluation, read_run, svg, write_report, write_run_report
 from hrnet.report.checks import check_run
 from hrnet.report.pictures import choose, view
 from hrnet.report.run import parent_of, run_charts
-from hrnet.results import Poses, SemanticMap
+from hrnet.results import Detections, Masks, Poses, SemanticMap
 
 HOSTILE = "<script>alert(1)</script>\"'&.png"
 
@@ -383,3 +386,29 @@ def test_evaluate_writes_the_page_of_every_second_picture_and_of_the_run(tmp_pat
     assert "Learning rate" in seen.text  # of the run
     shown = {text for text in seen.text if text.startswith("picture ")}
     assert shown == {"picture 0.png", "picture 2.png", "picture 4.png"}
+
+
+def test_detections_are_drawn_side_by_side(tmp_path: Path) -> None:
+    """The page of a detection model: truth beside what was found, the colours named, the confusion and the curves."""
+    names = ("a cat", "<b>dog</b>")
+    Image.new("RGB", (60, 40), (9, 99, 9)).save(tmp_path / "one.png")
+    square = np.array([[5, 5], [25, 5], [25, 25], [5, 25.0]])
+    objects = tuple(
+        Object(label, "", box=np.array([5, 5, 25, 25.0]) + 10 * label, polygons=(square + 10 * label,))
+        for label in range(2)
+    )
+    evaluator = DetectionEvaluator(
+        [Picture(tmp_path / "one.png", (40, 60), 1, objects=objects)], DetectionSpec(names, mask_rcnn())
+    )
+    mask = np.zeros((1, 40, 60), bool)
+    mask[0, 5:25, 5:25] = True
+    box = np.array([[5, 5, 25, 25.0]])
+    found = Detections(box, np.array([0.9]), np.array([0]), names, Masks.of(mask, (40, 60)))
+    evaluator.update([0], [found])
+    write_report(tmp_path / "report.html", "t", {}, Evaluation.of(evaluator, evaluator.compute()))
+    content = (tmp_path / "report.html").read_text()
+    assert "1 of 2 objects are found" in content
+    assert "Precision over recall, masks" in content
+    assert content.count("data:image/jpeg") == 2
+    assert "&lt;b&gt;dog" in content
+    assert "<b>dog" not in content
