@@ -162,9 +162,7 @@ def _centernet(width: int, ap: float) -> DetectionRecipe:
         train=TrainSpec(
             epochs=195, batch=48, learning_rate=2.5e-4, milestones=(183,), sync_norm=True, evaluate_every=5
         ),
-        published=Published(
-            "AP", ap, f"{_PAPER}; boxes, val2017, at the pictures' own size and with their mirror images"
-        ),
+        published=_figure(ap, f"{_PAPER}: at the pictures' own size, with their mirror images"),
     )
 
 
