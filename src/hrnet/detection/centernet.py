@@ -397,21 +397,21 @@ def soft_nms(
 
     Source: arXiv 1704.04503, equation 4.
     """
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    overlaps = _overlaps(boxes[:, :, None], boxes[:, None])
+    factors = torch.exp(-(overlaps**2) / sigma).where(labels[:, :, None] == labels[:, None], 1.0)
+    best: list[tuple[Tensor, Tensor]] = []
     for _ in range(count):
-        best, index = scores.max(1, keepdim=True)
-        box = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-        label = labels.gather(1, index)
-        found.append((box, best.clamp(min=0), label))
-        overlaps = _overlaps(box, boxes) * (labels == label)
-        # -1: taken.
-        scores = torch.where(scores > 0, scores * torch.exp(-(overlaps**2) / sigma), scores).scatter(1, index, -1.0)
-    kept, sure, kinds = zip(*found, strict=True)
-    return torch.cat(kept, 1), torch.cat(sure, 1), torch.cat(kinds, 1)
+        score, index = scores.max(1, keepdim=True)
+        best.append((score, index))
+        lowered = scores * factors.gather(1, index[..., None].expand(-1, -1, scores.shape[1]))[:, 0]
+        # Below zero: taken.
+        scores = lowered.scatter(1, index, -1.0)
+    sure, indices = (torch.cat(values, 1) for values in zip(*best, strict=True))
+    return boxes.gather(1, indices[..., None].expand(-1, -1, 4)), sure.clamp(min=0), labels.gather(1, indices)
 
 
-def _overlaps(boxes: Float[Tensor, "n _ 4"], others: Float[Tensor, "n p 4"]) -> Float[Tensor, "n p"]:
-    """IoU, pair by pair; 0 for boxes without area."""
+def _overlaps(boxes: Float[Tensor, "n p 1 4"], others: Float[Tensor, "n 1 q 4"]) -> Float[Tensor, "n p q"]:
+    """IoU of all pairs; 0 for boxes without area."""
     start = torch.maximum(boxes[..., :2], others[..., :2])
     end = torch.minimum(boxes[..., 2:], others[..., 2:])
     shared = (end - start).clamp(min=0).prod(-1)

@@ -171,7 +171,8 @@ def _conv(inputs: int, outputs: int, *, bias: float = 0.0) -> nn.Conv2d:
 def _tower(width: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     # The published 256 channels have groups of 8; so have less, since one channel of one point has no spread.
-    groups = min(NORM_GROUPS, max(width // LEAST_GROUP, 1))
+    most = min(NORM_GROUPS, max(width // LEAST_GROUP, 1))
+    groups = next(count for count in range(most, 0, -1) if width % count == 0)
     for _ in range(num_convs):
         conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
         nn.init.normal_(conv.weight, std=0.01)
