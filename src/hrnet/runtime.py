@@ -58,10 +58,18 @@ def compile_forward(
         device: as torch names it.
         precision: of the arithmetic; ``auto`` as at the head of this file for openvino, fp32 for torch on a CPU and
             bf16 for torch on a GPU that has it.
+
+    Raises:
+        InputError: as of `choose_runtime`, or openvino is asked for where the model cannot be compiled.
     """
+    asked = runtime
     runtime, chosen = choose_runtime(runtime, device)
-    if runtime == "openvino":
+    if runtime == "openvino" and model.compiles:
         return _OpenVino(model, precision)
+    if asked == "openvino":
+        raise InputError(
+            "This model looks at as many regions as it finds, which OpenVINO cannot; use the runtime torch."
+        )
     model.to(chosen)
     half = precision == "bf16" or (
         precision == "auto" and chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

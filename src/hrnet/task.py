@@ -125,6 +125,8 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     std: Tensor
     # Whether it looks into boxes that somebody found, not at whole pictures.
     takes_boxes = False
+    # Whether all that `forward` computes has a size that follows from the input's, as the compiled runtimes need it.
+    compiles = True
     # The colour of an input where it shows nothing of its picture.
     fill: Colour = (0, 0, 0)
 

@@ -40,6 +40,8 @@ class DetectionModel(TaskModel[Detections]):
                 self.detector = FCOS(widths, classes, spec.detector)
             case CenterNetSpec():
                 self.detector = CenterNet(widths, classes, spec.detector)
+        # OpenVINO converts an R-CNN, and crashes when it runs it.
+        self.compiles = not isinstance(self.detector, RCNN)
         set_norm_momentum(self, spec.backbone.norm_momentum)
 
     def train(self, mode: bool = True) -> Self:
