@@ -155,7 +155,7 @@ def test_batch_of_one_is_a_row_of_a_batch() -> None:
 
 def test_changing_widths_follow_the_general_rule() -> None:
     # Oracle: the rule of the transitions (FACTS A3), walked by hand: a branch that stays is made of itself, a new one of
-    # the last. Exact, as the same layers run in the same order.
+    # the last. Tolerance: layer by layer, norms are not folded into the convolutions before them.
     model = HRNet(EXOTIC).eval()
     randomise_norms(model)
     images = torch.randn(1, 3, 64, 64)
@@ -177,12 +177,12 @@ def test_changing_widths_follow_the_general_rule() -> None:
             ]
         )
         for found, expected in zip(model(images), four, strict=True):
-            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+            assert_close(found, expected)
 
 
-def test_forgetting_the_start_changes_nothing() -> None:
+def test_computing_again_changes_nothing() -> None:
     # Property, exact: maps, gradients and running statistics, over two steps, are those of the network that keeps all.
-    models = [HRNet(TINY), HRNet(TINY, recompute=3)]
+    models = [HRNet(TINY), HRNet(TINY, recompute=True)]
     models[1].load_state_dict(models[0].state_dict())
     for _ in range(2):
         images = torch.randn(2, 3, 64, 64)

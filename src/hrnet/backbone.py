@@ -8,9 +8,9 @@ Source: arXiv 1908.07919, section 3; where text and released code differ, the co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -31,11 +31,71 @@ def conv_bn(
     ]
     if relu:
         layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+    return ConvBN(*layers)
+
+
+class ConvBN(nn.Sequential):
+    """What `conv_bn` makes."""
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:
+        y = conv_norm(cast(nn.Conv2d, self[0]), self[1], x)
+        return y if len(self) == 2 else self[2](y)
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:
+    """``norm(conv(x))``; where nothing is learned as one convolution, whose result is then all that is held."""
+    if torch.is_grad_enabled() or norm.training or type(norm) is not nn.BatchNorm2d or drawing_graph():
+        return norm(conv(x))
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    shift = norm.bias - (mean if conv.bias is None else mean - conv.bias) * scale
+    return functional.conv2d(x, conv.weight * scale[:, None, None, None], shift, conv.stride, conv.padding)
+
+
+def drawing_graph() -> bool:
+    """Whether the network is being written down for something else to run, which has its own ways of being fast."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def norm_relu_conv(norm: nn.Module, conv: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:
+    """``conv(relu(norm(x)))`` that keeps x for the gradient and computes what lies between again: that is half of the
+    memory, for the two cheapest of the three steps."""
+    y = norm(x)
+    if not y.requires_grad or type(norm) is not nn.BatchNorm2d:
+        return conv(functional.relu(y, inplace=True))
+    # Both the ReLU and the convolution would keep y, whatever its values are by then.
+    place, again = y.data_ptr(), _Again(norm, x.detach())
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda saved: again if saved.data_ptr() == place else saved,
+        lambda saved: saved.tensor() if isinstance(saved, _Again) else saved,
+    ):
+        return conv(functional.relu(y, inplace=True))
+
+
+class _Again:
+    """``relu(norm(x))``, computed when it is asked for, and then once for two who ask: the convolution and the ReLU."""
+
+    def __init__(self, norm: nn.BatchNorm2d, x: Tensor) -> None:
+        self.x, self.weight, self.bias, self.eps = x, norm.weight, norm.bias, norm.eps
+        own = norm.training or norm.running_mean is None
+        self.statistics = (None, None) if own else (norm.running_mean, norm.running_var)
+        self.made: list[Tensor] = []
+
+    def tensor(self) -> Tensor:
+        if self.made:
+            return self.made.pop()
+        with torch.no_grad():
+            own = self.statistics[0] is None
+            y = functional.batch_norm(self.x, *self.statistics, self.weight, self.bias, own, 0.0, self.eps)
+            self.made.append(functional.relu(y, inplace=True))
+        return self.made[0]
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution only where the width changes."""
+
+    # Whether what lies between is computed again for the gradient.
+    recompute = False
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -46,10 +106,13 @@ class BasicBlock(nn.Module):
         self.downsample = None if inputs == width else conv_bn(inputs, width, 1, relu=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return functional.relu(y + shortcut, inplace=True)
+        if self.recompute and torch.is_grad_enabled():
+            y = self.bn2(norm_relu_conv(self.bn1, self.conv2, self.conv1(x)))
+        else:
+            y = functional.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
+            y = conv_norm(self.conv2, self.bn2, y)
+        y += x if self.downsample is None else self.downsample(x)
+        return functional.relu(y, inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -69,11 +132,11 @@ class Bottleneck(nn.Module):
         self.downsample = None if inputs == outputs else conv_bn(inputs, outputs, 1, relu=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = functional.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return functional.relu(y + shortcut, inplace=True)
+        y = functional.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
+        y = functional.relu(conv_norm(self.conv2, self.bn2, y), inplace=True)
+        y = conv_norm(self.conv3, self.bn3, y)
+        y += x if self.downsample is None else self.downsample(x)
+        return functional.relu(y, inplace=True)
 
 
 class Fusion(nn.ModuleList):
@@ -162,13 +225,13 @@ class HRNet(nn.Module):
 
     Args:
         spec: the network as data.
-        recompute: how many of the parts stem, stage 1 and stage 2 forget in training what they computed, and compute it
-            again for the gradient. In W48 they hold a third of all memory and are a sixth of a forward's arithmetic.
+        recompute: whether training forgets and computes again for the gradient: all of stage 1, which is cheap for its
+            size, and elsewhere what lies between a norm and the next convolution.
     """
 
     stride = 32
 
-    def __init__(self, spec: HRNetSpec, *, recompute: int = 0) -> None:
+    def __init__(self, spec: HRNetSpec, *, recompute: bool = False) -> None:
         super().__init__()
         self.spec = spec
         self.recompute = recompute
@@ -186,6 +249,9 @@ class HRNet(nn.Module):
             self.add_module(f"transition{number - 1}", _transition(before, stage.widths))
             self.add_module(f"stage{number}", self._stage(stage, last=number == 4))
             before = stage.widths
+        for module in self.modules():
+            if isinstance(module, BasicBlock):
+                module.recompute = recompute
         init_kaiming(self)
         set_norm_momentum(self, spec.norm_momentum)
 
@@ -198,15 +264,18 @@ class HRNet(nn.Module):
         return nn.Sequential(*modules)
 
     def _stem(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h/4 w/4"]:
-        x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(x)), inplace=True)
+        if self.recompute and torch.is_grad_enabled():
+            x = self.bn2(norm_relu_conv(self.bn1, self.conv2, self.conv1(images)))
+        else:
+            x = functional.relu(conv_norm(self.conv1, self.bn1, images), inplace=True)
+            x = conv_norm(self.conv2, self.bn2, x)
+        return functional.relu(x, inplace=True)
 
-    def _lightly(self, part: int, step: Callable[[Tensor], Any], norms: Sequence[nn.Module], x: Tensor) -> Any:
-        """A part of the network; if it is one of those that `recompute` counts, nothing is kept for the gradient."""
-        if part > self.recompute or not torch.is_grad_enabled():
-            return step(x)
-        contexts = (nullcontext(), _StatisticsKept(norms))
-        return checkpoint(step, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts)
+    def _first_stage(self, x: Float[Tensor, "n d h/4 w/4"]) -> Float[Tensor, "n e h/4 w/4"]:
+        if not self.recompute or not torch.is_grad_enabled():
+            return self.layer1(x)
+        contexts = (nullcontext(), _StatisticsKept(self.layer1))
+        return checkpoint(self.layer1, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts)
 
     def _advance(self, number: int, maps: list[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _ _ _"]]:
         """Through the transition and the stage of this number."""
@@ -221,13 +290,13 @@ class HRNet(nn.Module):
     def forward(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Maps at strides 4, 8, 16, 32 (V1: stride 4 only) of normalised images."""
         height, width = images.shape[-2:]
+        if images.device.type == "cpu":
+            # Convolutions on a CPU are faster with the channels innermost, and all that follows stays so.
+            images = images.contiguous(memory_format=torch.channels_last)
         if self.spec.fusion_upsample == "nearest":
             images = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        x = self._lightly(1, self._stem, [self.bn1, self.bn2], images)
-        x = self._lightly(2, self.layer1, [self.layer1], x)
-        second = [self.get_submodule("transition1"), self.get_submodule("stage2")]
-        maps: list[Tensor] = self._lightly(3, lambda x: self._advance(2, [x]), second, x)
-        for number in (3, 4):
+        maps = [self._first_stage(self._stem(images))]
+        for number in (2, 3, 4):
             maps = self._advance(number, maps)
         return [x[..., : -(-height // (4 << level)), : -(-width // (4 << level))] for level, x in enumerate(maps)]
 
@@ -235,12 +304,12 @@ class HRNet(nn.Module):
 class _StatisticsKept:
     """While it is open, what norms note of their batches is forgotten in the end: the batch was noted the first time."""
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self.modules = modules
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
         self.kept: list[tuple[Tensor, Tensor]] = []
 
     def __enter__(self) -> None:
-        self.kept = [(buffer, buffer.clone()) for module in self.modules for buffer in module.buffers()]
+        self.kept = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
 
     def __exit__(self, *_: object) -> None:
         with torch.no_grad():
@@ -287,7 +356,8 @@ def count_multiply_accumulates(model: nn.Module, images: Float[Tensor, "n c h w"
 
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     try:
-        with torch.inference_mode():
+        # Without gradients layers are run as one (`conv_norm`) and not called.
+        with torch.enable_grad():
             model(images)
     finally:
         for hook in hooks:

@@ -8,7 +8,7 @@ Source: arXiv 1908.07919, section 3.3 and figure 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from hrnet.backbone import drawing_graph, norm_relu_conv
 from hrnet.geometry import Size
 
 
@@ -40,10 +41,14 @@ class ConcatConv2d(nn.Conv2d):
         self.widths = tuple(widths)
         self.align_corners = align_corners
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n c h w"]:  # type: ignore[override]
-        first, *weights = self.weight.split(self.widths, dim=1)
+    def forward(  # type: ignore[override]
+        self, maps: Sequence[Float[Tensor, "n _ _ _"]], channels: slice = slice(None)
+    ) -> Float[Tensor, "n c h w"]:
+        """All, or some, of the output channels."""
+        assert self.bias is not None
+        first, *weights = self.weight[channels].split(self.widths, dim=1)
         size = (maps[0].shape[-2], maps[0].shape[-1])
-        total = functional.conv2d(maps[0], first, self.bias, padding=self.padding)
+        total = functional.conv2d(maps[0], first, self.bias[channels], padding=self.padding)
         for x, weight in zip(maps[1:], weights, strict=True):
             if self.kernel_size == (1, 1):
                 # In place: nothing needs the values before.
@@ -59,6 +64,10 @@ class ConcatConv2d(nn.Conv2d):
 
     def _enlarge(self, x: Tensor, size: Size) -> Tensor:
         return functional.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
+
+
+# Channels of the V2 representation that are there at once where no gradient is wanted.
+_PART = 96
 
 
 class PixelHead(nn.Sequential):
@@ -79,6 +88,27 @@ class PixelHead(nn.Sequential):
             *concat_conv_bn(widths, sum(widths), 1, align_corners),
             nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2),
         )
+
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:  # type: ignore[override]
+        if torch.is_grad_enabled() or self.training or drawing_graph():
+            return norm_relu_conv(self[1], self[3], self[0](maps))
+        return self._in_parts(maps)
+
+    def _in_parts(self, maps: Sequence[Tensor]) -> Tensor:
+        """Some channels of the wide map after the other; the last convolution sums over them."""
+        first, norm, last = cast(ConcatConv2d, self[0]), cast(nn.BatchNorm2d, self[1]), cast(nn.Conv2d, self[3])
+        total: Tensor | None = None
+        for start in range(0, first.out_channels, _PART):
+            some = slice(start, start + _PART)
+            mean, variance = cast(Tensor, norm.running_mean)[some], cast(Tensor, norm.running_var)[some]
+            y = functional.batch_norm(
+                first(maps, some), mean, variance, norm.weight[some], norm.bias[some], False, 0.0, norm.eps
+            )
+            bias = None if start else last.bias
+            part = functional.conv2d(functional.relu(y, inplace=True), last.weight[:, some], bias, padding=last.padding)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total
 
 
 def concat_conv_bn(widths: Sequence[int], outputs: int, kernel: int, align_corners: bool) -> nn.Sequential:

@@ -20,10 +20,6 @@ from hrnet.segmentation.ocr import ContextHead, SegmentationOutput
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Batch, TaskModel
 
-# Width of the stride-4 map from which on stage 2, too, is computed again (see `HRNet`). In W48 that is a fifteenth of the
-# memory for 3 % of the time; in narrow networks it is next to nothing for 4 %.
-_WIDE = 40
-
 # Logits that are held at once while a label map is made: 16 MiB in single precision. More is slower: the system then gives
 # fresh memory for every strip.
 STRIP_ELEMENTS = 1 << 22
@@ -38,7 +34,7 @@ class SegmentationModel(TaskModel[SemanticMap]):
         super().__init__(spec, spec.backbone.in_channels)
         self.spec: SegmentationSpec = spec
         backbone, classes = spec.backbone, len(spec.class_names)
-        self.backbone = HRNet(backbone, recompute=3 if backbone.widths[0] >= _WIDE else 2)
+        self.backbone = HRNet(backbone, recompute=True)
         if spec.context is None:
             self.head: nn.Module = PixelHead(backbone.widths, classes, spec.head_kernel, backbone.align_corners)
         else:
