@@ -13,8 +13,9 @@ import torch
 
 from hrnet.checkpoint import load_state
 from hrnet.detection import spec as detection
+from hrnet.detection.masks import paste_masks
 from hrnet.detection.model import DetectionModel
-from hrnet.detection.rcnn import RCNN
+from hrnet.detection.rcnn import RCNN, with_numbers
 from hrnet.detection.spec import COCO, DetectionSpec
 from hrnet.foreign import recognise
 from hrnet.geometry import Frame
@@ -94,5 +95,23 @@ def test_published_network_gives_the_published_results(published) -> None:
     assert np.abs(found.boxes - case.outputs["result_boxes"]).max() < 0.5
     assert (found.masks is None) == ("result_mask_areas" not in case.outputs)
     if found.masks is not None:
-        # A row or a column of a small box goes with a part of a pixel.
-        assert np.abs(found.masks.areas() - case.outputs["result_mask_areas"]).max() <= 2
+        # A box that lies 0.01 px elsewhere has a few other pixels at its object's border: see the next test.
+        areas = case.outputs["result_mask_areas"]
+        assert (np.abs(found.masks.areas() - areas) <= 2 + 0.002 * areas).all()
+
+
+def test_masks_of_the_published_boxes_are_the_published_masks(published) -> None:
+    """In just these boxes not a pixel may differ but where the last digit of a probability decides: one of a mask."""
+    case, model = published
+    detector = model.detector
+    if detector.masks is None:
+        pytest.skip("finds no masks")
+    size = (case.images.shape[-2], case.images.shape[-1])
+    boxes, labels = case.outputs["result_boxes"], torch.from_numpy(case.outputs["result_labels"])
+    with torch.inference_mode():
+        levels = detector.levels(model.backbone(case.images))
+        semantic = detector.semantic(levels) if detector.semantic is not None else None
+        regions = with_numbers(torch.from_numpy(boxes)[None])
+        logits = detector.masks.together(detector.mask_features(levels, semantic, regions), labels)
+    found = paste_masks(logits.sigmoid().numpy(), boxes, size).areas()
+    assert np.abs(found - case.outputs["result_mask_areas"]).max() <= 1
