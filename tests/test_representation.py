@@ -94,7 +94,7 @@ def test_pyramid_pools_every_level_from_the_finest_map(pooling) -> None:
     pyramid = Pyramid([2, 4], outputs=3, num_levels=4, pooling=pooling)
     maps = [torch.randn(1, 2, 16, 24), torch.randn(1, 4, 8, 12)]
     with torch.inference_mode():
-        finest = pyramid.reduce(concatenate(maps)).numpy()
+        finest = functional.conv2d(concatenate(maps), pyramid.reduce.weight, pyramid.reduce.bias).numpy()
         for level, found in enumerate(pyramid(maps)):
             side = 2**level
             blocks = finest.reshape(1, 3, 16 // side, side, 24 // side, side)

@@ -141,7 +141,7 @@ class Pyramid(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = pooling
-        self.reduce = nn.Conv2d(sum(widths), outputs, 1)
+        self.reduce = ConcatConv2d(widths, outputs)
         self.levels = nn.ModuleList(nn.Conv2d(outputs, outputs, 3, stride, padding=1) for _ in range(num_levels))
         for layer in [self.reduce, *self.levels]:
             assert isinstance(layer, nn.Conv2d)
@@ -151,7 +151,7 @@ class Pyramid(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
-        finest = self.reduce(concatenate(maps))
+        finest = self.reduce(maps)
         pool = functional.avg_pool2d if self.pooling == "average" else functional.max_pool2d
         return [
             conv(finest if level == 0 else pool(finest, 2**level, 2**level)) for level, conv in enumerate(self.levels)
