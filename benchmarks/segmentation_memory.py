@@ -59,9 +59,10 @@ class Options:
 class PlainConv(ConcatConv2d):
     """The convolution of the concatenation as one would write it."""
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], channels: slice = slice(None)) -> Tensor:
         whole = concatenate(maps, self.align_corners)
-        return functional.conv2d(whole, self.weight, self.bias, padding=self.padding)
+        assert self.bias is not None
+        return functional.conv2d(whole, self.weight[channels], self.bias[channels], padding=self.padding)
 
 
 class PlainHead(PixelHead):

@@ -37,7 +37,7 @@ def conv_bn(
 class ConvBN(nn.Sequential):
     """What `conv_bn` makes."""
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:  # type: ignore[override]  # a clearer name
         y = conv_norm(cast(nn.Conv2d, self[0]), self[1], x)
         return y if len(self) == 2 else self[2](y)
 
@@ -54,7 +54,8 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Float[Tensor, "n c h w"]) -> 
 
 def drawing_graph() -> bool:
     """Whether the network is being written down for something else to run, which has its own ways of being fast."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+    # Documented, but not in the list of what its module exports.
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def norm_relu_conv(norm: nn.Module, conv: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:
