@@ -291,8 +291,9 @@ class HRNet(nn.Module):
     def forward(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Maps at strides 4, 8, 16, 32 (V1: stride 4 only) of normalised images."""
         height, width = images.shape[-2:]
-        if images.device.type == "cpu":
-            # Convolutions on a CPU are faster with the channels innermost, and all that follows stays so.
+        if images.device.type == "cpu" and not torch.is_grad_enabled():
+            # A forward on a CPU is faster with the channels innermost, and all that follows stays so. Training chooses for
+            # the weights too (`TrainSpec.channels_last`); with one and not the other it is slower.
             images = images.contiguous(memory_format=torch.channels_last)
         if self.spec.fusion_upsample == "nearest":
             images = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
