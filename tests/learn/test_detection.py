@@ -61,20 +61,10 @@ def small(stages: tuple[BoxStage, ...]) -> RCNNSpec:
 
 
 @pytest.mark.parametrize("stages", [(BoxStage(),), CASCADE], ids=["faster", "cascade"])
-def test_eight_pictures_are_learned_by_heart(stages: tuple[BoxStage, ...]) -> None:
-    batch, steps = pictures(), 120
+def test_eight_pictures_are_learned_by_heart(learn, stages: tuple[BoxStage, ...]) -> None:
+    batch = pictures()
     model = DetectionModel(DetectionSpec(("red", "blue"), small(stages), TINY, SIZE, "canvas", frozen_norms=False))
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, steps)
-    model.train()
-    for _ in range(steps):
-        total = torch.stack(list(model.loss(batch).values())).sum()
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        falling.step()
-    model.eval()
+    learn(model, batch, 120, 3e-3)
     with torch.inference_mode():
         results = model.predict(batch.images, batch.frames)
     for index, result in enumerate(results):

@@ -59,20 +59,10 @@ def pictures() -> Batch:
     ],
     ids=["fcos", "centernet"],
 )
-def test_eight_pictures_are_learned_by_heart(detector, steps: int, rate: float) -> None:
+def test_eight_pictures_are_learned_by_heart(learn, detector, steps: int, rate: float) -> None:
     batch = pictures()
     model = DetectionModel(DetectionSpec(("red", "blue"), detector, TINY, SIZE, "canvas", frozen_norms=False))
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, steps)
-    model.train()
-    for _ in range(steps):
-        total = torch.stack(list(model.loss(batch).values())).sum()
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        falling.step()
-    model.eval()
+    learn(model, batch, steps, rate)
     with torch.inference_mode():
         results = model.predict(batch.images, batch.frames)
     for index, result in enumerate(results):

@@ -81,21 +81,11 @@ def small(published: RCNNSpec) -> RCNNSpec:
     [detection.mask_rcnn(), detection.cascade_mask_rcnn(), detection.hybrid_task_cascade()],
     ids=["mask", "cascade-mask", "htc"],
 )
-def test_eight_pictures_are_learned_by_heart(published: RCNNSpec) -> None:
+def test_eight_pictures_are_learned_by_heart(learn, published: RCNNSpec) -> None:
     batch, masks = pictures()
     spec = DetectionSpec(("disc", "triangle"), small(published), TINY, SIZE, "canvas", frozen_norms=False)
-    model, steps = DetectionModel(spec), 70
-    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
-    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, steps)
-    model.train()
-    for _ in range(steps):
-        total = torch.stack(list(model.loss(batch).values())).sum()
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        falling.step()
-    model.eval()
+    model = DetectionModel(spec)
+    learn(model, batch, 70, 4e-3)
     with torch.inference_mode():
         results = model.predict(batch.images, batch.frames)
     shared = []

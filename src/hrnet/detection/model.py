@@ -62,10 +62,8 @@ class DetectionModel(TaskModel[Detections]):
 
     def named_outputs(self) -> dict[str, tuple[str, ...]]:
         names = self.spec.class_names
-        if isinstance(self.detector, FCOS):
-            return {"detector.classify": names}
-        if isinstance(self.detector, CenterNet):
-            return {f"detector.heatmaps.{kind}.2": names for kind in range(3)}
+        if not isinstance(self.detector, RCNN):
+            return dict.fromkeys(self.detector.class_layers("detector."), names)
         # What corrects boxes has four outputs a class.
         corrections = tuple(f"{name} {part}" for name in names for part in ("across", "down", "width", "height"))
         layers: dict[str, tuple[str, ...]] = {}
