@@ -9,14 +9,13 @@ Source: arXiv 1908.07919, section 3; where text and released code differ, the co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from hrnet.spec import HRNetSpec, StageSpec, Upsample
 
@@ -58,38 +57,61 @@ def drawing_graph() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_compiling()  # pyright: ignore[reportPrivateImportUsage]
 
 
-def norm_relu_conv(norm: nn.Module, conv: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:
+def norm_relu_conv(norm: nn.Module, conv: nn.Conv2d, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:
     """``conv(relu(norm(x)))`` that keeps x for the gradient and computes what lies between again: that is half of the
     memory, for the two cheapest of the three steps."""
-    y = norm(x)
-    if not y.requires_grad or type(norm) is not nn.BatchNorm2d:
-        return conv(functional.relu(y, inplace=True))
-    # Both the ReLU and the convolution would keep y, whatever its values are by then.
-    place, again = y.data_ptr(), _Again(norm, x.detach())
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda saved: again if saved.data_ptr() == place else saved,
-        lambda saved: saved.tensor() if isinstance(saved, _Again) else saved,
-    ):
-        return conv(functional.relu(y, inplace=True))
+    if not torch.is_grad_enabled() or type(norm) is not nn.BatchNorm2d or norm._forward_hooks or conv._forward_hooks:
+        return conv(functional.relu(norm(x), inplace=True))
+    if norm.training and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    y: Tensor = _NormReluConv.apply(x, norm.weight, norm.bias, conv.weight, conv.bias, norm, conv)
+    return y
 
 
-class _Again:
-    """``relu(norm(x))``, computed when it is asked for, and then once for two who ask: the convolution and the ReLU."""
+class _NormReluConv(torch.autograd.Function):
+    """The gradients of the three steps, with the least that is held at once: the ReLU's is made in place."""
 
-    def __init__(self, norm: nn.BatchNorm2d, x: Tensor) -> None:
-        self.x, self.weight, self.bias, self.eps = x, norm.weight, norm.bias, norm.eps
-        own = norm.training or norm.running_mean is None
-        self.statistics = (None, None) if own else (norm.running_mean, norm.running_var)
-        self.made: list[Tensor] = []
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        norm: nn.BatchNorm2d,
+        conv: nn.Conv2d,
+    ) -> Tensor:
+        ctx.own, ctx.eps, ctx.conv = norm.training or norm.running_mean is None, norm.eps, conv
+        running = norm.running_mean, norm.running_var
+        y, mean, rate = torch.native_batch_norm(x, scale, shift, *running, ctx.own, norm.momentum or 0.0, norm.eps)
+        if not ctx.own:
+            assert running[0] is not None
+            assert running[1] is not None
+            mean, rate = running[0].clone(), (running[1] + norm.eps).rsqrt()
+        ctx.save_for_backward(x, scale, shift, weight, mean, rate)
+        ctx.bias = None if bias is None else list(bias.shape)
+        return functional.conv2d(
+            functional.relu(y, inplace=True), weight, bias, conv.stride, conv.padding, conv.dilation
+        )
 
-    def tensor(self) -> Tensor:
-        if self.made:
-            return self.made.pop()
-        with torch.no_grad():
-            own = self.statistics[0] is None
-            y = functional.batch_norm(self.x, *self.statistics, self.weight, self.bias, own, 0.0, self.eps)
-            self.made.append(functional.relu(y, inplace=True))
-        return self.made[0]
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, scale, shift, weight, mean, rate = ctx.saved_tensors
+        variance = rate.pow(-2) - ctx.eps
+        y = functional.batch_norm(x, mean, variance, scale, shift, False, 0.0, ctx.eps)
+        functional.relu(y, inplace=True)
+        conv, wanted = ctx.conv, [True, True, ctx.bias is not None]
+        inner, by_weight, by_bias = torch.ops.aten.convolution_backward(
+            gradient, y, weight.to(y.dtype), ctx.bias, conv.stride, conv.padding, conv.dilation, False, [0], 1, wanted
+        )
+        torch.ops.aten.threshold_backward.grad_input(inner, y, 0, grad_input=inner)
+        del y
+        by_x, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
+            inner, x, scale, mean, variance, mean, rate, ctx.own, ctx.eps, [True, True, True]
+        )
+        return by_x, by_scale, by_shift, by_weight, by_bias, None, None
 
 
 class BasicBlock(nn.Module):
@@ -120,6 +142,7 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions and a shortcut; returns four times the middle width."""
 
     expansion = 4
+    recompute = False
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -133,9 +156,13 @@ class Bottleneck(nn.Module):
         self.downsample = None if inputs == outputs else conv_bn(inputs, outputs, 1, relu=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        y = functional.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
-        y = functional.relu(conv_norm(self.conv2, self.bn2, y), inplace=True)
-        y = conv_norm(self.conv3, self.bn3, y)
+        if self.recompute and torch.is_grad_enabled():
+            y = norm_relu_conv(self.bn1, self.conv2, self.conv1(x))
+            y = self.bn3(norm_relu_conv(self.bn2, self.conv3, y))
+        else:
+            y = functional.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
+            y = functional.relu(conv_norm(self.conv2, self.bn2, y), inplace=True)
+            y = conv_norm(self.conv3, self.bn3, y)
         y += x if self.downsample is None else self.downsample(x)
         return functional.relu(y, inplace=True)
 
@@ -226,8 +253,8 @@ class HRNet(nn.Module):
 
     Args:
         spec: the network as data.
-        recompute: whether training forgets and computes again for the gradient: all of stage 1, which is cheap for its
-            size, and elsewhere what lies between a norm and the next convolution.
+        recompute: whether training forgets what lies between a norm and the next convolution of a block, and computes it
+            again for the gradient.
     """
 
     stride = 32
@@ -251,7 +278,7 @@ class HRNet(nn.Module):
             self.add_module(f"stage{number}", self._stage(stage, last=number == 4))
             before = stage.widths
         for module in self.modules():
-            if isinstance(module, BasicBlock):
+            if isinstance(module, BasicBlock | Bottleneck):
                 module.recompute = recompute
         init_kaiming(self)
         set_norm_momentum(self, spec.norm_momentum)
@@ -272,12 +299,6 @@ class HRNet(nn.Module):
             x = conv_norm(self.conv2, self.bn2, x)
         return functional.relu(x, inplace=True)
 
-    def _first_stage(self, x: Float[Tensor, "n d h/4 w/4"]) -> Float[Tensor, "n e h/4 w/4"]:
-        if not self.recompute or not torch.is_grad_enabled():
-            return self.layer1(x)
-        contexts = (nullcontext(), _StatisticsKept(self.layer1))
-        return checkpoint(self.layer1, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts)
-
     def _advance(self, number: int, maps: list[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _ _ _"]]:
         """Through the transition and the stage of this number."""
         transition, stage = self.get_submodule(f"transition{number - 1}"), self.get_submodule(f"stage{number}")
@@ -297,27 +318,10 @@ class HRNet(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
         if self.spec.fusion_upsample == "nearest":
             images = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        maps = [self._first_stage(self._stem(images))]
+        maps = [self.layer1(self._stem(images))]
         for number in (2, 3, 4):
             maps = self._advance(number, maps)
         return [x[..., : -(-height // (4 << level)), : -(-width // (4 << level))] for level, x in enumerate(maps)]
-
-
-class _StatisticsKept:
-    """While it is open, what norms note of their batches is forgotten in the end: the batch was noted the first time."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.kept: list[tuple[Tensor, Tensor]] = []
-
-    def __enter__(self) -> None:
-        self.kept = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-
-    def __exit__(self, *_: object) -> None:
-        with torch.no_grad():
-            for buffer, value in self.kept:
-                buffer.copy_(value)
-        self.kept = []
 
 
 def set_norm_momentum(module: nn.Module, momentum: float) -> None:

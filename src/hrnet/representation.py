@@ -91,7 +91,7 @@ class PixelHead(nn.Sequential):
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:  # type: ignore[override]
         if torch.is_grad_enabled() or self.training or drawing_graph():
-            return norm_relu_conv(self[1], self[3], self[0](maps))
+            return norm_relu_conv(self[1], cast(nn.Conv2d, self[3]), self[0](maps))
         return self._in_parts(maps)
 
     def _in_parts(self, maps: Sequence[Tensor]) -> Tensor:
