@@ -82,6 +82,8 @@ def draw_pair(truth: Any, found: Any, image: Image, frame: Frame) -> tuple[Pillo
             return _map_pair(truth, found, view, frame)
         case Detections(), Detections():
             return _object_pair(truth, found, view, frame)
+        case Classification(), Classification():
+            return _captioned(view, truth, 1), _captioned(view, found, 3)
     raise TypeError(f"{type(truth).__name__} and {type(found).__name__} have no drawing side by side.")
 
 
@@ -294,13 +296,26 @@ def colour_key(result: Any) -> list[tuple[str, str]]:
 
 
 def draw_classes(result: Classification) -> Pillow.Image:
-    """The picture, below it the best three classes with their scores."""
+    """The picture, below it the best five classes with their scores."""
     picture = Pillow.fromarray(_picture(result.source))
-    texts = [f"{_plain(result.names[label])}  {result.scores[label]:.2f}" for label in result.top(3)]
-    panel = _panel([(text, None) for text in texts], picture.width, picture.height)
+    panel = _classes_panel(result, 5, picture.width, picture.height)
     canvas = Pillow.new("RGB", (picture.width, picture.height + panel.height), _PANEL)
     canvas.paste(picture, (0, 0))
     canvas.paste(panel, (0, picture.height))
+    return canvas
+
+
+def _classes_panel(result: Classification, count: int, width: int, height: int) -> Pillow.Image:
+    """The best classes with their scores, as wide as a picture."""
+    texts = [f"{_plain(result.names[label])}  {result.scores[label]:.2f}" for label in result.top(count)]
+    return _panel([(text, None) for text in texts], width, height)
+
+
+def _captioned(view: Image, result: Classification, count: int) -> Pillow.Image:
+    """A picture with the best classes over its lower edge."""
+    canvas = Pillow.fromarray(view.copy())
+    panel = _classes_panel(result, count, canvas.width, canvas.height)
+    canvas.paste(panel, (0, canvas.height - panel.height))
     return canvas
 
 

@@ -24,6 +24,7 @@ class TrainSpec:
         batch: samples of one optimizer step, over all processes and accumulation together.
         optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9), or ``muon``: orthogonal momentum for the backbone's
             convolutions, AdamW for all else.
+        nesterov: of ``sgd``: the momentum looks one step ahead.
         learning_rate: the highest of the run, at `batch` samples a step.
         head_rate: the learning rate of all that is not the backbone, as a multiple.
         weight_decay: applied to every parameter, or only to weights with two or more dimensions if `decay_norms` is False.
@@ -54,6 +55,7 @@ class TrainSpec:
     epochs: int = 210
     batch: int = 32
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
+    nesterov: bool = False
     learning_rate: float = 1e-3
     head_rate: float = 1.0
     weight_decay: float = 0.0

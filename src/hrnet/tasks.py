@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from hrnet.classification import recipes as classification
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.detection import recipes as detection
@@ -23,7 +24,9 @@ from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Job, TaskModel
 
 ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec | DetectionSpec
-Recipe = pose.PoseRecipe | segmentation.SegmentationRecipe | detection.DetectionRecipe
+Recipe = (
+    pose.PoseRecipe | classification.ClassificationRecipe | segmentation.SegmentationRecipe | detection.DetectionRecipe
+)
 _SPECS: dict[str, type[Any]] = {
     "pose": PoseSpec,
     "classification": ClassificationSpec,
@@ -32,10 +35,16 @@ _SPECS: dict[str, type[Any]] = {
 }
 _RECIPES: dict[str, type[Any]] = {
     "pose": pose.PoseRecipe,
+    "classification": classification.ClassificationRecipe,
     "segmentation": segmentation.SegmentationRecipe,
     "detection": detection.DetectionRecipe,
 }
-RECIPES: dict[str, Recipe] = {**pose.RECIPES, **segmentation.RECIPES, **detection.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **pose.RECIPES,
+    **classification.RECIPES,
+    **segmentation.RECIPES,
+    **detection.RECIPES,
+}
 
 
 def task_of(value: ModelSpec | Recipe) -> str:
@@ -66,6 +75,8 @@ def prepare(recipe: Recipe) -> Job:
     match recipe:
         case pose.PoseRecipe():
             return pose.prepare(recipe)
+        case classification.ClassificationRecipe():
+            return classification.prepare(recipe)
         case segmentation.SegmentationRecipe():
             return segmentation.prepare(recipe)
         case detection.DetectionRecipe():

@@ -17,11 +17,9 @@ from hrnet.geometry import Frame, Size
 from hrnet.results import Boxes, Classification, Source
 from hrnet.task import Batch, TaskModel
 
-# Source: arXiv 1908.07919, section 3.3 (128, 256, 512, 1024 after the expansion), and HRNet-Image-Classification.
-BOTTLENECK_WIDTHS = (32, 64, 128, 256)
-VECTOR_WIDTH = 2048
-# Source: the published test: the shorter side becomes 256 pixels, of which the middle 224 are looked at.
-MIDDLE = 224 / 256
+# The vector's width as a multiple of the first bottleneck's. Source: arXiv 1908.07919, section 3.3 (128, 256, 512, 1024
+# channels after the expansion, then 2048), and HRNet-Image-Classification.
+VECTOR_WIDTHS = 64
 
 
 class ClassificationOutput(NamedTuple):
@@ -36,17 +34,17 @@ class ClassificationHead(nn.Module):
     The sums have no activation. (The paper gives the stride-2 convolutions 256 outputs; only the first has so few.)
     """
 
-    def __init__(self, widths: Sequence[int], num_classes: int, bias: bool) -> None:
+    def __init__(self, widths: Sequence[int], spec: ClassificationSpec) -> None:
         super().__init__()
-        self.widen = nn.ModuleList(
-            Bottleneck(width, middle) for width, middle in zip(widths, BOTTLENECK_WIDTHS, strict=True)
-        )
-        wide = [Bottleneck.expansion * middle for middle in BOTTLENECK_WIDTHS]
+        middles, bias = [spec.head_width << level for level in range(4)], spec.head_bias
+        self.widen = nn.ModuleList(Bottleneck(width, middle) for width, middle in zip(widths, middles, strict=True))
+        wide = [Bottleneck.expansion * middle for middle in middles]
         self.halve = nn.ModuleList(
             conv_bn(wide[level], wide[level + 1], 3, 2, relu=True, bias=bias) for level in range(3)
         )
-        self.expand = conv_bn(wide[-1], VECTOR_WIDTH, 1, relu=True, bias=bias)
-        self.classifier = nn.Linear(VECTOR_WIDTH, num_classes)
+        vector = VECTOR_WIDTHS * spec.head_width
+        self.expand = conv_bn(wide[-1], vector, 1, relu=True, bias=bias)
+        self.classifier = nn.Linear(vector, spec.num_classes)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k"]:
         x = self.widen[0](maps[0])
@@ -62,16 +60,27 @@ class ClassificationModel(TaskModel[Classification]):
         super().__init__(spec, spec.backbone.in_channels)
         self.spec: ClassificationSpec = spec
         self.backbone = HRNet(spec.backbone)
-        self.head = ClassificationHead(spec.backbone.widths, spec.num_classes, spec.head_bias)
+        self.head = ClassificationHead(spec.backbone.widths, spec)
         init_kaiming(self)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
         return ClassificationOutput(self.head(self.backbone(self.normalise(images))))
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Cross entropy with the targets `labels` (`n`, whole numbers from 0), mean over the batch."""
+        """Cross entropy with the targets `labels` (`n`, whole numbers from 0), mean over the batch.
+
+        Where samples are mixed there are `others`, their second labels, and `share`, the weight of the first ones.
+        """
         logits = self(batch.images).logits.float()
-        return {"classes": functional.cross_entropy(logits, batch.targets["labels"].long())}
+        targets, smoothing = batch.targets, self.spec.label_smoothing
+        if "others" not in targets:
+            labels = targets["labels"].long()
+            return {"classes": functional.cross_entropy(logits, labels, label_smoothing=smoothing)}
+        first, second = (
+            functional.cross_entropy(logits, targets[name].long(), label_smoothing=smoothing, reduction="none")
+            for name in ("labels", "others")
+        )
+        return {"classes": torch.lerp(second, first, targets["share"].float()).mean()}
 
     def named_outputs(self) -> dict[str, tuple[str, ...]]:
         return {"head.classifier": self.spec.class_names}
@@ -89,14 +98,19 @@ class ClassificationModel(TaskModel[Classification]):
 
     def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
         """The middle of the picture, as published."""
-        height, width = size
-        rows, columns = self.spec.input_size
-        span = MIDDLE * min(width, height * columns / rows)
-        # `around` brings its centre half a pixel to the right and below the middle of the input.
-        shift = 0.5 * span / columns
-        centre = ((width - 1) / 2 + shift, (height - 1) / 2 + shift)
-        return [Frame.around(centre, span, self.spec.input_size, size)]
+        return [middle_frame(size, self.spec)]
 
     def join(self, results: Sequence[Classification], boxes: Boxes, source: Source) -> Classification:
         """That of the one input."""
         return replace(results[0], source=source)
+
+
+def middle_frame(size: Size, spec: ClassificationSpec) -> Frame:
+    """The middle of a picture of this height and width in the network's input."""
+    height, width = size
+    rows, columns = spec.input_size
+    span = spec.crop_share * min(width, height * columns / rows)
+    # `around` brings its centre half a pixel to the right and below the middle of the input.
+    shift = 0.5 * span / columns
+    centre = ((width - 1) / 2 + shift, (height - 1) / 2 + shift)
+    return Frame.around(centre, span, spec.input_size, size)

@@ -19,6 +19,11 @@ class ClassificationSpec:
         input_size: height and width of the input.
         head_bias: whether the head's convolutions have biases, which the batch norms after them make redundant: the
             published networks have them, those of Paddle's SSLD and of mmpretrain do not.
+        head_width: middle channels of the head's bottleneck at stride 4; each lower resolution has twice as many, and the
+            vector at the end 64 times; 32 in the published networks.
+        crop_share: what is looked at, as a share of the largest part of the picture that has the input's aspect. As
+            published: the shorter side becomes 256 pixels, of which the middle 224 are looked at.
+        label_smoothing: share of each target that is spread evenly over all classes in the loss.
     """
 
     class_names: tuple[str, ...] = ()
@@ -26,6 +31,9 @@ class ClassificationSpec:
     backbone: HRNetSpec = field(default_factory=lambda: hrnet(18))
     input_size: Size = (224, 224)
     head_bias: bool = True
+    head_width: int = 32
+    crop_share: float = 224 / 256
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.num_classes:
@@ -41,5 +49,10 @@ class ClassificationSpec:
             raise ValueError("Two classes have one name.")
         if min(self.input_size) < 32:
             raise ValueError(f"input_size is at least 32 x 32, not {self.input_size}.")
+        if self.head_width < 1 or not 0 < self.crop_share <= 1 or not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                "head_width starts at 1, crop_share lies above 0 up to 1, label_smoothing from 0 to below 1: "
+                f"{self.head_width}, {self.crop_share}, {self.label_smoothing}."
+            )
         if self.backbone.high_resolution_only:
             raise ValueError("Classification reads all four maps; the backbone must not be high_resolution_only.")

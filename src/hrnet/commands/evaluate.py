@@ -28,7 +28,7 @@ class Evaluate:
     annotations: Path | None = None
     """their labels. Pose: a COCO or MPII keypoint json, a YOLO data.yaml, a DeepLabCut csv. Detection: a COCO json, a
     folder of Pascal VOC or one of its lists, a YOLO data.yaml. Segmentation: the folder of the label pictures. May be left
-    out where --images is a whole data set, but for pose"""
+    out where --images is a whole data set, but for pose. Classification has none: the folders' names are the classes"""
     boxes: Path | None = None
     """pose: a COCO detection file to look into, instead of the labelled boxes; only average precision is measured then"""
     unboxed: Literal["whole", "keypoints"] = "whole"
@@ -115,6 +115,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _score(options: Evaluate) -> Scored:
+    from hrnet.classification.model import ClassificationModel
     from hrnet.detection.model import DetectionModel
     from hrnet.pose.model import PoseModel
     from hrnet.segmentation.model import SegmentationModel
@@ -137,9 +138,13 @@ def _score(options: Evaluate) -> Scored:
 
             _refuse(options, "a segmentation model", ("boxes", "unboxed", "antialias", "results", "workers", "aliases"))
             return evaluate_segmentation.score(options, model)
-    raise InputError(
-        f"{options.model} is no pose, detection or segmentation model, the kinds that this version scores."
-    )
+        case ClassificationModel() as model:
+            from hrnet.commands import evaluate_classification
+
+            others = ("annotations", "boxes", "unboxed", "scales", "windows", "protocol", "antialias", "results")
+            _refuse(options, "a classification model", (*others, "workers", "aliases"))
+            return evaluate_classification.score(options, model)
+    raise InputError(f"{options.model} is a model of a kind that this version does not score.")
 
 
 def _refuse(options: Evaluate, kind: str, names: Sequence[str]) -> None:

@@ -31,6 +31,8 @@ _JPEG_QUALITY = 92
 _LABELS = ".labels.png"
 # Classes that a line about a picture names, and that an error lists.
 _NAMED, _LISTED = 4, 100
+# Classes that a line about a whole picture names, as many as its JSON.
+_TOP = 5
 # The model that finds people if nobody says otherwise.
 _DETECTOR = "detection"
 # JPEG stores no longer side.
@@ -336,7 +338,7 @@ def _summary(result: Result, threshold: float) -> str:
     from hrnet.results import Classification, Detections, SemanticMap
 
     if isinstance(result, Classification):
-        return f"{result.name} {result.scores[result.label]:.2f}"
+        return ", ".join(f"{result.names[label]} {result.scores[label]:.2f}" for label in result.top(_TOP))
     if isinstance(result, SemanticMap):
         shares = result.shares()
         order = sorted(range(len(shares)), key=lambda label: -shares[label])[:_NAMED]

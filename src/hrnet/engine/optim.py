@@ -40,7 +40,7 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> Optimizer:
         for (hidden, decay, factor), parameters in groups.items()
     ]
     if spec.optimizer == "sgd":
-        return SGD(listed, lr=spec.learning_rate, momentum=0.9, nesterov=False)
+        return SGD(listed, lr=spec.learning_rate, momentum=0.9, nesterov=spec.nesterov)
     return {"adam": Adam, "adamw": AdamW, "muon": Muon}[spec.optimizer](listed, lr=spec.learning_rate)
 
 

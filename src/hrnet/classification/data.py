@@ -1,0 +1,310 @@
+"""Pictures in a folder for each class, crops of them, and the augmentation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hrnet.classification.model import middle_frame
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.errors import InputError
+from hrnet.formats.compare import Part, choose_part, roles
+from hrnet.formats.defects import sentences
+from hrnet.formats.recognise import TITLES, read
+from hrnet.formats.records import DataSet, Picture
+from hrnet.geometry import Frame, Image, Size, warp
+from hrnet.images import looks_whole, read_image, read_labelled
+from hrnet.photometric import recolour
+from hrnet.task import Draw, Sample, random_generator
+
+# Sentences about what was left out, of one set.
+_EXAMPLES = 10
+# Crops that are drawn before the middle of the picture is taken. Source: torchvision's RandomResizedCrop.
+_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """What is changed at random in a training sample. The defaults are those of the published training.
+
+    Source: the released training code: torchvision's RandomResizedCrop as it comes, mirrored every second time; mixup
+    (arXiv 1710.09412) and CutMix (arXiv 1905.04899) by their papers.
+
+    Attributes:
+        area: the smallest and largest share of the picture's area that a crop covers, evenly drawn.
+        aspect: the smallest and largest width of a crop as a multiple of its height; their logarithms evenly drawn.
+        shift: share of a crop's side by which it may reach beyond the picture, where it is black.
+        flip: how often a sample is mirrored.
+        colour: deviation of brightness, contrast and saturation from 1.
+        mixup: 0 for none; otherwise a sample is the weighted mean of two, of weights drawn from Beta(mixup, mixup).
+        cutmix: 0 for none; otherwise a rectangle of the sample comes from another, of an area drawn from
+            Beta(cutmix, cutmix). With both, each is done every second time.
+        mixed: how often one of these two is done.
+        antialias: see `geometry.warp`; also of the pictures that are scored.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    shift: float = 0.0
+    flip: float = 0.5
+    colour: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mixed: float = 1.0
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ValueError(f"area goes up within 0 to 1, aspect from a number above 0 up: {self}.")
+        if min(self.mixup, self.cutmix, self.shift) < 0 or not (0 <= self.mixed <= 1 and 0 <= self.flip <= 1):
+            raise ValueError(f"mixup, cutmix and shift are not negative, mixed and flip are probabilities: {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationSet:
+    """What a data set with class folders holds.
+
+    Attributes:
+        class_names: a label is a position here.
+        pictures: that can be used, each with its label.
+        problems: sentences about what was left out.
+        notes: a sentence for each thing that was inferred, or looks wrong.
+    """
+
+    class_names: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_parts(images: Path) -> tuple[DataSet, ...]:
+    """All parts of a data set whose pictures lie in a folder for each class.
+
+    Raises:
+        InputError: it is another kind of data set, or none.
+    """
+    sets = read(images)
+    if sets[0].format != "folders":
+        raise InputError(
+            f"{images} holds {TITLES[sets[0].format]}, which say no class for a whole picture; name a folder with a folder "
+            "of pictures for each class, in train/ and val/ or not."
+        )
+    return sets
+
+
+def read_classification(images: Path, part: Part = "train") -> ClassificationSet:
+    """The pictures of one part of a data set; val takes test where there is no val.
+
+    Raises:
+        InputError: as of `read_parts`, or there is no picture that can be used.
+    """
+    return classification_set(choose_part(read_parts(images), part))
+
+
+def has_part(sets: Sequence[DataSet], part: Part) -> bool:
+    """Whether a data set has a part of its own for this."""
+    wanted = {"val", "test"} if part == "val" else {part}
+    return len(sets) > 1 and any(wanted & roles(one.part) for one in sets)
+
+
+def classification_set(data: DataSet) -> ClassificationSet:
+    """The pictures of one part. Those whose files end early are decoded, and left out where that fails.
+
+    Raises:
+        InputError: there is no picture that can be used.
+    """
+    notes, problems = sentences(data)
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+        broken = list(pool.map(_broken, (picture.path for picture in data.pictures)))
+    problems += [text for text in broken if text]
+    pictures = tuple(picture for picture, text in zip(data.pictures, broken, strict=True) if not text)
+    if not pictures:
+        reason = f"; the first problem: {problems[0]}" if problems else "; put some into it."
+        raise InputError(f"{data.source} has no picture that can be used{reason}")
+    if len(problems) > _EXAMPLES:
+        rest = f"{data.source}: {len(problems) - _EXAMPLES} more cannot be used; `hrnet data check` names all of them."
+        problems = [*problems[:_EXAMPLES], rest]
+    return ClassificationSet(data.classes, pictures, tuple(problems), tuple(notes))
+
+
+def _broken(path: Path) -> str:
+    """What is wrong with a picture, as far as can be told without decoding all of them; empty for nothing."""
+    try:
+        if not looks_whole(path):
+            read_image(path)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> ClassificationSet:
+    """The same pictures with the labels of other classes, matched by name; those of unknown classes are left out.
+
+    Where a model's classes have no names (class_0, class_1 ...), as many classes are taken for them in the order of their
+    names: the published networks number ImageNet's so.
+
+    Raises:
+        InputError: no name is common.
+    """
+    places = {_plain(name): label for label, name in enumerate(class_names)}
+    labels = [places.get(_plain(name), -1) for name in data.class_names]
+    if labels == [*range(len(class_names))]:
+        return replace(data, class_names=class_names)
+    lost = [name for name, label in zip(data.class_names, labels, strict=True) if label < 0]
+    if len(lost) == len(labels):
+        if len(labels) == len(class_names) and class_names == ClassificationSpec(num_classes=len(labels)).class_names:
+            note = f"The model's {len(labels)} classes have no names: they are taken for the folders, sorted by name."
+            return replace(data, class_names=class_names, notes=(*data.notes, note))
+        raise InputError(
+            f"The data set's classes ({', '.join(data.class_names[:12])}) have no name in common with the model's "
+            f"({', '.join(class_names[:12])}); rename the folders."
+        )
+    pictures = tuple(
+        replace(picture, label=labels[picture.label])
+        for picture in data.pictures
+        if picture.label is not None and labels[picture.label] >= 0
+    )
+    if not pictures:
+        raise InputError(
+            f"No picture of the data set is of a class that the model knows ({', '.join(class_names[:12])})."
+        )
+    shown = ", ".join(lost[:12]) + (f" and {len(lost) - 12} more" if len(lost) > 12 else "")
+    left = len(data.pictures) - len(pictures)
+    notes = [f"The model does not know {shown}: {left} pictures are left out."] if lost else []
+    return replace(data, class_names=class_names, pictures=pictures, notes=(*data.notes, *notes))
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower())) or name
+
+
+def hold_out(pictures: Sequence[Picture], every: int) -> tuple[list[Picture], list[Picture]]:
+    """Pictures in two parts: what is left to train on, and every so-manieth by path to score on, from the first.
+
+    Raises:
+        InputError: `every` is below 2, or nothing is left to train on.
+    """
+    held = sorted(pictures, key=lambda one: one.path)[::every] if every > 1 else []
+    if not held or len(held) == len(pictures):
+        raise InputError(
+            f"Of {len(pictures)} pictures every {every}th cannot be held out for validation; hold_out is at least 2, and "
+            "there must be more pictures."
+        )
+    chosen = {one.path for one in held}
+    return [one for one in pictures if one.path not in chosen], held
+
+
+class ClassificationDataset:
+    """Pictures in the input of a network. Asked with a `Draw` it gives augmented crops with the target `labels`, with a
+    number the middle of the picture without a target.
+
+    Where samples are mixed there are also the targets `others`, the label of the second one, and `share`, the weight of
+    the first, from 0 to 1.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], spec: ClassificationSpec, augment: Augment, seed: int = 0) -> None:
+        self.pictures = pictures
+        self.spec = spec
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, key: Draw | int) -> Sample:
+        if not isinstance(key, Draw):
+            one = self.pictures[key]
+            frame = middle_frame(one.size, self.spec)
+            image = warp(read_labelled(one.path, one.size), frame, antialias=self.augment.antialias)
+            return Sample(image, frame, {}, key)
+        rng, augment = random_generator(self.seed, key), self.augment
+        image, frame, label = self._crop(key.sample, rng)
+        targets = {"labels": np.array(label)}
+        if augment.mixup or augment.cutmix:
+            image, other, share = self._mixed(image, label, rng)
+            targets |= {"others": np.array(other), "share": np.array(share, np.float32)}
+        return Sample(image, frame, targets, key.sample)
+
+    def _crop(self, index: int, rng: np.random.Generator) -> tuple[Image, Frame, int]:
+        one = self.pictures[index]
+        assert one.label is not None
+        frame = random_frame(one.size, self.spec.input_size, self.augment, rng)
+        crop = warp(read_labelled(one.path, one.size), frame, antialias=self.augment.antialias)
+        return recolour(crop, self.augment.colour, rng), frame, one.label
+
+    def _mixed(self, image: Image, label: int, rng: np.random.Generator) -> tuple[Image, int, float]:
+        """The crop with another sample mixed in, that one's label, and the weight of the first."""
+        augment = self.augment
+        if rng.random() >= augment.mixed:
+            return image, label, 1.0
+        second, _, other = self._crop(int(rng.integers(len(self.pictures))), rng)
+        if augment.mixup and (not augment.cutmix or rng.random() < 0.5):
+            share = float(rng.beta(augment.mixup, augment.mixup))
+            return mixup(image, second, share), other, share
+        share = float(rng.beta(augment.cutmix, augment.cutmix))
+        mixed, left = cutmix(image, second, share, (rng.random(), rng.random()))
+        return mixed, other, left
+
+    def describe(self, index: int) -> str:
+        """The picture's file."""
+        return str(self.pictures[index].path)
+
+
+def mixup(first: Image, second: Image, share: float) -> Image:
+    """The weighted mean, rounded to bytes; `share` is the weight of the first."""
+    return np.rint(share * first.astype(np.float32) + (1 - share) * second.astype(np.float32)).astype(np.uint8)
+
+
+def cutmix(first: Image, second: Image, share: float, middle: tuple[float, float]) -> tuple[Image, float]:
+    """The first with a rectangle of the second at the same place, and the share that is left of the first.
+
+    Args:
+        first: a crop.
+        second: of the same size.
+        share: what would be left if the rectangle, which has the shape of the crop, lay inside it.
+        middle: y and x of the rectangle's middle as shares of the sides; it is cut at the borders.
+    """
+    size = np.array(first.shape[:2])
+    half = np.sqrt(1 - share) * size / 2
+    low, high = (np.clip(np.rint(np.array(middle) * size + side), 0, size).astype(int) for side in (-half, half))
+    mixed = first.copy()
+    mixed[low[0] : high[0], low[1] : high[1]] = second[low[0] : high[0], low[1] : high[1]]
+    return mixed, 1 - float((high - low).prod() / size.prod())
+
+
+def random_frame(size: Size, input_size: Size, augment: Augment, rng: np.random.Generator) -> Frame:
+    """A crop of random area, aspect and place, scaled to the input.
+
+    Source: torchvision's RandomResizedCrop, but that sides are not rounded to whole pixels: crops that do not fit are
+    drawn again; in the end it is the largest of a possible aspect, in the middle.
+    """
+    height, width = size
+    sides = np.array([float(width), float(height)])
+    crop = _drawn_sides(sides, augment, rng)
+    reach = augment.shift * crop
+    corner = rng.uniform(-reach, sides - crop + reach)
+    scale = np.array(input_size[::-1]) / crop
+    # The crop's corner, counted from the outer edge of the first pixel, comes to that of the input's.
+    matrix = np.column_stack([np.diag(scale), scale * (0.5 - corner) - 0.5])
+    if rng.random() < augment.flip:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += input_size[1] - 1
+    return Frame(matrix, input_size, size)
+
+
+def _drawn_sides(sides: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Width and height of a crop, in pixels of the picture."""
+    for _ in range(_TRIES):
+        area = rng.uniform(*augment.area) * sides.prod()
+        aspect = np.exp(rng.uniform(*np.log(augment.aspect)))
+        crop = np.sqrt(area * np.array([aspect, 1 / aspect]))
+        # A whole picture of just this aspect fits, whatever is rounded.
+        if (crop <= sides * (1 + 1e-9)).all():
+            return np.minimum(crop, sides)
+    aspect = np.clip(sides[0] / sides[1], *augment.aspect)
+    return np.minimum(sides, sides[::-1] * np.array([aspect, 1 / aspect]))

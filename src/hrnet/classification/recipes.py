@@ -1,0 +1,240 @@
+"""Classification training runs: the published ones with their figures, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hrnet.classification.data import (
+    Augment,
+    ClassificationDataset,
+    ClassificationSet,
+    classification_set,
+    has_part,
+    hold_out,
+    match_classes,
+    read_parts,
+)
+from hrnet.classification.metrics import ClassificationEvaluator
+from hrnet.classification.model import ClassificationModel
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.errors import InputError
+from hrnet.formats.compare import Part, choose_part
+from hrnet.formats.records import DataSet, Picture
+from hrnet.recipe import OURS, Published, TrainSpec
+from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.task import Job
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationData:
+    """Where pictures are, in a folder for each class.
+
+    Attributes:
+        images: folders of data sets; their classes are those of the first, by name.
+        parts: of the data sets, to train on.
+        val_images: folder to score on; None: the part of the training folders for it; without one there is no scoring, and
+            the last weights are the best.
+        hold_out: where there is nothing to score on, n keeps every n-th training picture for it and out of training: those
+            at positions 0, n, 2n ... in the order of their paths; 0 keeps none.
+        augment: random changes of the training samples.
+    """
+
+    images: tuple[Path, ...] = ()
+    parts: tuple[Part, ...] = ("train",)
+    val_images: Path | None = None
+    hold_out: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationRecipe:
+    """A training run of a classification network."""
+
+    name: str
+    model: ClassificationSpec
+    data: ClassificationData
+    train: TrainSpec
+    published: Published | None = None
+
+
+# What no data set has as a class, so that its own take its place.
+OWN_CLASSES = ("of the data set",)
+
+# Source: the released training code and arXiv 1908.07919, section 7: 0.1 for 256 pictures a step are 0.05 for 128.
+_SGD = TrainSpec(
+    epochs=100,
+    batch=128,
+    optimizer="sgd",
+    nesterov=True,
+    learning_rate=0.05,
+    weight_decay=1e-4,
+    decay_norms=True,
+    milestones=(30, 60, 90),
+)
+_COSINE = replace(_SGD, epochs=300, schedule="cosine", milestones=())
+_README = "README of the official repository: val, one crop"
+
+
+def _imagenet(
+    name: str,
+    backbone: HRNetSpec,
+    error: float,
+    top_5_error: float | None = None,
+    *,
+    augment: Augment | None = None,
+    train: TrainSpec = _SGD,
+) -> ClassificationRecipe:
+    """Errors are in percent, as they were published."""
+    errors = f"error {error} %" + (f", of the best five {top_5_error} %" if top_5_error is not None else "")
+    return ClassificationRecipe(
+        name=f"classification-imagenet-{name}",
+        model=ClassificationSpec(num_classes=1000, backbone=backbone),
+        data=ClassificationData(images=(Path("data/imagenet"),), augment=augment or Augment()),
+        train=train,
+        published=Published("top-1", round(100 - error, 1), f"{_README}; {errors}"),
+    )
+
+
+_CUTMIX = Augment(cutmix=1.0)
+_PUBLISHED = (
+    _imagenet("w18-small-v1", hrnet_small_v1(), 27.7, 9.3),
+    _imagenet("w18-small-v2", hrnet_small_v2(), 24.9, 7.6),
+    _imagenet("w18", hrnet(18), 23.2, 6.6),
+    _imagenet("w30", hrnet(30), 21.8, 5.8),
+    _imagenet("w32", hrnet(32), 21.5, 5.8),
+    _imagenet("w40", hrnet(40), 21.1, 5.5),
+    _imagenet("w44", hrnet(44), 21.1, 5.6),
+    _imagenet("w48", hrnet(48), 20.7, 5.5),
+    _imagenet("w64", hrnet(64), 20.5, 5.4),
+    # Of these two no more is known than that the schedule is a cosine over 300 epochs and that CutMix is used.
+    _imagenet("w18-cutmix", hrnet(18), 22.1, augment=_CUTMIX, train=_COSINE),
+    _imagenet("w48-cutmix", hrnet(48), 18.9, augment=_CUTMIX, train=_COSINE),
+)
+
+# Pictures of 32 x 32 are enlarged to twice that, so that the map of the highest resolution has 16 x 16 positions.
+_TINY_PICTURES = HRNetSpec(
+    stages=(StageSpec((32, 64), 2), StageSpec((32, 64, 128), 2), StageSpec((32, 64, 128, 256), 2)),
+    bottlenecks=1,
+    bottleneck_width=32,
+    stem_width=32,
+)
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+RECIPES: dict[str, ClassificationRecipe] = {
+    recipe.name: recipe
+    for recipe in (
+        *_PUBLISHED,
+        ClassificationRecipe(
+            name="classification-cifar10",
+            model=ClassificationSpec(
+                CIFAR10,
+                backbone=_TINY_PICTURES,
+                input_size=(64, 64),
+                head_width=16,
+                crop_share=1.0,
+                label_smoothing=0.1,
+            ),
+            data=ClassificationData(
+                images=(Path("data/cifar10_small"),),
+                augment=Augment(area=(0.6, 1.0), shift=0.1, colour=0.1, cutmix=1.0, mixed=0.3),
+            ),
+            train=replace(OURS, epochs=30, batch=64, weight_decay=0.05, ema=0.99),
+        ),
+        ClassificationRecipe(
+            name="classification-own",
+            model=ClassificationSpec(
+                OWN_CLASSES, backbone=SMALL_BACKBONE, input_size=(192, 192), head_width=16, label_smoothing=0.1
+            ),
+            data=ClassificationData(images=(Path("set"),), hold_out=5, augment=Augment(area=(0.3, 1.0), colour=0.2)),
+            train=replace(OURS, learning_rate=1e-3, ema=0.99, warmup_steps=50),
+        ),
+    )
+}
+
+
+def prepare(recipe: ClassificationRecipe) -> Job:
+    """Open a recipe's data and build its model.
+
+    Raises:
+        InputError: a file is missing or cannot be used.
+    """
+    data = recipe.data
+    if not data.images or not data.parts:
+        raise InputError("No folder of pictures, or no part of it, is named; --data.images DIR names one.")
+    opened = [read_parts(images) for images in data.images]
+    sets = [classification_set(choose_part(parts, part)) for parts in opened for part in data.parts]
+    messages: list[str] = []
+    spec = _with_classes_of(sets[0], recipe.model, messages)
+    sets = [match_classes(one, spec.class_names) for one in sets]
+    for one in sets:
+        messages += [message for message in (*one.notes, *one.problems) if message not in messages]
+    pictures = [picture for one in sets for picture in one.pictures]
+    scored = _validation(data, opened, pictures, spec, messages)
+    held_out = {picture.path for picture in scored}
+    learned = [picture for picture in pictures if picture.path not in held_out]
+    _check_classes(learned, spec, messages)
+    return Job(
+        model=ClassificationModel(spec),
+        train=ClassificationDataset(learned, spec, data.augment, recipe.train.seed),
+        validation=ClassificationDataset(scored, spec, data.augment) if scored else None,
+        evaluator=lambda: ClassificationEvaluator(scored, spec),
+        messages=tuple(messages),
+    )
+
+
+def _with_classes_of(data: ClassificationSet, spec: ClassificationSpec, messages: list[str]) -> ClassificationSpec:
+    """The spec for the classes of a data set that has none in common with it, or gives names to as many."""
+    names = data.class_names
+    if {name.lower() for name in names} & {name.lower() for name in spec.class_names}:
+        return spec
+    if len(names) < 2:
+        raise InputError(
+            f"{data.pictures[0].path.parent.parent} has one class only, {', '.join(names)}, so that nothing can be learned; "
+            "put the pictures of what is to be told from it into a second folder."
+        )
+    shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+    messages.append(f"The model learns the data set's {len(names)} classes: {shown}.")
+    return replace(spec, class_names=names, num_classes=len(names))
+
+
+def _check_classes(pictures: Sequence[Picture], spec: ClassificationSpec, messages: list[str]) -> None:
+    """Say of which classes nothing can be learned."""
+    seen = {picture.label for picture in pictures}
+    empty = [name for label, name in enumerate(spec.class_names) if label not in seen]
+    if empty:
+        shown = ", ".join(empty[:12]) + (f" and {len(empty) - 12} more" if len(empty) > 12 else "")
+        messages.append(f"There is no picture to learn {shown} from.")
+
+
+def _validation(
+    data: ClassificationData,
+    opened: Sequence[tuple[DataSet, ...]],
+    pictures: Sequence[Picture],
+    spec: ClassificationSpec,
+    messages: list[str],
+) -> tuple[Picture, ...]:
+    """What is scored on; some of the training pictures where they are held out, none where nothing is.
+
+    Raises:
+        InputError: too much is held out.
+    """
+    parts: Sequence[DataSet] | None = None
+    if data.val_images is not None:
+        parts = read_parts(data.val_images)
+    elif "val" not in data.parts:
+        parts = next((one for one in opened if has_part(one, "val")), None)
+    if parts is not None:
+        found = match_classes(classification_set(choose_part(parts, "val")), spec.class_names)
+        messages += [message for message in (*found.notes, *found.problems) if message not in messages]
+        if data.hold_out:
+            messages.append(f"{parts[0].source} has a validation set: nothing is held out of the training set.")
+        return found.pictures
+    if not data.hold_out:
+        return ()
+    _, held = hold_out(pictures, data.hold_out)
+    messages.append(
+        f"{len(held)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
+    )
+    return tuple(held)
