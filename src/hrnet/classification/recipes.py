@@ -113,9 +113,10 @@ _PUBLISHED = (
     _imagenet("w48-cutmix", hrnet(48), 18.9, augment=_CUTMIX, train=_COSINE),
 )
 
-# Pictures of 32 x 32 are enlarged to twice that, so that the map of the highest resolution has 16 x 16 positions.
+# Pictures of 32 x 32 are enlarged to twice that, so that the map of the highest resolution has 16 x 16 positions; the
+# lowest one has 2 x 2, and is not worth eight times the width.
 _TINY_PICTURES = HRNetSpec(
-    stages=(StageSpec((32, 64), 2), StageSpec((32, 64, 128), 2), StageSpec((32, 64, 128, 256), 2)),
+    stages=(StageSpec((32, 48), 2), StageSpec((32, 48, 64), 2), StageSpec((32, 48, 64, 96), 2)),
     bottlenecks=1,
     bottleneck_width=32,
     stem_width=32,
@@ -132,13 +133,13 @@ RECIPES: dict[str, ClassificationRecipe] = {
                 CIFAR10,
                 backbone=_TINY_PICTURES,
                 input_size=(64, 64),
-                head_width=16,
+                head_width=8,
                 crop_share=1.0,
                 label_smoothing=0.1,
             ),
             data=ClassificationData(
                 images=(Path("data/cifar10_small"),),
-                augment=Augment(area=(0.6, 1.0), shift=0.1, colour=0.1, cutmix=1.0, mixed=0.3),
+                augment=Augment(area=(0.6, 1.0), shift=0.1, cutmix=1.0, mixed=0.3),
             ),
             train=replace(OURS, epochs=30, batch=64, weight_decay=0.05, ema=0.99),
         ),
