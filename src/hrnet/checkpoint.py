@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from hrnet.atomic import atomic_path, read_header, read_tensors
 from hrnet.errors import InputError
 from hrnet.task import TaskModel
-from hrnet.tasks import build_model, spec_from_json, spec_to_json
+from hrnet.tasks import ModelSpec, build_model, spec_from_json, spec_to_json
 
 FORMAT = "hrnet-1"
 
@@ -55,7 +56,13 @@ def load_model(path: Path) -> TaskModel[Any]:
             f"{path} holds weights but no model of this program; `hrnet convert` makes one of a known checkpoint."
         )
     try:
-        model = build_model(spec_from_json(header["spec"]))
+        spec = spec_from_json(header["spec"])
+        _check_depth(spec, state, path)
+        with torch.device("meta"):
+            expected = build_model(spec).state_dict()
+        # Before memory is taken for a network that the header describes and the file does not hold.
+        check_state(expected, state, str(path))
+        model = build_model(spec)
     except ValueError as error:
         raise InputError(
             f"{path} describes a model that cannot be built ({error}); was it made by a newer version?"
@@ -64,14 +71,23 @@ def load_model(path: Path) -> TaskModel[Any]:
     return model.eval()
 
 
+def _check_depth(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
+    """Raises InputError where the header describes more layers than the file has tensors: those are not even counted."""
+    stages = spec.backbone.stages
+    layers = spec.backbone.bottlenecks + sum(stage.modules * stage.blocks * len(stage.widths) for stage in stages)
+    if layers > len(state):
+        raise InputError(f"{path} describes {layers} blocks of layers and holds {len(state)} tensors; copy it again.")
+
+
 def load_state(model: TaskModel[Any], state: Mapping[str, Tensor], path: Path) -> None:
     """Fill a model completely.
 
     Raises:
-        InputError: as `check_state`.
+        InputError: as `check_state` and `check_finite`.
     """
     expected = model.state_dict()
     check_state(expected, state, str(path))
+    check_finite(state, str(path))
     model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
 
 
@@ -98,6 +114,25 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sou
             raise InputError(
                 f"{source}: {name} has shape {tuple(state[name].shape)}, the model expects {tuple(value.shape)}; "
                 "the file was made for another width or another number of outputs."
+            )
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """See that all weights are numbers.
+
+    Args:
+        state: by names.
+        source: where it comes from, for the message.
+
+    Raises:
+        InputError: one is NaN or infinite; the first tensor with such a value is named.
+    """
+    for name, value in state.items():
+        # A sum is not finite if one of its terms is not, and is far faster than looking at each.
+        if value.is_floating_point() and not value.sum(dtype=torch.float64).isfinite():
+            raise InputError(
+                f"{source}: {name} holds values that are not finite (NaN or infinite); a training has failed, or the "
+                "file is damaged: take an earlier checkpoint or get it again."
             )
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hrnet.backbone import HRNet
 from hrnet.findings import Findings
 from hrnet.geometry import Colour, Frame, Image, Size
 from hrnet.results import Boxes, Source
@@ -121,6 +122,7 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     """
 
     spec: Any
+    backbone: HRNet
     mean: Tensor
     std: Tensor
     # Whether it looks into boxes that somebody found, not at whole pictures.
@@ -129,6 +131,8 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     compiles = True
     # The colour of an input where it shows nothing of its picture.
     fill: Colour = (0, 0, 0)
+    # Of a checkpoint of another code base: which one, what was recognised and what was left out, in one line.
+    origin: str = ""
 
     def __init__(self, spec: Any, in_channels: int = 3) -> None:
         super().__init__()
@@ -141,6 +145,10 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     def normalise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Images in [0, 1] as the backbone wants them."""
         return (images - self.mean) / self.std
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """The backbone's maps of RGB images in [0, 1], at strides 4, 8, 16, 32 (V1: 4 only), as no head has seen them."""
+        return self.backbone(self.normalise(images))
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "n c h w"]) -> Any:

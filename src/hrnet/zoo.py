@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 from hrnet.checkpoint import is_model, load_model, load_state
 from hrnet.errors import InputError
-from hrnet.foreign import read_foreign
+from hrnet.foreign import identify
 from hrnet.recipe import BEST
 from hrnet.task import TaskModel
 from hrnet.tasks import build_model
+
+_log = logging.getLogger(__name__)
 
 _FOREIGN_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin")
 
@@ -90,8 +93,10 @@ def load(model: str | Path) -> TaskModel[Any]:
     if path.suffix == ".safetensors" and is_model(path):
         return load_model(path)
     if path.suffix in (".safetensors", *_FOREIGN_SUFFIXES):
-        spec, state = read_foreign(path)
-        built = build_model(spec)
-        load_state(built, state, path)
+        found = identify(path)
+        built = build_model(found.spec)
+        load_state(built, found.state, path)
+        built.origin = str(found)
+        _log.info("%s is %s", path, found)
         return built.eval()
     raise InputError(f"{path} is no model file; models end in .safetensors or {', '.join(_FOREIGN_SUFFIXES)}.")

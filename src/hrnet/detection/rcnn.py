@@ -161,7 +161,7 @@ class RCNN(nn.Module):
         self, levels: Sequence[Tensor], semantic: SemanticOutput | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """What a box head reads of regions."""
-        features = pool_regions(levels, regions, BOX_CELLS)
+        features = pool_regions(levels, regions, BOX_CELLS, self.spec.legacy)
         if semantic is None:
             return features
         return features + functional.avg_pool2d(_pool_semantic(semantic, regions), MASK_CELLS // BOX_CELLS)
@@ -170,7 +170,7 @@ class RCNN(nn.Module):
         self, levels: Sequence[Tensor], semantic: SemanticOutput | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """What a mask head reads of regions."""
-        features = pool_regions(levels, regions, MASK_CELLS)
+        features = pool_regions(levels, regions, MASK_CELLS, self.spec.legacy)
         return features if semantic is None else features + _pool_semantic(semantic, regions)
 
     def _select(
@@ -326,15 +326,16 @@ def _spread(
 
 
 def pool_regions(
-    levels: Sequence[Float[Tensor, "n c _ _"]], regions: Float[Tensor, "r 5"], cells: int
+    levels: Sequence[Float[Tensor, "n c _ _"]], regions: Float[Tensor, "r 5"], cells: int, legacy: bool = False
 ) -> Float[Tensor, "r c {cells} {cells}"]:
-    """Features of regions, each from the level that fits its size."""
+    """Features of regions, each from the level that fits its size; `legacy` as of `RCNNSpec`."""
+    samples = 2 if legacy else -1
     read = levels[:REGION_LEVELS]
     sides = (regions[:, 3:] - regions[:, 1:3]).clamp(min=0).prod(-1).sqrt()
     numbers = (sides / FINEST_SIDE + 1e-6).log2().floor().clamp(0, len(read) - 1)
     rows = [(numbers == number).nonzero()[:, 0] for number in range(len(read))]
     parts = [
-        roi_align(level, regions[row], cells, 1 / (4 * 2**number), aligned=True)
+        roi_align(level, regions[row], cells, 1 / (4 * 2**number), samples, aligned=not legacy)
         for number, (level, row) in enumerate(zip(read, rows, strict=True))
     ]
     return torch.cat(parts)[torch.cat(rows).argsort()]

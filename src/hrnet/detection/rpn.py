@@ -1,6 +1,7 @@
 """Region proposals: which anchors, at every place of every level, lie on an object, and the boxes that follow.
 
-Source: arXiv 1506.01497; mmdetection's convention of anchors, which are centred on the top left corner of each cell.
+Source: arXiv 1506.01497; mmdetection's convention of anchors, which are centred on the top left corner of each cell, and
+the older one, which `RCNNSpec.legacy` names.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ def level_anchors(size: Size, stride: int, spec: RCNNSpec, like: Tensor) -> Floa
     side = spec.anchor_scale * stride
     reach = torch.stack([side / ratios, side * ratios], -1) / 2
     shapes = torch.cat([-reach, reach], -1)
-    y, x = (torch.arange(length, device=like.device, dtype=torch.float32) * stride for length in size)
+    middle = 0.5 if spec.legacy else 0.0
+    y, x = ((torch.arange(length, device=like.device, dtype=torch.float32) + middle) * stride for length in size)
     places = torch.stack([x.repeat(size[0]), y.repeat_interleave(size[1])], -1).repeat(1, 2)
     return (places[:, None] + shapes).reshape(-1, 4)
 

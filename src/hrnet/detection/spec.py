@@ -83,6 +83,9 @@ class RCNNSpec:
         score_threshold: what is less sure is no result.
         nms_iou: of two results of one class that overlap more, the less sure one goes.
         num_detections: results of a picture at the most.
+        legacy: whether anchors and regions are those of the code before mmdetection 2 (and of maskrcnn-benchmark):
+            anchors in the middle of each cell, not on its corner; regions read without the shift by half a cell, at 2 x 2
+            points of each of their own cells. Its pixel that was added to widths is only another way of counting.
     """
 
     family: Literal["rcnn"] = "rcnn"
@@ -105,6 +108,7 @@ class RCNNSpec:
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     num_detections: int = 100
+    legacy: bool = False
 
     def __post_init__(self) -> None:
         counts = (*self.train_proposals, *self.test_proposals, self.anchor_samples, self.region_samples)

@@ -1,0 +1,25 @@
+"""Published checkpoints of every origin: a file of weights -> (ModelSpec, state), recognised by names and shapes alone.
+
+Nothing is taken from the file but tensors: the width, the blocks and the classes are read off the shapes, whatever they
+are. What names and shapes cannot tell is assumed as published, and is a field of the spec that the caller may replace:
+
+* the size of the input, and the sigma of the heatmaps;
+* whether a pose network was trained for DARK or UDP (the classic codec is assumed), and which keypoints are left and
+  right partners where the set is not one that we know by its number (17 COCO, 16 MPII): without pairs, averaging with
+  the mirror image is wrong;
+* `align_corners` of an official segmentation network: True with object context (OCR); else False as in Cityscapes, LIP
+  and PASCAL-Context, True where there are 150 (ADE20K) or 171 (COCO-Stuff) classes, unless it is so old that no network
+  had it;
+* `norm_momentum`, which only further training asks for: 0.01 where the file says so (face, and segmentation of the
+  PyTorch 0.4 era), else 0.1; and the dropout of OCR;
+* the meaning of the classes: 19 of a segmentation network are taken for Cityscapes, 20 for LIP with its left and right
+  limbs, 1000 of a classification network for ImageNet, 80 of a detector for COCO;
+* of a detector: anchors, ranges, overlaps, how results are chosen, and that FCOS saw pictures with blue first;
+* of detectors older than mmdetection 2: that they count anchors and regions as `RCNNSpec.legacy` says, and that their
+  pictures have red first.
+"""
+
+from hrnet.foreign.matching import Recognised, describe, identify, read_backbone, read_foreign, recognise
+from hrnet.foreign.reading import read_weights
+
+__all__ = ["Recognised", "describe", "identify", "read_backbone", "read_foreign", "read_weights", "recognise"]

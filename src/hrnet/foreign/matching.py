@@ -1,0 +1,242 @@
+"""A state dict in another code base's names -> the network it is, and weights that fit it exactly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hrnet.backbone import HRNet
+from hrnet.checkpoint import check_finite, check_state
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.errors import InputError
+from hrnet.foreign.origins import ORIGINS, Origin
+from hrnet.foreign.reading import read_weights
+from hrnet.foreign.shapes import State, backbone_spec
+from hrnet.pose.spec import PoseSpec
+from hrnet.spec import HRNetSpec
+from hrnet.tasks import ModelSpec, build_model, task_of
+
+# The one tensor that every HRNet has, and once: it makes the second branch. What stands before its name is a wrapper.
+_ANCHOR = "transition1.1.0.0.weight"
+_BACKBONE = re.compile(r"(?:backbone\.(?:body\.)?)?((?:conv[12]|bn[12]|layer1|transition[123]|stage[234])\..+)")
+# What stands beside the weights: those of the loss's classes, the constant of frozen norms, anchors without weights.
+_LOSS = re.compile(r"(module\.)?loss\..+")
+_CONSTANT = re.compile(r".+\.eps")
+_ANCHORS = re.compile(r"rpn\.anchor_generator\..+")
+# Source: that of all norms here, and of torch's.
+_EPS = 1e-5
+_REFUSED = (
+    ("a bottom-up pose network", re.compile(r"(final|deconv)_layers\.|(keypoint_)?head\.(final|deconv)_layers\.")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A network of another code base.
+
+    Attributes:
+        spec: the network as data.
+        state: weights that fit it exactly.
+        origin: whose way of writing it is.
+        dropped: what the file holds beside, and is left out.
+    """
+
+    spec: ModelSpec
+    state: State
+    origin: str
+    dropped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        dropped = _some(self.dropped) if self.dropped else "nothing"
+        return f"{self.origin}: {describe(self.spec)}; left out: {dropped}"
+
+
+def describe(spec: ModelSpec) -> str:
+    """Task, width, variant, outputs and the fusion's upsampling, in one line."""
+    backbone = spec.backbone
+    if isinstance(spec, PoseSpec):
+        outputs = f"{len(spec.skeleton)} keypoints"
+    else:
+        count = spec.num_classes if isinstance(spec, ClassificationSpec) else len(spec.class_names)
+        outputs = f"{count} classes"
+    return f"{task_of(spec)}, {describe_backbone(backbone)}, {outputs}"
+
+
+def describe_backbone(spec: HRNetSpec) -> str:
+    """Width, variant, depth and the fusion's upsampling, in one line."""
+    maps = "V1 (the stride-4 map)" if spec.high_resolution_only else "V2 (all four maps)"
+    modules = "-".join(str(stage.modules) for stage in spec.stages)
+    blocks = "-".join(str(stage.blocks) for stage in spec.stages)
+    corners = ", corners aligned" if spec.align_corners else ""
+    return (
+        f"width {spec.widths[0]}, {maps}, {modules} modules of {blocks} blocks, fusion {spec.fusion_upsample}{corners}"
+    )
+
+
+def identify(path: Path) -> Recognised:
+    """The network of a published checkpoint.
+
+    Raises:
+        InputError: the file is missing, damaged, holds more than weights, or no network that this version knows.
+    """
+    return match(read_weights(path), str(path))
+
+
+def read_foreign(path: Path) -> tuple[ModelSpec, State]:
+    """As `identify`: the spec, and weights that fit it exactly."""
+    found = identify(path)
+    return found.spec, found.state
+
+
+def recognise(state: Mapping[str, Tensor], source: str = "This state dict") -> tuple[ModelSpec, State]:
+    """As `match`: the spec, and weights that fit it exactly."""
+    found = match(state, source)
+    return found.spec, found.state
+
+
+def match(state: Mapping[str, Tensor], source: str) -> Recognised:
+    """As `identify`, of weights that are read already.
+
+    Args:
+        state: as the other code base names it, with or without ``module.``, ``model.`` and the like.
+        source: where it comes from, for messages.
+    """
+    bare, dropped = _unwrap_names(state, source)
+    for kind, sign in _REFUSED:
+        if any(sign.match(name) for name in bare):
+            raise InputError(
+                f"{source} is {kind}, which this version cannot load; take a pose, face, classification, "
+                "segmentation or detection network."
+            )
+    origin = next((origin for origin in ORIGINS if origin.sign in bare), None)
+    if origin is None:
+        raise InputError(_headless(bare, source))
+    try:
+        renamed = _with_counters(origin.complete(_rename(bare, origin)))
+        spec = origin.spec(renamed)
+    except (ValueError, KeyError, IndexError) as error:
+        raise InputError(
+            f"{source} looks like {origin.name}, but is not complete or not an HRNet ({error}); get the file again."
+        ) from None
+    expected = _on_meta(spec)
+    check_state(expected, renamed, f"{source}, by its names {origin.name},")
+    check_finite(renamed, source)
+    native = {name: _native(renamed[name], expected[name]) for name in expected}
+    return Recognised(spec, native, origin.name, (*dropped, origin.note) if origin.note else dropped)
+
+
+def read_backbone(path: Path) -> tuple[HRNetSpec, State]:
+    """Only the backbone, of any file that has one, as weights to start from: ImageNet's pose networks, detectors, OCR.
+
+    Fusion is given as ``nearest``; which upsampling the weights were trained with is not in the file.
+
+    Raises:
+        InputError: as `identify`; here a head does not matter.
+    """
+    bare, _ = _unwrap_names(read_weights(path), str(path))
+    spec, found = _backbone_of(bare, str(path))
+    check_finite(found, str(path))
+    return spec, found
+
+
+def _backbone_of(bare: State, source: str) -> tuple[HRNetSpec, State]:
+    matches = {name: _BACKBONE.fullmatch(name) for name in bare}
+    state = _with_counters({f"backbone.{found[1]}": bare[name] for name, found in matches.items() if found})
+    try:
+        spec = backbone_spec(state)
+    except (ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{source} holds no complete HRNet backbone ({error}); get the file again.") from None
+    with torch.device("meta"):
+        expected = HRNet(spec).state_dict()
+    inner = {name.removeprefix("backbone."): value for name, value in state.items()}
+    check_state(expected, inner, source)
+    return spec, {name: _native(inner[name], expected[name]) for name in expected}
+
+
+def _headless(bare: State, source: str) -> str:
+    """What is said of a backbone without a head that is known: the nearest layout, and the first names that differ."""
+    spec, _ = _backbone_of(bare, source)
+    others = [name for name in bare if not _BACKBONE.fullmatch(name)]
+    fits = {
+        origin.name: sum(any(re.fullmatch(pattern, name) for pattern, _ in origin.names) for name in others)
+        for origin in ORIGINS
+    }
+    nearest = max(fits, key=lambda name: fits[name])
+    sign = next(origin.sign for origin in ORIGINS if origin.name == nearest)
+    beside = f"; its other tensors begin with {_some(others)}" if others else ""
+    near = f", the nearest layout is {nearest}, which has {sign}" if fits[nearest] else ""
+    return (
+        f"{source} holds an HRNet backbone ({describe_backbone(spec)}), but no head of a published pose, face, "
+        f"classification, segmentation or detection network{beside}{near}; start a training from it with --init, or "
+        "name the checkpoint of a whole network."
+    )
+
+
+def _on_meta(spec: ModelSpec) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return build_model(spec).state_dict()
+
+
+def _some(names: tuple[str, ...] | list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def _unwrap_names(state: Mapping[str, Tensor], source: str) -> tuple[State, tuple[str, ...]]:
+    """Names without what stands before the whole network, such as module. (DataParallel) or model. (loss wrapper).
+
+    Returns:
+        The network's tensors, and the names of those that stand beside it.
+    """
+    prefixes = [name.removesuffix(_ANCHOR) for name in state if name == _ANCHOR or name.endswith(f".{_ANCHOR}")]
+    if len(prefixes) != 1:
+        found = "no HRNet" if not prefixes else f"{len(prefixes)} HRNets"
+        raise InputError(
+            f"{source} holds {found} (by the names of its tensors, the first being {_some(list(state), 2)}, where an "
+            f"HRNet has {_ANCHOR}); name the checkpoint of one HRNet."
+        )
+    wrapper = re.sub(r"backbone\.(body\.)?$", "", prefixes[0])
+    bare: State = {}
+    dropped = []
+    for whole, value in state.items():
+        name = whole.removeprefix(wrapper)
+        # The weights of the loss stand beside the wrapped network, not inside.
+        if _LOSS.fullmatch(whole) or _ANCHORS.fullmatch(name):
+            dropped.append(whole)
+        elif _CONSTANT.fullmatch(name):
+            if value.numel() != 1 or abs(float(value) - _EPS) > _EPS / 100:
+                raise InputError(f"{source}: {whole} is not {_EPS}, as of all HRNets; get the file again.")
+            dropped.append(whole)
+        elif name in bare:
+            raise InputError(f"{source} holds {name} twice, with and without {wrapper}; name the file of one network.")
+        else:
+            bare[name] = value
+    return bare, tuple(dropped)
+
+
+def _rename(state: State, origin: Origin) -> State:
+    renamed: State = {}
+    for name, value in state.items():
+        backbone = _BACKBONE.fullmatch(name)
+        heads = (re.sub(pattern, ours, name) for pattern, ours in origin.names if re.fullmatch(pattern, name))
+        ours = f"backbone.{backbone[1]}" if backbone else next(heads, None)
+        if ours is None or ours in renamed:
+            raise ValueError(f"{name} has no place in it")
+        renamed[ours] = value
+    return renamed
+
+
+def _with_counters(state: State) -> State:
+    """Batch counters of zero where a file has none at all: they were added in PyTorch 0.4.1 and serve only training."""
+    if any(name.endswith(".num_batches_tracked") for name in state):
+        return state
+    norms = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]
+    return state | {f"{norm}num_batches_tracked": torch.zeros((), dtype=torch.long) for norm in norms}
+
+
+def _native(value: Tensor, like: Tensor) -> Tensor:
+    return value.detach().to(like.dtype).contiguous()

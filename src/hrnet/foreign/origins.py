@@ -1,0 +1,141 @@
+"""The code bases whose files are read: how each is told from all others, and what it computes otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from hrnet.foreign import names, shapes
+from hrnet.foreign.names import Names
+from hrnet.foreign.shapes import State
+from hrnet.tasks import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One code base's way of writing one kind of network.
+
+    Attributes:
+        name: for messages.
+        sign: the tensor that tells it from all others.
+        names: regular expressions of whole names of the head, and the names here; the backbone's need no table.
+        spec: the network as data.
+        complete: adds, or changes, what the other code base computes otherwise.
+        note: what `complete` leaves out, for messages.
+    """
+
+    name: str
+    sign: str
+    names: Names
+    spec: Callable[[State], ModelSpec]
+    complete: Callable[[State], State] = dict
+    note: str = ""
+
+
+def _activated_norms(state: State) -> State:
+    """Source: InPlaceABN, which all networks of the PyTorch 0.4 era used: its scale is |weight| + 1e-5."""
+    norms = {name.removesuffix("running_var") for name in state if name.endswith(".running_var")}
+    return {
+        name: value.abs() + 1e-5 if name.endswith(".weight") and name.removesuffix("weight") in norms else value
+        for name, value in state.items()
+    }
+
+
+def _from_blue_first(state: State) -> State:
+    """Source: mmdetection's settings of FCOS over HRNet, whose pictures keep OpenCV's order of colours (FACTS D5)."""
+    return state | {"backbone.conv1.weight": state["backbone.conv1.weight"].flip(1)}
+
+
+def _zero_bias(state: State) -> State:
+    """The convolution before mmseg's batch norm has no bias, ours has the published one: zero is the same."""
+    return state | {"head.0.bias": torch.zeros(state["head.0.weight"].shape[0])}
+
+
+def _zero_biases(state: State) -> State:
+    """As `_zero_bias`, for the two convolutions of mmseg's OCR."""
+    layers = ("head.guess.0", "head.features.0")
+    return state | {f"{layer}.bias": torch.zeros(state[f"{layer}.weight"].shape[0]) for layer in layers}
+
+
+def _background_last(state: State) -> State:
+    """Before mmdetection 2 the first class was the background. Here it is the last, has no box and no mask."""
+    changed = dict(state)
+    for name, value in state.items():
+        layer, _, kind = name.rpartition(".")
+        if layer.startswith("detector.boxes.") and layer.endswith(".classify"):
+            changed[name] = value.roll(-1, 0)
+            boxes = f"{layer.removesuffix('classify')}measure.{kind}"
+            # A stage that corrects all classes alike has four rows.
+            if state[boxes].shape[0] == 4 * value.shape[0]:
+                changed[boxes] = state[boxes][4:]
+        elif layer.startswith("detector.masks.stages.") and layer.endswith(".logits"):
+            changed[name] = value[1:]
+    return changed
+
+
+_BACKGROUND = "the box and the mask of the background class"
+
+# The first whose sign is there; where one sign implies another, the narrower one stands first.
+ORIGINS = (
+    Origin("a classification network", "classifier.weight", names.OFFICIAL_CLASSIFICATION, shapes.classification),
+    Origin("an mmpretrain classification network", "head.fc.weight", names.MMPRETRAIN, shapes.classification),
+    Origin("a pose network", "final_layer.weight", names.OFFICIAL_POSE, shapes.pose),
+    Origin("an mmpose face or hand network", "head.conv_layers.0.weight", names.MMPOSE_1_V2, shapes.mmpose_v2),
+    Origin(
+        "an mmpose 0.x face or hand network", "keypoint_head.final_layer.3.weight", names.MMPOSE_0_V2, shapes.mmpose_v2
+    ),
+    Origin("an mmpose network", "head.final_layer.weight", names.MMPOSE_1, shapes.mmpose),
+    Origin("an mmpose 0.x network", "keypoint_head.final_layer.weight", names.MMPOSE_0, shapes.mmpose),
+    Origin("a face network", "head.3.weight", names.OFFICIAL_FACE, shapes.face),
+    Origin(
+        "a segmentation network",
+        "last_layer.1.num_batches_tracked",
+        names.OFFICIAL_SEGMENTATION,
+        shapes.official_segmentation,
+    ),
+    Origin(
+        "a segmentation network of PyTorch 0.4 (InPlaceABN)",
+        "last_layer.3.weight",
+        names.OFFICIAL_SEGMENTATION,
+        shapes.activated_segmentation,
+        complete=_activated_norms,
+    ),
+    Origin("a segmentation network with OCR", "cls_head.weight", names.OFFICIAL_CONTEXT, shapes.official_context),
+    Origin(
+        "an mmseg network with OCR",
+        "decode_head.1.conv_seg.weight",
+        names.MMSEG_CONTEXT,
+        shapes.segmentation,
+        complete=_zero_biases,
+    ),
+    Origin(
+        "an mmdetection FCOS",
+        "bbox_head.conv_centerness.weight",
+        names.MMDET_FCOS,
+        shapes.fcos,
+        complete=_from_blue_first,
+    ),
+    Origin("an FCOS of HRNet-FCOS", "rpn.head.centerness.weight", names.BENCHMARK_FCOS, shapes.benchmark_fcos),
+    Origin(
+        "an R-CNN of HRNet-MaskRCNN-Benchmark",
+        "rpn.head.cls_logits.weight",
+        names.BENCHMARK_RCNN,
+        shapes.benchmark_rcnn,
+        complete=_background_last,
+        note=_BACKGROUND,
+    ),
+    Origin(
+        "an R-CNN of HRNet-Object-Detection",
+        "neck.fpn_conv.0.weight",
+        names.FIRST_RCNN,
+        shapes.first_rcnn,
+        complete=_background_last,
+        note=_BACKGROUND,
+    ),
+    Origin("an mmdetection R-CNN", "rpn_head.rpn_cls.weight", names.MMDET_RCNN, shapes.rcnn),
+    Origin(
+        "an mmseg network", "decode_head.convs.0.conv.weight", names.MMSEG, shapes.segmentation, complete=_zero_bias
+    ),
+)

@@ -1,0 +1,233 @@
+"""What names and shapes say: the network as data, of a state whose tensors are named as here.
+
+What they cannot say is assumed as published; see the package's docstring.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from torch import Tensor
+
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.detection import spec as detection
+from hrnet.detection.spec import DetectionSpec, FCOSSpec, RCNNSpec
+from hrnet.pose.skeletons import COCO, MPII, Skeleton
+from hrnet.pose.spec import CodecSpec, PoseSpec
+from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, SegmentationSpec
+from hrnet.spec import HRNetSpec, StageSpec, Upsample
+
+State = dict[str, Tensor]
+
+# Source: the settings of the published data sets (FACTS D3), by their number of classes.
+_SEGMENTATION_SIZES = {
+    19: (1024, 2048),
+    20: (473, 473),
+    59: (520, 520),
+    60: (520, 520),
+    150: (520, 520),
+    171: (520, 520),
+}
+_ALIGNED_CLASSES = (150, 171)
+# Source: LIP's label list.
+_LIP = (
+    "background", "hat", "hair", "glove", "sunglasses", "upper clothes", "dress", "coat", "socks", "trousers",
+    "jumpsuit", "scarf", "skirt", "face", "left arm", "right arm", "left leg", "right leg", "left shoe", "right shoe",
+)  # fmt: skip
+_LIP_PAIRS = ((14, 15), (16, 17), (18, 19))
+
+
+def backbone_spec(state: State, upsample: Upsample = "nearest", align_corners: bool = False) -> HRNetSpec:
+    """The backbone that these names and shapes belong to. Indices are counted, so a wrong one is found as missing."""
+
+    def count(pattern: str) -> int:
+        found = (re.match(rf"backbone\.{pattern}", name) for name in state)
+        return len({match[1] for match in found if match})
+
+    def width(name: str) -> int:
+        return state[f"backbone.{name}.weight"].shape[0]
+
+    def stage(number: int) -> StageSpec:
+        first = rf"stage{number}\.0\.branches\."
+        widths = tuple(width(f"stage{number}.0.branches.{b}.0.conv1") for b in range(count(first + r"(\d+)\.")))
+        return StageSpec(widths, blocks=count(first + r"0\.(\d+)\."), modules=count(rf"stage{number}\.(\d+)\."))
+
+    stages = (stage(2), stage(3), stage(4))
+    last = stages[-1].modules - 1
+    return HRNetSpec(
+        stages=stages,
+        bottlenecks=count(r"layer1\.(\d+)\."),
+        bottleneck_width=width("layer1.0.conv1"),
+        fusion_upsample=upsample,
+        align_corners=align_corners,
+        high_resolution_only=count(rf"stage4\.{last}\.fuse_layers\.(\d+)\.") == 1,
+        in_channels=state["backbone.conv1.weight"].shape[1],
+        stem_width=width("conv1"),
+    )
+
+
+def classification(state: State) -> ClassificationSpec:
+    outputs = state["head.classifier.weight"].shape[0]
+    return ClassificationSpec(
+        class_names=_imagenet_names() if outputs == 1000 else (),
+        num_classes=outputs,
+        backbone=backbone_spec(state),
+        head_bias="head.expand.0.bias" in state,
+    )
+
+
+def _imagenet_names() -> tuple[str, ...]:
+    from torchvision.models import ResNet50_Weights  # takes half a second, and most files need no names
+
+    # In the order of the synsets, as every ImageNet network has them.
+    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _skeleton(count: int) -> Skeleton:
+    known = {len(COCO): COCO, len(MPII): MPII}
+    return known.get(count) or Skeleton(tuple(f"keypoint_{number}" for number in range(count)))
+
+
+def pose(state: State, *, per_axis: bool = False) -> PoseSpec:
+    weight = state["head.weight"]
+    skeleton = _skeleton(weight.shape[0])
+    return PoseSpec(
+        skeleton=skeleton,
+        backbone=backbone_spec(state),
+        input_size=(256, 192) if skeleton == COCO else (256, 256),
+        codec=CodecSpec(per_axis=per_axis),
+        head_kernel=weight.shape[-1],
+    )
+
+
+def mmpose(state: State) -> PoseSpec:
+    return pose(state, per_axis=True)
+
+
+def _v2_pose(state: State, codec: CodecSpec) -> PoseSpec:
+    weight = state["head.3.weight"]
+    return PoseSpec(
+        skeleton=_skeleton(weight.shape[0]),
+        backbone=backbone_spec(state, "bilinear"),
+        representation="v2",
+        input_size=(256, 256),
+        codec=codec,
+        head_kernel=weight.shape[-1],
+    )
+
+
+def face(state: State) -> PoseSpec:
+    # Source: HRNet-Facial-Landmark-Detection: sigma 1 for the 68 points of 300W, 1.5 for WFLW, COFW and AFLW.
+    spec = _v2_pose(state, CodecSpec(heatmap_sigma=1.0 if state["head.3.weight"].shape[0] == 68 else 1.5))
+    return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
+
+
+def mmpose_v2(state: State) -> PoseSpec:
+    return _v2_pose(state, CodecSpec(per_axis=True))
+
+
+def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
+    context = _context(state)
+    weight = state["head.classify.weight" if context else "head.3.weight"]
+    count = weight.shape[0]
+    known = {len(CITYSCAPES): CITYSCAPES, len(_LIP): _LIP}
+    return SegmentationSpec(
+        class_names=known.get(count) or tuple(f"class_{label}" for label in range(count)),
+        pairs=_LIP_PAIRS if count == len(_LIP) else (),
+        backbone=backbone_spec(state, "bilinear", align_corners),
+        input_size=_SEGMENTATION_SIZES.get(count, (512, 512)),
+        head_kernel=weight.shape[-1],
+        squash=count == len(_LIP),
+        context=context,
+    )
+
+
+def _context(state: State) -> ContextSpec | None:
+    weight = state.get("head.query.0.0.weight")
+    return None if weight is None else ContextSpec(channels=weight.shape[1], key_channels=weight.shape[0])
+
+
+def official_segmentation(state: State) -> SegmentationSpec:
+    return segmentation(state, align_corners=state["head.3.weight"].shape[0] in _ALIGNED_CLASSES)
+
+
+def official_context(state: State) -> SegmentationSpec:
+    return segmentation(state, align_corners=True)
+
+
+def activated_segmentation(state: State) -> SegmentationSpec:
+    spec = segmentation(state)
+    return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
+
+
+def _object_names(count: int) -> tuple[str, ...]:
+    return detection.COCO if count == len(detection.COCO) else tuple(f"class_{label}" for label in range(count))
+
+
+def rcnn(state: State) -> DetectionSpec:
+    found = (re.match(r"detector\.boxes\.(\d+)\.", name) for name in state)
+    stages = len({match[1] for match in found if match})
+    masks = "detector.masks.stages.0.logits.weight" in state
+    pixels = state.get("detector.semantic.logits.weight")
+    cascades = detection.hybrid_task_cascade() if pixels is not None else detection.cascade_mask_rcnn()
+    singles = detection.mask_rcnn() if masks else detection.faster_rcnn()
+    known: dict[tuple[int, bool], RCNNSpec] = {
+        (1, masks): singles,
+        (3, True): cascades,
+        (3, False): detection.cascade_rcnn(),
+    }
+    if (stages, masks) not in known:
+        raise ValueError(f"{stages} stages are not 1 or 3")
+    if pixels is None and "detector.masks.stages.1.previous.weight" in state:
+        raise ValueError("mask heads that read one another's features belong to a semantic branch")
+    classes = state["detector.boxes.0.classify.weight"].shape[0] - 1
+    spec = replace(
+        known[stages, masks],
+        pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
+        head_width=state["detector.boxes.0.hidden.0.weight"].shape[0],
+        semantic_classes=0 if pixels is None else pixels.shape[0],
+        # Of one class nothing can be told.
+        class_agnostic=stages > 1 if classes == 1 else state["detector.boxes.0.measure.weight"].shape[0] == 4,
+    )
+    return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
+
+
+def fcos(state: State) -> DetectionSpec:
+    towers = (re.match(r"detector\.class_tower\.(\d+)\.", name) for name in state)
+    spec = replace(
+        detection.fcos(),
+        pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
+        tower_convs=len({match[1] for match in towers if match}),
+    )
+    classes = state["detector.classify.weight"].shape[0]
+    return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
+
+
+def first_rcnn(state: State) -> DetectionSpec:
+    """As `rcnn`, with the conventions of the code before mmdetection 2.
+
+    Source: FACTS D5: 2000 proposals, in training and afterwards.
+    """
+    spec = rcnn(state)
+    assert isinstance(spec.detector, RCNNSpec)
+    limits = (2000, 2000)
+    return replace(spec, detector=replace(spec.detector, legacy=True, train_proposals=limits, test_proposals=limits))
+
+
+def benchmark_rcnn(state: State) -> DetectionSpec:
+    """As `first_rcnn`. Source: FACTS D5: 1000 proposals afterwards, before and after the overlaps are compared."""
+    spec = first_rcnn(state)
+    assert isinstance(spec.detector, RCNNSpec)
+    return replace(spec, detector=replace(spec.detector, test_proposals=(1000, 1000)))
+
+
+def benchmark_fcos(state: State) -> DetectionSpec:
+    """HRNet-FCOS with five levels from stride 8, or with six from stride 4. Source: FACTS D5."""
+    spec = fcos(state)
+    assert isinstance(spec.detector, FCOSSpec)
+    detector, levels = replace(spec.detector, nms_iou=0.6), len([name for name in state if ".scales." in name])
+    if levels == len(detector.ranges) + 1:
+        finest = ((-1, 32), (32, 64))
+        detector = replace(detector, pyramid_stride=1, ranges=finest + detector.ranges[1:])
+    return replace(spec, detector=detector)
