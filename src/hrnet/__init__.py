@@ -17,12 +17,13 @@ from hrnet import spec
 if TYPE_CHECKING:
     from hrnet.backbone import HRNet
     from hrnet.errors import InputError
+    from hrnet.features import features_only
     from hrnet.predictor import Predictor
     from hrnet.tasks import build_model as create_model
     from hrnet.zoo import load
 
 __version__ = "0.1.0"
-__all__ = ["HRNet", "InputError", "Predictor", "create_model", "load", "spec"]
+__all__ = ["HRNet", "InputError", "Predictor", "create_model", "features_only", "load", "spec"]
 
 # torch is imported with the first of these that is used, so that `hrnet --help` answers at once.
 _PLACES = {
@@ -30,6 +31,7 @@ _PLACES = {
     "InputError": ("hrnet.errors", "InputError"),
     "Predictor": ("hrnet.predictor", "Predictor"),
     "create_model": ("hrnet.tasks", "build_model"),
+    "features_only": ("hrnet.features", "features_only"),
     "load": ("hrnet.zoo", "load"),
 }
 

@@ -47,10 +47,15 @@ class ClassificationHead(nn.Module):
         self.classifier = nn.Linear(vector, spec.num_classes)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k"]:
-        x = self.widen[0](maps[0])
-        for level, halve in enumerate(self.halve, start=1):
-            x = self.widen[level](maps[level]) + halve(x)
+        first, *others = self.widened(maps)
+        x = first
+        for halve, wide in zip(self.halve, others, strict=True):
+            x = wide + halve(x)
         return self.classifier(self.expand(x).mean(dim=(-2, -1)))
+
+    def widened(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Each map after its bottleneck, with 128, 256, 512, 1024 channels in the published networks."""
+        return [widen(x) for widen, x in zip(self.widen, maps, strict=True)]
 
 
 class ClassificationModel(TaskModel[Classification]):
@@ -65,6 +70,16 @@ class ClassificationModel(TaskModel[Classification]):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
         return ClassificationOutput(self.head(self.backbone(self.normalise(images))))
+
+    def features(self, images: Float[Tensor, "n c h w"], *, widened: bool = False) -> list[Float[Tensor, "n _ _ _"]]:
+        """The backbone's maps of RGB images in [0, 1], at strides 4, 8, 16, 32.
+
+        Args:
+            images: of any size.
+            widened: after the head's bottlenecks, as timm's features come.
+        """
+        maps = super().features(images)
+        return self.head.widened(maps) if widened else maps
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Cross entropy with the targets `labels` (`n`, whole numbers from 0), mean over the batch.
