@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,8 @@ class Trainer:
         model = self.job.model.to(self.device)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
+            # Said of kernels of one pixel, which lie the same way in memory whatever is innermost.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # What is evaluated and saved: whole and alone, whatever the model that trains is wrapped in.
         self.shown = copy.deepcopy(model)
         if self.spec.sync_norm and self.processes.world > 1:
