@@ -391,7 +391,7 @@ def test_a_head_that_is_not_known_is_named_with_the_nearest_layout() -> None:
     # ImageNet's file of the pose networks: this backbone with a head of other names.
     theirs = {name.replace("incre_modules", "widening"): value for name, value in theirs.items()}
     del theirs["classifier.weight"]
-    message = r"width 5, V2.*begin with widening\.0\.0.*nearest layout is a classification network.*classifier\.weight.*--init"
+    message = r"width 5, V2.*begin with widening\.0\.0.*nearest layout is a classification.*classifier\.weight.*--init"
     with pytest.raises(InputError, match=message):
         recognise(theirs, "weights.pth")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -17,26 +17,55 @@ class Convert:
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """the checkpoint, .pth or alike; only tensors are read from it, never code"""
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safetensors")]
-    """the new file, ending in .safetensors"""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """the new file, ending in .safetensors (or .pth, in the layout of timm)"""
     half: bool = False
     """store half precision"""
+    layout: Literal["hrnet", "timm"] = "hrnet"
+    """names of the new file: this program's, or timm's, for a classification network (.pth or .safetensors)"""
 
 
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Convert, args=arguments, prog="hrnet convert")
     from hrnet.checkpoint import save_model
-    from hrnet.tasks import task_of
+    from hrnet.foreign import describe
     from hrnet.zoo import load
 
-    if options.out.suffix != ".safetensors":
-        raise InputError(f"{options.out} does not end in .safetensors, the only format written; rename it.")
+    endings = (".safetensors",) if options.layout == "hrnet" else (".safetensors", ".pth")
+    if options.out.suffix not in endings:
+        raise InputError(f"{options.out} does not end in {' or '.join(endings)}, what is written; rename it.")
     if options.out.exists():
         raise InputError(f"{options.out} exists; choose another name or remove it first.")
     model = load(options.source)
-    save_model(options.out, model, half=options.half, note=f"converted from {options.source.name}")
+    if options.layout == "timm":
+        _write_timm(model, options)
+    else:
+        note = f"converted from {options.source.name}" + (f", {model.origin}" if model.origin else "")
+        save_model(options.out, model, half=options.half, note=note)
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(
-        f"{options.out}: {task_of(model.spec)}, width {model.spec.backbone.widths[0]}, {count / 1e6:.2f} million parameters"
-    )
+    if model.origin:
+        print(f"{options.source} is {model.origin}")
+    print(f"{options.out}: {describe(model.spec)}, {count / 1e6:.2f} million parameters")
     return 0
+
+
+def _write_timm(model: Any, options: Convert) -> None:
+    """The weights alone, in timm's names."""
+    import torch
+    from safetensors.torch import save_file
+
+    from hrnet.atomic import atomic_path
+    from hrnet.classification.model import ClassificationModel
+    from hrnet.foreign import timm_state
+
+    if not isinstance(model, ClassificationModel):
+        raise InputError(f"{options.source} is no classification network, and timm has classification networks only.")
+    state = {
+        name: (value.half() if options.half and value.is_floating_point() else value).contiguous()
+        for name, value in timm_state(model).items()
+    }
+    with atomic_path(options.out) as temporary:
+        if options.out.suffix == ".pth":
+            torch.save(state, temporary)
+        else:
+            save_file(state, temporary, metadata={"format": "pt"})

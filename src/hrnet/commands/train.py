@@ -201,6 +201,7 @@ def _say(*messages: str) -> None:
 
 
 def _initialise(model: Any, source: str) -> None:
+    from hrnet.checkpoint import is_model
     from hrnet.engine.transfer import transfer
     from hrnet.foreign import read_backbone
     from hrnet.zoo import load
@@ -210,7 +211,8 @@ def _initialise(model: Any, source: str) -> None:
         state, outputs = found.state_dict(), found.named_outputs()
     except InputError:
         # A network of a kind that is not built here may still have a backbone that is.
-        if not Path(source).is_file():
+        path = Path(source)
+        if not path.is_file() or (path.suffix == ".safetensors" and is_model(path)):
             raise
         state = {f"backbone.{name}": value for name, value in read_backbone(Path(source))[1].items()}
         outputs = {}

@@ -21,5 +21,15 @@ are. What names and shapes cannot tell is assumed as published, and is a field o
 
 from hrnet.foreign.matching import Recognised, describe, identify, read_backbone, read_foreign, recognise
 from hrnet.foreign.reading import read_weights
+from hrnet.foreign.timm_names import timm_state
 
-__all__ = ["Recognised", "describe", "identify", "read_backbone", "read_foreign", "read_weights", "recognise"]
+__all__ = [
+    "Recognised",
+    "describe",
+    "identify",
+    "read_backbone",
+    "read_foreign",
+    "read_weights",
+    "recognise",
+    "timm_state",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class _Number:
         pass
 
 
-_PASSED_OVER = [
+_PASSED_OVER: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_Number, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 ]
 

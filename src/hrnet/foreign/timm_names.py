@@ -1,0 +1,31 @@
+"""The way back: a classification network in the names that timm and the official code share."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor
+
+from hrnet.classification.model import ClassificationModel
+
+# Source: FACTS B1 and B2. Ours, theirs; the inverse of `names.OFFICIAL_CLASSIFICATION`.
+_NAMES = (
+    (r"backbone\.(.+)", r"\1"),
+    (r"head\.widen\.(\d)\.(.+)", r"incre_modules.\1.0.\2"),
+    (r"head\.halve\.(.+)", r"downsamp_modules.\1"),
+    (r"head\.expand\.(.+)", r"final_layer.\1"),
+    (r"head\.classifier\.(.+)", r"classifier.\1"),
+)
+
+
+def timm_state(model: ClassificationModel) -> dict[str, Tensor]:
+    """Weights that timm's HRNet of the same widths loads strictly.
+
+    Args:
+        model: without biases in its head (`head_bias`) timm's network is one with ``head_conv_bias=False``.
+    """
+    state: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        pattern, theirs = next(pair for pair in _NAMES if re.fullmatch(pair[0], name))
+        state[re.sub(pattern, theirs, name)] = value
+    return state
