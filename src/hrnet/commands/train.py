@@ -204,8 +204,12 @@ def _initialise(model: Any, source: str) -> None:
     from hrnet.checkpoint import is_model
     from hrnet.engine.transfer import transfer
     from hrnet.foreign import read_backbone
-    from hrnet.zoo import load
+    from hrnet.published import published
+    from hrnet.zoo import load, published_file
 
+    entry = published().get(source)
+    if entry and entry.task == "backbone" and not Path(source).exists():
+        source = str(published_file(entry))
     try:
         found = load(source)
         state, outputs = found.state_dict(), found.named_outputs()
