@@ -1,0 +1,106 @@
+"""A recipe's network and torchvision's ResNet-18, trained one after the other in the same way: data, order, augmentation,
+steps, optimizer, schedule and averaging are those of the recipe.
+
+python benchmarks/classification_side_by_side.py CIFAR [--epochs 30] [--pictures 200]
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.models import resnet18
+
+from hrnet.backbone import count_multiply_accumulates
+from hrnet.classification.data import ClassificationDataset
+from hrnet.classification.metrics import ClassificationEvaluator
+from hrnet.classification.model import ClassificationModel, ClassificationOutput
+from hrnet.classification.recipes import RECIPES, ClassificationRecipe, prepare
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.engine.train import Trainer
+from hrnet.task import Job, TaskModel
+
+
+@dataclass
+class Options:
+    images: Annotated[Path, tyro.conf.Positional]
+    """folder with train/CLASS/ and test/CLASS/ or val/CLASS/"""
+    recipe: str = "classification-cifar10"
+    epochs: int | None = None
+    """instead of the recipe's"""
+    pictures: int | None = None
+    """only so many for training and for scoring, spread over the classes; for a trial"""
+
+
+class ResNet18(ClassificationModel):
+    """As torchvision has it, with new weights; under the name that the optimizer knows a backbone by."""
+
+    def __init__(self, spec: ClassificationSpec) -> None:
+        TaskModel.__init__(self, spec)
+        self.backbone = resnet18(num_classes=spec.num_classes)  # type: ignore[assignment]  # it stands in for one here
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
+        return ClassificationOutput(self.backbone(self.normalise(images)))
+
+
+def trained(job: Job, recipe: ClassificationRecipe) -> str:
+    """Train and score; a line of the table."""
+    model = job.model
+    parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    with torch.device("meta"):
+        twin = type(model)(model.spec).eval()
+        cost = count_multiply_accumulates(twin, torch.empty(1, 3, *model.spec.input_size)) / 1e6
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(job, recipe.train, Path(folder), recipe="{}", save=lambda _path, _model, _metrics: None)
+        metrics = trainer.run()
+        if trainer.stopped:
+            raise SystemExit("stopped before its time; nothing can be compared")
+    minutes = (time.perf_counter() - start) / 60
+    return f"{type(model).__name__:<22}{metrics['top-1']:>8.2f}{minutes:>10.1f}{parameters:>12.2f}{cost:>14.0f}"
+
+
+def thinned(samples: ClassificationDataset, count: int | None) -> ClassificationDataset:
+    if count is None:
+        return samples
+    pictures = samples.pictures[:: max(len(samples) // count, 1)]
+    return ClassificationDataset(pictures, samples.spec, samples.augment, samples.seed)
+
+
+def main(options: Options) -> None:
+    recipe = RECIPES[options.recipe]
+    train = replace(recipe.train, trackers=(), epochs=options.epochs or recipe.train.epochs)
+    recipe = replace(recipe, data=replace(recipe.data, images=(options.images,)), train=train)
+    lines: list[str] = []
+    for network in (ClassificationModel, ResNet18):
+        torch.manual_seed(recipe.train.seed)
+        job = prepare(recipe)
+        lines.append(trained(with_parts(job, network(job.model.spec), options.pictures), recipe))
+    print(f"{'network':<22}{'top-1, %':>8}{'minutes':>10}{'parameters, M':>14}{'operations, M':>14}")
+    print("\n".join(lines))
+
+
+def with_parts(job: Job, model: ClassificationModel, pictures: int | None) -> Job:
+    """The job with another network, and of a trial few pictures."""
+    learned, scored = job.train, job.validation
+    assert isinstance(learned, ClassificationDataset)
+    assert isinstance(scored, ClassificationDataset)
+    scored = thinned(scored, pictures)
+    return replace(
+        job,
+        model=model,
+        train=thinned(learned, pictures),
+        validation=scored,
+        evaluator=lambda: ClassificationEvaluator(scored.pictures, scored.spec),
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
