@@ -111,7 +111,7 @@ RECIPES: dict[str, DetectionRecipe] = {
                 (256, 320),
                 DetectionData(images=(Path("data/pennfudan"),), augment=_PASTE),
                 ("person",),
-                replace(OURS, epochs=36, evaluate_every=12),
+                replace(OURS, epochs=14, evaluate_every=7),
             )
             for family, detector in SMALL.items()
         ),
