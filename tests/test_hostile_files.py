@@ -75,7 +75,10 @@ def content(make: Callable[[State, Path], Any], modern: bool = True) -> Callable
 
 
 def raw(make: Callable[[Path], bytes]) -> Callable[[Path, Path], None]:
-    return lambda path, marker: path.write_bytes(make(marker)) and None
+    def write(path: Path, marker: Path) -> None:
+        path.write_bytes(make(marker))
+
+    return write
 
 
 def cut(share: float, modern: bool) -> Callable[[Path, Path], None]:
@@ -217,7 +220,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base,
         model=replace(base.model, backbone=SPEC.backbone, input_size=(32, 32)),
         data=replace(base.data, images=(folder,), annotations=(labels,), val_images=folder, val_annotations=labels),
-        train=replace(base.train, epochs=1, batch=1, workers=0, precision="fp32", trackers=()),
+        train=replace(base.train, epochs=1, batch=2, workers=0, precision="fp32", trackers=()),
     )
     path = folder / "recipe.json"
     path.write_text(recipe_to_json(small))

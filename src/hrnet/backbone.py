@@ -101,16 +101,21 @@ class _NormReluConv(torch.autograd.Function):
         x, scale, shift, weight, mean, rate = ctx.saved_tensors
         variance = rate.pow(-2) - ctx.eps
         y = functional.batch_norm(x, mean, variance, scale, shift, False, 0.0, ctx.eps)
-        off = y <= 0
         functional.relu(y, inplace=True)
-        conv, weight = ctx.conv, weight.to(y.dtype)
-        shape = ctx.bias, conv.stride, conv.padding, conv.dilation, False, [0], 1
-        backward = torch.ops.aten.convolution_backward
-        _, by_weight, by_bias = backward(gradient, y, weight, *shape, [False, True, ctx.bias is not None])
-        # What follows asks for the shape of y alone, which is that of x.
-        del y
-        inner = backward(gradient, x, weight, *shape, [True, False, False])[0].masked_fill_(off, 0)
-        by_x, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
+        conv, ops = ctx.conv, torch.ops.aten
+        fixed = ctx.bias, conv.stride, conv.padding, conv.dilation, False, [0], 1
+        weight, mask = weight.to(y.dtype), [True, True, ctx.bias is not None]
+        if conv.kernel_size == (1, 1):
+            # The widest maps, of the heads: y is not needed beside its gradient, at the price of a second call.
+            _, by_weight, by_bias = ops.convolution_backward(gradient, y, weight, *fixed, [False, *mask[1:]])
+            off = y <= 0
+            del y
+            inner = ops.convolution_backward(gradient, x, weight, *fixed, [True, False, False])[0].masked_fill_(off, 0)
+        else:
+            inner, by_weight, by_bias = ops.convolution_backward(gradient, y, weight, *fixed, mask)
+            ops.threshold_backward.grad_input(inner, y, 0, grad_input=inner)
+            del y
+        by_x, by_scale, by_shift = ops.native_batch_norm_backward(
             inner, x, scale, mean, variance, mean, rate, ctx.own, ctx.eps, [True, True, True]
         )
         return by_x, by_scale, by_shift, by_weight, by_bias, None, None

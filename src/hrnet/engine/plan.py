@@ -21,14 +21,16 @@ _READ_SAMPLES = 8
 
 
 def rehearse(trainer: Trainer) -> str:
-    """Two steps, the second measured, and a batch of the evaluation; the plan as a table. Nothing is written."""
+    """Two steps where the run has two, the last measured, and a batch of the evaluation; the plan as a table. Nothing is
+    written."""
     spec, world = trainer.spec, trainer.processes.world
+    steps, loss, step = min(2, trainer.total), 0.0, 0.0
     with reading(trainer.job.train, trainer.batches, min(trainer.workers, 2)) as batches:
-        trainer.step(batches)
-        start = time.perf_counter()
-        terms, _, _ = trainer.step(batches)
-        loss = float(sum(terms.values()))
-        step = time.perf_counter() - start
+        for _ in range(steps):
+            start = time.perf_counter()
+            terms, _, _ = trainer.step(batches)
+            loss = float(sum(terms.values()))
+            step = time.perf_counter() - start
     reading_time = _reading_seconds(trainer) * trainer.batches.micro * spec.accumulate
     reading_time /= max(trainer.workers, 1)
     slowest = max(step, reading_time) if trainer.workers else step + reading_time
@@ -44,7 +46,7 @@ def rehearse(trainer: Trainer) -> str:
         "steps": f"{trainer.total}: {spec.epochs} epochs of {trainer.batches.steps_per_epoch}",
         "network": f"{parameters / 1e6:.2f} million parameters, {trainer.accelerator.mixed_precision.replace('no', 'fp32')}"
         f"{', channels-last' if trainer.channels_last else ''}, on {trainer.device}",
-        "loss": f"{loss:.4g} at the second step",
+        "loss": f"{loss:.4g} at the {'second' if steps == 2 else 'only'} step",
         "memory": f"{_memory(trainer.device) / 2**30:.2f} GiB a process, {trainer.workers} more that read samples",
         "time": f"{slowest:.3g} s a step ({held}), {evaluation:.3g} s an evaluation: about {duration(seconds)} in all",
     }
