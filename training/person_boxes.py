@@ -2,10 +2,11 @@
 
 python training/person_boxes.py LSP LSPET CCP TEACHER.xml OUT
 
-LSP and LSPET hold ``annotations/train.json`` and ``train/``, CCP ``images/train``. TEACHER is a pedestrian detector as OpenVINO
-IR (input 1 3 320 320, ImageNet statistics; output boxes 1 n 4 in pixels of the input and scores 1 1 n). OUT gets ``lsp.json``,
-``lspet.json`` and ``ccp.json``. Who has labelled joints has the teacher's box where that agrees with them, and the one around
-the joints where not; others are the teacher's alone, and those it is not sure of become crowds, which training leaves out.
+LSP and LSPET hold ``annotations/train.json`` and ``train/``, CCP ``images/train``. TEACHER is a pedestrian detector as
+OpenVINO IR (input 1 3 320 320, ImageNet statistics; output boxes 1 n 4 in pixels of the input and scores 1 1 n). OUT gets
+``lsp.json``, ``lspet.json`` and ``ccp.json``. Who has labelled joints has the teacher's box where that agrees with them, and
+the one around the joints where not; others are the teacher's alone, and those it is not sure of become crowds, which training
+leaves out.
 """
 
 from __future__ import annotations
