@@ -18,6 +18,7 @@ import torch
 
 from hrnet.errors import InputError
 from hrnet.geometry import Frame, Image, Size, warp
+from hrnet.headless import BackboneModel, refuse_headless
 from hrnet.images import check_image, read_image
 from hrnet.pose.boxes import person_boxes, person_labels
 from hrnet.results import Boxes, SemanticMap
@@ -145,6 +146,8 @@ class Predictor:
         detector: TaskModel[Any] | Predictor | None = None,
         detector_score: float = 0.3,
     ) -> None:
+        if isinstance(model, BackboneModel):
+            refuse_headless()
         if protocol is not None and not isinstance(model, SegmentationModel):
             raise InputError("Windows and scales are for segmentation models; leave them out.")
         if flip and type(model).merge_flip is TaskModel.merge_flip:

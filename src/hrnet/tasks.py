@@ -15,6 +15,7 @@ from hrnet.detection import recipes as detection
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
+from hrnet.headless import BackboneModel, BackboneSpec
 from hrnet.pose import recipes as pose
 from hrnet.pose.model import PoseModel
 from hrnet.pose.spec import PoseSpec
@@ -23,7 +24,7 @@ from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Job, TaskModel
 
-ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec | DetectionSpec
+ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec | DetectionSpec | BackboneSpec
 Recipe = (
     pose.PoseRecipe | classification.ClassificationRecipe | segmentation.SegmentationRecipe | detection.DetectionRecipe
 )
@@ -32,6 +33,7 @@ _SPECS: dict[str, type[Any]] = {
     "classification": ClassificationSpec,
     "segmentation": SegmentationSpec,
     "detection": DetectionSpec,
+    "backbone": BackboneSpec,
 }
 _RECIPES: dict[str, type[Any]] = {
     "pose": pose.PoseRecipe,
@@ -64,6 +66,8 @@ def build_model(spec: ModelSpec) -> TaskModel[Any]:
             return SegmentationModel(spec)
         case DetectionSpec():
             return DetectionModel(spec)
+        case BackboneSpec():
+            return BackboneModel(spec)
 
 
 def prepare(recipe: Recipe) -> Job:

@@ -159,10 +159,6 @@ def _download(entry: Published, target: Path) -> None:
 def _load_published(entry: Published) -> TaskModel[Any]:
     if not entry.loadable:
         raise InputError(f"{entry.name} is listed only ({entry.note}); choose another of `hrnet models`.")
-    if entry.task == "backbone":
-        raise InputError(
-            f"{entry.name} is a backbone without a head; `hrnet train RECIPE --init {entry.name}` takes it."
-        )
     converted = cache_folder() / entry.name / "model.hrnet.safetensors"
     if not converted.is_file():
         source = published_file(entry)

@@ -8,10 +8,11 @@ are. What names and shapes cannot tell is assumed as published, and is a field o
   right partners where the set is not one that we know by its number (17 COCO, 16 MPII): without pairs, averaging with
   the mirror image is wrong;
 * `align_corners` of an official segmentation network: True with object context (OCR); else False as in Cityscapes, LIP
-  and PASCAL-Context, True where there are 150 (ADE20K) or 171 (COCO-Stuff) classes, unless it is so old that no network
-  had it;
-* `norm_momentum`, which only further training asks for: 0.01 where the file says so (face, and segmentation of the
-  PyTorch 0.4 era), else 0.1; and the dropout of OCR;
+  and PASCAL-Context, True where there are 150 (ADE20K) or 171 (COCO-Stuff) classes;
+* that a segmentation network without batch counters is of the PyTorch 0.4 era, and its norms are InPlaceABN's;
+* `norm_momentum`, which only further training asks for: 0.01 of face, and of segmentation of the PyTorch 0.4 era without
+  aligned corners, else 0.1; and the dropout of OCR;
+* of a backbone alone, that its fusion is `nearest`, as in ImageNet's trainings;
 * the meaning of the classes: 19 of a segmentation network are taken for Cityscapes, 20 for LIP with its left and right
   limbs, 1000 of a classification network for ImageNet, 80 of a detector for COCO;
 * of a detector: anchors, ranges, overlaps, how results are chosen, and that FCOS saw pictures with blue first;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from hrnet.errors import InputError
 from hrnet.foreign.origins import ORIGINS, Origin
 from hrnet.foreign.reading import read_weights
 from hrnet.foreign.shapes import State, backbone_spec
+from hrnet.headless import BackboneSpec
 from hrnet.pose.spec import PoseSpec
 from hrnet.spec import HRNetSpec
 from hrnet.tasks import ModelSpec, build_model, task_of
@@ -28,6 +29,10 @@ _BACKBONE = re.compile(r"(?:backbone\.(?:body\.)?)?((?:conv[12]|bn[12]|layer1|tr
 _LOSS = re.compile(r"(module\.)?loss\..+")
 _CONSTANT = re.compile(r".+\.eps")
 _ANCHORS = re.compile(r"rpn\.anchor_generator\..+")
+# Source: files of hrnet_w32-36af842e and hrnet_w48-8ef0771d, whose tensors mmpose names in its logs: three bottlenecks a
+# branch and what follows, with which the backbones of the pose networks were trained on ImageNet.
+_IMAGENET_POSE = "head.0.0.0.conv1.weight"
+_IMAGENET_CLASSES = 1000
 # Source: that of all norms here, and of torch's.
 _EPS = 1e-5
 _REFUSED = (
@@ -59,7 +64,9 @@ class Recognised:
 def describe(spec: ModelSpec) -> str:
     """Task, width, variant, outputs and the fusion's upsampling, in one line."""
     backbone = spec.backbone
-    if isinstance(spec, PoseSpec):
+    if isinstance(spec, BackboneSpec):
+        outputs = "no head"
+    elif isinstance(spec, PoseSpec):
         outputs = f"{len(spec.skeleton)} keypoints"
     else:
         count = spec.num_classes if isinstance(spec, ClassificationSpec) else len(spec.class_names)
@@ -114,14 +121,15 @@ def match(state: Mapping[str, Tensor], source: str) -> Recognised:
                 "segmentation or detection network."
             )
     origin = next((origin for origin in ORIGINS if origin.sign in bare), None)
-    if origin is None:
-        raise InputError(_headless(bare, source))
+    if origin is None or _IMAGENET_POSE in bare:
+        return _without_head(bare, dropped, source)
     try:
         renamed = _with_counters(origin.complete(_rename(bare, origin)))
         spec = origin.spec(renamed)
     except (ValueError, KeyError, IndexError) as error:
         raise InputError(
-            f"{source} looks like {origin.name}, but is not complete or not an HRNet ({error}); get the file again."
+            f"{source} looks like {origin.name}, but is not complete or not an HRNet ({error}); get the file again, or "
+            "start a training from its backbone alone with --init."
         ) from None
     expected = _on_meta(spec)
     check_state(expected, renamed, f"{source}, by its names {origin.name},")
@@ -158,22 +166,43 @@ def _backbone_of(bare: State, source: str) -> tuple[HRNetSpec, State]:
     return spec, {name: _native(inner[name], expected[name]) for name in expected}
 
 
-def _headless(bare: State, source: str) -> str:
-    """What is said of a backbone without a head that is known: the nearest layout, and the first names that differ."""
-    spec, _ = _backbone_of(bare, source)
-    others = [name for name in bare if not _BACKBONE.fullmatch(name)]
-    fits = {
-        origin.name: sum(any(re.fullmatch(pattern, name) for pattern, _ in origin.names) for name in others)
-        for origin in ORIGINS
-    }
-    nearest = max(fits, key=lambda name: fits[name])
-    sign = next(origin.sign for origin in ORIGINS if origin.name == nearest)
-    beside = f"; its other tensors begin with {_some(others)}" if others else ""
-    near = f", the nearest layout is {nearest}, which has {sign}" if fits[nearest] else ""
+def _without_head(bare: State, dropped: tuple[str, ...], source: str) -> Recognised:
+    """The backbone of a file that holds nothing else, or the head of ImageNet's classes that is of no use here."""
+    spec, found = _backbone_of(bare, source)
+    others = tuple(name for name in bare if not _BACKBONE.fullmatch(name))
+    if others and not _is_imagenet_head(bare, others):
+        raise InputError(_unknown_head(spec, others, source))
+    check_finite(found, source)
+    origin = "a backbone with another head of ImageNet's classes" if others else "a backbone without a head"
+    state = {f"backbone.{name}": value for name, value in found.items()}
+    return Recognised(BackboneSpec(spec), state, origin, (*dropped, *others))
+
+
+def _is_imagenet_head(bare: State, others: tuple[str, ...]) -> bool:
+    """Whether what stands beside a backbone is the head of another network of ImageNet: one matrix with a row a class.
+
+    Names of a head that is known are none of it: where some of them are missing, the file is damaged.
+    """
+    if _IMAGENET_POSE in bare:
+        return True
+    outputs = {name.rpartition(".")[0] for name in others if bare[name].shape[:-1] == (_IMAGENET_CLASSES,)}
+    hidden = [name for name in others if name.rpartition(".")[0] not in outputs]
+    return len(outputs) == 1 and not any(_fitting(origin, hidden) for origin in ORIGINS)
+
+
+def _fitting(origin: Origin, names: Iterable[str]) -> int:
+    return sum(any(re.fullmatch(pattern, name) for pattern, _ in origin.names) for name in names)
+
+
+def _unknown_head(spec: HRNetSpec, others: tuple[str, ...], source: str) -> str:
+    """What is said of a backbone with a head that is not known: the nearest layout, and the first names that differ."""
+    fits = [_fitting(origin, others) for origin in ORIGINS]
+    nearest = ORIGINS[fits.index(max(fits))]
+    near = f", the nearest layout is {nearest.name}, which has {nearest.sign}" if max(fits) else ""
     return (
         f"{source} holds an HRNet backbone ({describe_backbone(spec)}), but no head of a published pose, face, "
-        f"classification, segmentation or detection network{beside}{near}; start a training from it with --init, or "
-        "name the checkpoint of a whole network."
+        f"classification, segmentation or detection network; its other tensors begin with {_some(others)}{near}; start "
+        "a training from it with --init, or name the checkpoint of a whole network."
     )
 
 

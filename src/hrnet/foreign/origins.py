@@ -79,7 +79,12 @@ _BACKGROUND = "the box and the mask of the background class"
 
 # The first whose sign is there; where one sign implies another, the narrower one stands first.
 ORIGINS = (
-    Origin("a classification network", "classifier.weight", names.OFFICIAL_CLASSIFICATION, shapes.classification),
+    Origin(
+        "a classification network",
+        "incre_modules.0.0.conv1.weight",
+        names.OFFICIAL_CLASSIFICATION,
+        shapes.classification,
+    ),
     Origin("an mmpretrain classification network", "head.fc.weight", names.MMPRETRAIN, shapes.classification),
     Origin("a pose network", "final_layer.weight", names.OFFICIAL_POSE, shapes.pose),
     Origin("an mmpose face or hand network", "head.conv_layers.0.weight", names.MMPOSE_1_V2, shapes.mmpose_v2),
@@ -102,7 +107,19 @@ ORIGINS = (
         shapes.activated_segmentation,
         complete=_activated_norms,
     ),
-    Origin("a segmentation network with OCR", "cls_head.weight", names.OFFICIAL_CONTEXT, shapes.official_context),
+    Origin(
+        "a segmentation network with OCR",
+        "aux_head.1.num_batches_tracked",
+        names.OFFICIAL_CONTEXT,
+        shapes.official_context,
+    ),
+    Origin(
+        "a segmentation network with OCR of PyTorch 0.4 (InPlaceABN)",
+        "cls_head.weight",
+        names.OFFICIAL_CONTEXT,
+        shapes.official_context,
+        complete=_activated_norms,
+    ),
     Origin(
         "an mmseg network with OCR",
         "decode_head.1.conv_seg.weight",
