@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from hrnet.detection.boxes import Objects
 from hrnet.detection.centernet import (
     CascadePooling,
     CenterNet,
@@ -33,33 +33,19 @@ from hrnet.detection.centernet import (
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, centernet
 from hrnet.runtime import compile_forward
-from hrnet.spec import HRNetSpec, StageSpec, hrnet
+from hrnet.spec import hrnet
 
-TINY = HRNetSpec(
-    stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
-    bottlenecks=1,
-    bottleneck_width=8,
-    stem_width=16,
-)
 SPEC = centernet()
-WIDTHS = (8, 16, 32, 64)
 
 
-def objects_of(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> Objects:
-    return Objects(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)
+@pytest.fixture
+def small(backbone) -> Callable[..., CenterNet]:
+    """Makes a narrow detector, given the number of classes and what else is not as published."""
 
+    def made(num_classes: int, **changes: object) -> CenterNet:
+        return CenterNet(backbone.widths, num_classes, replace(SPEC, width=16, **changes))
 
-def random_boxes(count: int, extent: float) -> Tensor:
-    points = torch.rand(count, 2, 2) * extent
-    return torch.cat([points.amin(1), points.amax(1)], 1)
-
-
-def maps_of(count: int, size: int) -> list[Tensor]:
-    return [torch.randn(count, width, size // 2**i, size // 2**i) for i, width in enumerate(WIDTHS)]
-
-
-def small(num_classes: int, **changes: object) -> CenterNet:
-    return CenterNet(WIDTHS, num_classes, replace(SPEC, width=16, **changes))
+    return made
 
 
 # ---- the network
@@ -145,7 +131,7 @@ def test_radius_is_how_far_corners_may_be_off(iou) -> None:
     assert gaussian_radius(torch.zeros(1, 2), iou).item() == 0
 
 
-def test_heatmaps_are_gaussians_around_points() -> None:
+def test_heatmaps_are_gaussians_around_points(random_boxes) -> None:
     """Oracle: the definition, cell by cell. Float32 of exponentials: 1e-6."""
     boxes = torch.cat([random_boxes(12, 96), torch.tensor([[0.0, 0.0, 96.0, 64.0], [9.0, 9.0, 9.0, 9.0]])])
     boxes[:, 1::2] *= 64 / 96
@@ -239,7 +225,7 @@ def test_perfect_outputs_give_the_boxes_back() -> None:
     assert found.boxes.shape == (1, 100, 4)
 
 
-def test_loss_of_perfect_outputs_is_near_zero() -> None:
+def test_loss_of_perfect_outputs_is_near_zero(objects_of) -> None:
     outputs = perfect(BOXES, LABELS, 3, (64, 64))
     terms = triplet_loss(outputs, [objects_of(BOXES, LABELS)], SPEC)
     # 36 864 cells, each squared 1e-4 times 1e-4; pull, push and offsets are zero but for rounding.
@@ -254,7 +240,7 @@ def test_loss_of_perfect_outputs_is_near_zero() -> None:
     assert worse["centres"] > 10
 
 
-def test_nothing_is_learned_in_a_crowd() -> None:
+def test_nothing_is_learned_in_a_crowd(objects_of) -> None:
     heatmaps = torch.zeros(1, 3, 2, 16, 16, requires_grad=True)
     outputs = Triplets(heatmaps, torch.zeros(1, 2, 16, 16), torch.zeros(1, 3, 2, 16, 16))
     one = objects_of(torch.tensor([[4.0, 4, 20, 20]]), torch.tensor([1]), torch.tensor([[32.0, 32, 64, 64]]))
@@ -303,7 +289,7 @@ def test_a_box_needs_a_centre_in_its_middle(side, shift, label, expected) -> Non
     assert found.item() == pytest.approx(expected)
 
 
-def test_soft_nms_is_that_of_the_paper() -> None:
+def test_soft_nms_is_that_of_the_paper(random_boxes) -> None:
     """Oracle: the definition as a loop in float64; float32 rounding of some hundred products: 1e-5."""
     boxes = torch.stack([random_boxes(60, 40), random_boxes(60, 40)])
     scores, labels = torch.rand(2, 60), torch.randint(3, (2, 60))
@@ -340,35 +326,7 @@ def iou(box: list[float], other: list[float]) -> float:
 # ---- as a whole
 
 
-@pytest.mark.parametrize(
-    ("num_objects", "num_classes", "flat"),
-    [(0, 3, False), (500, 3, False), (5, 3, True), (5, 1, False), (5, 1200, False)],
-    ids=["none", "500", "zero size", "one class", "1200 classes"],
-)
-def test_finite_whatever_the_objects(num_objects, num_classes, flat) -> None:
-    model = small(num_classes)
-    boxes = random_boxes(num_objects, 64)
-    if flat:
-        boxes[:, 2:] = boxes[:, :2]
-    maps = maps_of(2, 16)
-    empty = objects_of(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
-    terms = model.loss(maps, (64, 64), [objects_of(boxes, torch.randint(num_classes, (num_objects,))), empty])
-    assert set(terms) == {"corners", "centres", "pull", "push", "offsets"}
-    total = torch.stack(list(terms.values())).sum()
-    total.backward()
-    assert torch.isfinite(total)
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-    with torch.inference_mode():
-        found = model.eval()(maps, (64, 64))
-    assert found.boxes.shape == (2, SPEC.num_detections, 4)
-    assert torch.isfinite(found.boxes).all()
-    assert ((found.scores >= 0) & (found.scores <= 1)).all()
-    assert ((found.labels >= 0) & (found.labels < num_classes)).all()
-
-
-def test_a_batch_of_one_is_a_row_of_a_batch() -> None:
+def test_a_batch_of_one_is_a_row_of_a_batch(small, maps_of) -> None:
     """Convolutions of other batch sizes may add in another order: float32 rounding of values around 1."""
     model = small(3).eval()
     maps = maps_of(3, 16)
@@ -378,16 +336,16 @@ def test_a_batch_of_one_is_a_row_of_a_batch() -> None:
         assert torch.allclose(one[1:2], other, atol=1e-5)
 
 
-def test_layers_of_classes_have_an_output_for_each() -> None:
+def test_layers_of_classes_have_an_output_for_each(small) -> None:
     model = small(7)
     assert [model.get_submodule(name.removeprefix("d.")).out_channels for name in model.class_layers("d.")] == [7] * 3
 
 
-def test_compiled_forward_finds_the_same() -> None:
+def test_compiled_forward_finds_the_same(backbone) -> None:
     """Oracle: torch. OpenVINO adds in another order: scores within 1e-5; boxes, where no other score is as near, within
     0.01 pixels. Two pictures, though one was traced."""
     model = DetectionModel(
-        DetectionSpec(("a", "b"), replace(SPEC, width=16, num_detections=20), TINY, (96, 96), "canvas")
+        DetectionSpec(("a", "b"), replace(SPEC, width=16, num_detections=20), backbone, (96, 96), "canvas")
     ).eval()
     assert isinstance(model.detector, CenterNet)
     # Untrained heads say the same everywhere.

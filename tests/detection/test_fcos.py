@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from hrnet.detection.boxes import Objects
 from hrnet.detection.fcos import FCOS, Assigned, DenseMaps, Grid, assign, distance_iou, suppress, true_centreness
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, fcos
 from hrnet.runtime import compile_forward
-from hrnet.spec import HRNetSpec, StageSpec, hrnet
+from hrnet.spec import hrnet
 
-TINY = HRNetSpec(
-    stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
-    bottlenecks=1,
-    bottleneck_width=8,
-    stem_width=16,
-)
 SPEC = fcos()
-WIDTHS = (8, 16, 32, 64)
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def objects_of(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> Objects:
-    return Objects(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)
+@pytest.fixture
+def small(backbone) -> Callable[..., FCOS]:
+    """Makes a narrow detector, given the number of classes and what else is not as published."""
 
+    def made(num_classes: int, **changes: object) -> FCOS:
+        return FCOS(backbone.widths, num_classes, replace(SPEC, pyramid_width=32, **changes))
 
-def random_boxes(count: int, extent: float) -> Tensor:
-    points = torch.rand(count, 2, 2) * extent
-    return torch.cat([points.amin(1), points.amax(1)], 1)
-
-
-def maps_of(count: int, size: int) -> list[Tensor]:
-    return [torch.randn(count, width, size // 2**i, size // 2**i) for i, width in enumerate(WIDTHS)]
-
-
-def small(num_classes: int, **changes: object) -> FCOS:
-    return FCOS(WIDTHS, num_classes, replace(SPEC, pyramid_width=32, **changes))
+    return made
 
 
 def grid_of(size: int) -> Grid:
@@ -61,7 +46,7 @@ def grid_of(size: int) -> Grid:
 
 
 @pytest.mark.parametrize("radius", [None, 1.5])
-def test_points_belong_to_the_smallest_object_that_fits_their_level(radius) -> None:
+def test_points_belong_to_the_smallest_object_that_fits_their_level(random_boxes, objects_of, radius) -> None:
     """Oracle: the rules of arXiv 1904.01355, section 3.1 and its centre sampling, point by point."""
     grid = grid_of(256)
     boxes, labels = random_boxes(25, 256), torch.arange(25)
@@ -86,7 +71,7 @@ def test_points_belong_to_the_smallest_object_that_fits_their_level(radius) -> N
     assert owned > 30
 
 
-def test_points_in_crowds_are_ignored_unless_in_an_object() -> None:
+def test_points_in_crowds_are_ignored_unless_in_an_object(objects_of) -> None:
     grid = grid_of(128)
     one = objects_of(torch.tensor([[0.0, 0, 60, 60]]), torch.tensor([2]), torch.tensor([[0.0, 0, 128, 40]]))
     found = assign(grid, one, None)
@@ -114,7 +99,7 @@ def random_maps(num_classes: int, pictures: int, size: int) -> DenseMaps:
     )
 
 
-def test_loss_is_that_of_the_paper() -> None:
+def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
     """Oracle: the definition, point by point, in Python's floats; float32 sums over a thousand terms: 1e-5 relative."""
     model, found = small(3), random_maps(3, 2, 256)
     objects = [objects_of(random_boxes(8, 256), torch.randint(3, (8,))) for _ in range(2)]
@@ -164,7 +149,7 @@ def perfect(assigned: Assigned, num_classes: int, size: int) -> DenseMaps:
     return DenseMaps(*([x.reshape(1, -1, side, side) for x, side in zip(part, sides, strict=True)] for part in parts))
 
 
-def test_perfect_outputs_give_the_boxes_back() -> None:
+def test_perfect_outputs_give_the_boxes_back(small, objects_of) -> None:
     """Round trip: every point of an object says the same box, up to float32 (1e-4 at 256)."""
     boxes = torch.tensor(
         [[3.3, 5.1, 77.7, 40.2], [100.0, 60, 256, 256], [90.5, 5.0, 120.0, 30.9], [10.1, 80, 95, 230.7]]
@@ -182,7 +167,7 @@ def test_perfect_outputs_give_the_boxes_back() -> None:
 
 
 @pytest.mark.parametrize("num_classes", [1, 80, 1200])
-def test_suppression_is_that_of_torchvision(num_classes) -> None:
+def test_suppression_is_that_of_torchvision(random_boxes, num_classes) -> None:
     """Oracle: torchvision's, picture by picture. Boxes are only chosen, so all is equal."""
     boxes = torch.stack([random_boxes(400, 300) for _ in range(3)])
     scores, labels = torch.rand(3, 400), torch.randint(num_classes, (3, 400))
@@ -200,7 +185,7 @@ def test_suppression_is_that_of_torchvision(num_classes) -> None:
     assert not few[1][:, 7:].any()
 
 
-def test_unsure_classes_are_left_out_before_centreness() -> None:
+def test_unsure_classes_are_left_out_before_centreness(small) -> None:
     """Oracle: the released settings: the threshold is on the class alone, so a score may be lower."""
     maps = random_maps(1, 1, 128)
     for level in range(5):
@@ -217,36 +202,7 @@ def test_unsure_classes_are_left_out_before_centreness() -> None:
 # ---- as a whole
 
 
-@pytest.mark.parametrize(
-    ("num_objects", "num_classes", "flat"),
-    [(0, 3, False), (500, 3, False), (5, 3, True), (5, 1, False), (5, 1200, False)],
-    ids=["none", "500", "zero size", "one class", "1200 classes"],
-)
-@pytest.mark.parametrize("radius", [None, 1.5])
-def test_finite_whatever_the_objects(num_objects, num_classes, flat, radius) -> None:
-    model = small(num_classes, centre_radius=radius)
-    boxes = random_boxes(num_objects, 128)
-    if flat:
-        boxes[:, 2:] = boxes[:, :2]
-    maps = maps_of(2, 32)
-    empty = objects_of(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
-    terms = model.loss(maps, (128, 128), [objects_of(boxes, torch.randint(num_classes, (num_objects,))), empty])
-    assert set(terms) == {"classes", "boxes", "centreness"}
-    total = torch.stack(list(terms.values())).sum()
-    total.backward()
-    assert torch.isfinite(total)
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-    with torch.inference_mode():
-        found = model.eval()(maps, (128, 128))
-    assert found.boxes.shape == (2, SPEC.num_detections, 4)
-    assert ((found.boxes >= 0) & (found.boxes <= 128)).all()
-    assert ((found.scores >= 0) & (found.scores <= 1)).all()
-    assert ((found.labels >= 0) & (found.labels < num_classes)).all()
-
-
-def test_a_batch_of_one_is_a_row_of_a_batch() -> None:
+def test_a_batch_of_one_is_a_row_of_a_batch(small, maps_of) -> None:
     """Convolutions of other batch sizes may add in another order: float32 rounding of values around 1."""
     model = small(3, score_threshold=0.0).eval()
     maps = maps_of(3, 32)
@@ -257,15 +213,17 @@ def test_a_batch_of_one_is_a_row_of_a_batch() -> None:
     assert torch.allclose(together.boxes[1, sure], alone.boxes[0, sure], atol=1e-3)
 
 
-def test_layers_of_classes_have_an_output_for_each() -> None:
+def test_layers_of_classes_have_an_output_for_each(small) -> None:
     model = small(7)
     assert [model.get_submodule(name.removeprefix("d.")).out_channels for name in model.class_layers("d.")] == [7]
 
 
-def test_compiled_forward_finds_the_same() -> None:
+def test_compiled_forward_finds_the_same(backbone) -> None:
     """Oracle: torch. OpenVINO adds in another order: scores within 1e-5; boxes, where no other score is as near, within
     0.01 pixels. Two pictures, though one was traced."""
-    model = DetectionModel(DetectionSpec(("a", "b"), replace(SPEC, pyramid_width=32), TINY, (96, 96), "canvas")).eval()
+    model = DetectionModel(
+        DetectionSpec(("a", "b"), replace(SPEC, pyramid_width=32), backbone, (96, 96), "canvas")
+    ).eval()
     assert isinstance(model.detector, FCOS)
     # Untrained heads say the same everywhere.
     torch.nn.init.normal_(model.detector.classify.weight, std=0.3)

@@ -1,0 +1,51 @@
+"""What tests of detectors are fed with: the maps of a small backbone, and objects at random places."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from hrnet.detection.boxes import Objects
+from hrnet.spec import HRNetSpec, StageSpec
+
+
+@pytest.fixture(scope="session")
+def backbone() -> HRNetSpec:
+    return HRNetSpec(
+        stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
+        bottlenecks=1,
+        bottleneck_width=8,
+        stem_width=16,
+    )
+
+
+@pytest.fixture
+def maps_of(backbone: HRNetSpec) -> Callable[[int, int], list[Tensor]]:
+    """Makes the maps of a number of square images, given the side of the finest."""
+
+    def made(count: int, side: int) -> list[Tensor]:
+        return [torch.randn(count, width, side // 2**i, side // 2**i) for i, width in enumerate(backbone.widths)]
+
+    return made
+
+
+@pytest.fixture
+def random_boxes() -> Callable[[int, float], Tensor]:
+    """Makes a number of boxes between 0 and an extent."""
+
+    def made(count: int, extent: float) -> Tensor:
+        points = torch.rand(count, 2, 2) * extent
+        return torch.cat([points.amin(1), points.amax(1)], 1)
+
+    return made
+
+
+@pytest.fixture
+def objects_of() -> Callable[..., Objects]:
+    """Makes the objects of one picture; without a crowd unless one is given."""
+
+    def made(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> Objects:
+        return Objects(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)
+
+    return made
