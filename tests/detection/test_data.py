@@ -13,7 +13,6 @@ from hrnet.detection.data import (
     DetectionSet,
     detection_set,
     has_part,
-    hold_out,
     match_classes,
     read_detection,
     read_parts,
@@ -195,17 +194,6 @@ def test_aliases_make_several_classes_one() -> None:
         match_classes(data, ("person",), (("rider", "people"),))
     with pytest.raises(InputError, match=r"no name in common.*aliases"):
         match_classes(data, ("person",))
-
-
-def test_pictures_are_held_out_by_path() -> None:
-    pictures = [Picture(Path(f"{name}.png"), SIZE, name) for name in "edcba"]
-    kept, held = hold_out(pictures, 3)
-    assert ([one.number for one in kept], [one.number for one in held]) == (["e", "c", "b"], ["a", "d"])
-    for every in (-1, 0, 1):
-        with pytest.raises(InputError, match="cannot be held out"):
-            hold_out(pictures, every)
-    with pytest.raises(InputError, match="there must be more"):
-        hold_out(pictures[:1], 2)
 
 
 def test_sets_without_objects_in_places_are_refused(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_classes_of_another_data_set_take_the_place_of_the_recipes(tmp_path: Pat
     [
         ({"hold_out": 1}, "every 1th cannot be held out"),
         ({"images": ()}, "0 folders of pictures"),
-        ({"annotations": (Path("a"), Path("b"))}, "1 folders of pictures, 2 of label pictures"),
+        ({"annotations": (Path("a"), Path("b"))}, "1 folders of pictures, 2 files or folders of labels"),
     ],
 )
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hrnet.classification.data import hold_out, match_classes, read_classification
+from hrnet.classification.data import match_classes, read_classification
 from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.commands.evaluate import Evaluate, Scored, say
 from hrnet.engine.progress import Progress
 from hrnet.errors import InputError
+from hrnet.formats.compare import hold_out
 from hrnet.formats.records import Picture
 from hrnet.predictor import Predictor
 

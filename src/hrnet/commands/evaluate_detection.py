@@ -10,12 +10,13 @@ from pathlib import Path
 
 from hrnet.atomic import write_text
 from hrnet.commands.evaluate import Evaluate, Scored, say
-from hrnet.detection.data import hold_out, match_classes, read_detection
+from hrnet.detection.data import match_classes, read_detection
 from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec
 from hrnet.engine.progress import Progress
 from hrnet.errors import InputError
+from hrnet.formats.compare import hold_out
 from hrnet.formats.records import Picture
 from hrnet.images import image_size, read_labelled
 from hrnet.predictor import Picture as Given

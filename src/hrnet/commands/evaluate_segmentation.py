@@ -11,6 +11,7 @@ import numpy as np
 from hrnet.commands.evaluate import Evaluate, Scored, say
 from hrnet.engine.progress import Progress
 from hrnet.errors import InputError
+from hrnet.formats.compare import hold_out
 from hrnet.images import image_size, read_image
 from hrnet.predictor import Picture, Predictor
 from hrnet.segmentation.data import LabelledPicture, match_classes, read_segmentation
@@ -72,7 +73,7 @@ def _open(options: Evaluate, spec: SegmentationSpec) -> tuple[Sequence[LabelledP
     say([*data.notes, *data.problems])
     pictures = data.pictures
     if options.hold_out:
-        pictures = sorted(pictures, key=lambda one: one.path)[:: options.hold_out]
+        _, pictures = hold_out(pictures, options.hold_out)
     return pictures, bool(data.problems)
 
 

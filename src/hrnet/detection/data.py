@@ -178,22 +178,6 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower())) or name
 
 
-def hold_out(pictures: Sequence[Picture], every: int) -> tuple[list[Picture], list[Picture]]:
-    """Pictures in two parts: what is left to train on, and every so-manieth by path to score on, from the first.
-
-    Raises:
-        InputError: `every` is below 2, or nothing is left to train on.
-    """
-    held = sorted(pictures, key=lambda one: one.path)[::every] if every > 1 else []
-    if not held or len(held) == len(pictures):
-        raise InputError(
-            f"Of {len(pictures)} pictures every {every}th cannot be held out for validation; hold_out is at least 2, and "
-            "there must be more pictures."
-        )
-    chosen = {one.path for one in held}
-    return [one for one in pictures if one.path not in chosen], held
-
-
 class DetectionDataset:
     """Pictures in the input of a network. Asked with a `Draw` it gives augmented samples with the targets that
     `targets_of` makes, with a number the whole picture without a target."""

@@ -1,4 +1,4 @@
-"""Training and validation beside each other: which is which, the same pictures, other classes."""
+"""Training and validation beside each other: what is read for which, the same pictures, other classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
@@ -38,6 +38,54 @@ def choose_part(sets: Sequence[DataSet], part: Part) -> DataSet:
             f"{sets[0].source} names no set called {' or '.join(wanted)}; add it, or name a file with one set."
         )
     return (found or list(sets))[0]
+
+
+def pair_folders(
+    images: Sequence[Path], annotations: Sequence[Path], parts: Sequence[Part]
+) -> list[tuple[Path, Path | None]]:
+    """Folders of pictures with their labels; None where the first is a whole data set.
+
+    Args:
+        images: folders of pictures, or of data sets where there are no `annotations`.
+        annotations: the labels of the folder at the same place.
+        parts: that are to be read of each.
+
+    Raises:
+        InputError: there are not as many of both, or nothing is named.
+    """
+    if not images or len(annotations) not in (0, len(images)) or not parts:
+        raise InputError(
+            f"{len(images)} folders of pictures, {len(annotations)} files or folders of labels, parts {tuple(parts)}: give "
+            "one for each, --data.images DIR --data.annotations PATH, or whole data sets by --data.images alone."
+        )
+    labels: Sequence[Path | None] = annotations or [None] * len(images)
+    return list(zip(images, labels, strict=True))
+
+
+class _Filed(Protocol):
+    """What has a file."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+_Kind = TypeVar("_Kind", bound=_Filed)
+
+
+def hold_out(pictures: Sequence[_Kind], every: int) -> tuple[list[_Kind], list[_Kind]]:
+    """Pictures in two parts: what is left to train on, and every so-manieth by path to score on, from the first.
+
+    Raises:
+        InputError: `every` is below 2, or nothing is left to train on.
+    """
+    held = sorted(pictures, key=lambda one: one.path)[::every] if every > 1 else []
+    if not held or len(held) == len(pictures):
+        raise InputError(
+            f"Of {len(pictures)} pictures every {every}th cannot be held out for validation; hold_out is at least 2, and "
+            "there must be more pictures."
+        )
+    chosen = {one.path for one in held}
+    return [one for one in pictures if one.path not in chosen], held
 
 
 def check_between(sets: Sequence[DataSet], digests: Mapping[Path, str], draft: Draft) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hrnet.errors import InputError
-from hrnet.formats.compare import Part
+from hrnet.formats.compare import Part, hold_out, pair_folders
 from hrnet.recipe import OURS, Published, TrainSpec
 from hrnet.segmentation.classes import (
     ADE20K,
@@ -304,7 +304,7 @@ def prepare(recipe: SegmentationRecipe) -> Job:
         InputError: a file is missing or cannot be used.
     """
     data = recipe.data
-    pairs = _pairs(data)
+    pairs = pair_folders(data.images, data.annotations, data.parts)
     sets = [read_segmentation(*pair, part) for pair in pairs for part in data.parts]
     messages: list[str] = []
     spec = _with_classes_of(sets[0], recipe.model, messages)
@@ -323,17 +323,6 @@ def prepare(recipe: SegmentationRecipe) -> Job:
         evaluator=lambda: SegmentationEvaluator(scored, spec),
         messages=tuple(messages),
     )
-
-
-def _pairs(data: SegmentationData) -> list[tuple[Path, Path | None]]:
-    """Folders of pictures with those of their labels; None where the first is a whole data set."""
-    if not data.images or len(data.annotations) not in (0, len(data.images)) or not data.parts:
-        raise InputError(
-            f"{len(data.images)} folders of pictures, {len(data.annotations)} of label pictures, parts {data.parts}: give "
-            "one for each, --data.images DIR --data.annotations DIR, or whole data sets by --data.images alone."
-        )
-    labels: Sequence[Path | None] = data.annotations or [None] * len(data.images)
-    return list(zip(data.images, labels, strict=True))
 
 
 def _with_classes_of(data: SegmentationSet, spec: SegmentationSpec, messages: list[str]) -> SegmentationSpec:
@@ -378,12 +367,7 @@ def _validation(
         return list(found.pictures)
     if not data.hold_out:
         return []
-    held = sorted(pictures, key=lambda one: one.path)[:: data.hold_out]
-    if data.hold_out < 2 or len(held) == len(pictures):
-        raise InputError(
-            f"Of {len(pictures)} pictures every {data.hold_out}th cannot be held out for validation; hold_out is at least 2, "
-            "and there must be more pictures."
-        )
+    _, held = hold_out(pictures, data.hold_out)
     messages.append(
         f"{len(held)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
     )
