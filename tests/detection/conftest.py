@@ -31,10 +31,10 @@ def maps_of(backbone: HRNetSpec) -> Callable[[int, int], list[Tensor]]:
 
 
 @pytest.fixture
-def random_boxes() -> Callable[[int, float], Tensor]:
+def random_boxes() -> Callable[..., Tensor]:
     """Makes a number of boxes between 0 and an extent."""
 
-    def made(count: int, extent: float) -> Tensor:
+    def made(count: int, extent: float = 100.0) -> Tensor:
         points = torch.rand(count, 2, 2) * extent
         return torch.cat([points.amin(1), points.amax(1)], 1)
 

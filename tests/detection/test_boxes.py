@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torchvision.ops import box_iou
 
 from hrnet.detection.boxes import (
     LARGEST_STRETCH,
     Objects,
+    apart,
     box_overlaps,
     box_shares,
     boxes_to_input,
@@ -26,9 +26,15 @@ from hrnet.geometry import Frame
 from hrnet.task import Batch
 
 
-def random_boxes(count: int, extent: float = 100.0) -> Tensor:
-    points = torch.rand(count, 2, 2) * extent
-    return torch.cat([points.amin(1), points.amax(1) + 1], 1)
+def test_boxes_of_different_groups_lie_apart(random_boxes) -> None:
+    """Oracle: torchvision's IoU of boxes of one group, 0 between two. Coordinates of some 7000 are
+    rounded to 2^-11, sides are 10 or more."""
+    boxes = random_boxes(90) + torch.tensor([0.0, 0, 10, 10])
+    groups = torch.randint(4000, (30,)).repeat(3)
+    moved = apart(boxes, groups, 110)
+    same = groups[:, None] == groups
+    assert torch.allclose(box_iou(moved, moved)[same], box_iou(boxes, boxes)[same], atol=1e-3)
+    assert not box_iou(moved, moved)[~same].any()
 
 
 def test_a_box_that_fills_the_picture_fills_the_scaled_picture() -> None:
@@ -39,7 +45,7 @@ def test_a_box_that_fills_the_picture_fills_the_scaled_picture() -> None:
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_boxes_come_back(flip: bool) -> None:
+def test_boxes_come_back(random_boxes, flip: bool) -> None:
     """Oracle: the round trip; and of the mirrored picture that left and right stay in order."""
     frame = Frame.around((30.0, 20.0), 80.0, (64, 96), (40, 60), flip=flip)
     boxes = random_boxes(50, 40.0).double().numpy()
@@ -50,7 +56,7 @@ def test_boxes_come_back(flip: bool) -> None:
     assert np.allclose(there[:, 2:] - there[:, :2], sides, atol=1e-9)
 
 
-def test_overlaps() -> None:
+def test_overlaps(random_boxes) -> None:
     boxes, others = random_boxes(20), random_boxes(30)
     assert torch.allclose(box_overlaps(boxes, others), box_iou(boxes, others), atol=1e-5)
     line = torch.tensor([[5.0, 5, 5, 9]])
@@ -61,7 +67,7 @@ def test_overlaps() -> None:
     assert clip_to(torch.tensor([[-3.0, 2, 50, 90]]), (20, 40)).tolist() == [[0, 2, 40, 20]]
 
 
-def test_coding_comes_back() -> None:
+def test_coding_comes_back(random_boxes) -> None:
     """Oracle: the round trip; sides of up to 100 times one another, so 1e-3 of 100 pixels is single precision."""
     boxes, regions, deviations = random_boxes(200), random_boxes(200), (0.1, 0.1, 0.2, 0.2)
     mild = (boxes[:, 2:] - boxes[:, :2]) / (regions[:, 2:] - regions[:, :2])

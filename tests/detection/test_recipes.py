@@ -217,6 +217,16 @@ def test_the_semantic_branch_follows_the_classes(tmp_path: Path) -> None:
     assert job.model.spec.detector.semantic_classes == 3  # the classes, and what is none of them
 
 
+def test_the_semantic_branch_is_left_out_where_a_byte_has_no_room_for_its_classes(tmp_path: Path) -> None:
+    """Oracle: 255 stands for nothing and one number for what is no object, so that 254 classes are the most."""
+    for count in (254, 255):
+        kinds = tuple(f"class {number}" for number in range(count))
+        job = prepare(small(RECIPES["detection-pennfudan-htc"], paint(tmp_path / str(count), kinds=kinds)))
+        assert len(job.model.spec.class_names) == count
+        assert (job.model.detector.semantic is not None) == (count == 254)
+        assert any("semantic branch is left out" in message for message in job.messages) == (count == 255)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [

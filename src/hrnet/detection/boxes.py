@@ -20,6 +20,8 @@ from hrnet.task import Batch
 
 # Source: published R-CNNs: no correction makes a box more than 62.5 times as wide or high.
 LARGEST_STRETCH = math.log(1000 / 16)
+# Groups of boxes lie in a square of so many columns where they must not meet.
+_COLUMNS = 64
 
 
 class DetectionOutput(NamedTuple):
@@ -103,6 +105,22 @@ def clip_to(boxes: Float[Tensor, "*n 4"], size: Size) -> Float[Tensor, "*n 4"]:
     """Boxes cut at the borders of an input of this height and width."""
     height, width = size
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+
+
+def apart(
+    boxes: Float[Tensor, "*n 4"], groups: Int[Tensor, "*n"], extent: float | Float[Tensor, ""]
+) -> Float[Tensor, "*n 4"]:
+    """Boxes moved so that those of different groups cannot overlap, for one suppression of all of them.
+
+    Each group has its own place in a square. (Side by side in one row, coordinates would lose their decimals.)
+
+    Args:
+        boxes: between 0 and `extent`.
+        groups: numbers from 0.
+        extent: what no coordinate exceeds.
+    """
+    shift = torch.stack([groups % _COLUMNS, groups // _COLUMNS], -1) * (extent + 1.0)
+    return boxes + torch.cat([shift, shift], -1)
 
 
 def box_overlaps(boxes: Float[Tensor, "m 4"], others: Float[Tensor, "k 4"]) -> Float[Tensor, "m k"]:

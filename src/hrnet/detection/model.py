@@ -81,11 +81,12 @@ class DetectionModel(TaskModel[Detections]):
 
     def _detections(self, outputs: DetectionOutput, index: int, frame: Frame) -> Detections:
         kept = outputs.scores[index] > 0
-        whole = boxes_to_source(outputs.boxes[index][kept].double().cpu().numpy(), frame)
+        # Not before they are on the CPU: some devices have no double precision.
+        whole = boxes_to_source(outputs.boxes[index][kept].cpu().double().numpy(), frame)
         boxes = clip_boxes(whole, frame.source_size)
         # What lies where the input shows nothing of the picture is no object of it.
         seen = ~((whole[:, 2:] > whole[:, :2]).all(1) & (boxes[:, 2:] <= boxes[:, :2]).any(1))
-        scores = outputs.scores[index][kept].double().cpu().numpy()[seen]
+        scores = outputs.scores[index][kept].cpu().double().numpy()[seen]
         labels = outputs.labels[index][kept].long().cpu().numpy()[seen]
         masks = None
         if outputs.masks is not None:

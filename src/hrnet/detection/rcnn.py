@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
-from hrnet.detection.boxes import DetectionOutput, Objects, clip_to, decode_boxes, encode_boxes
+from hrnet.detection.boxes import DetectionOutput, Objects, apart, clip_to, decode_boxes, encode_boxes
 from hrnet.detection.masks import MaskHeads, mask_loss, mask_targets
 from hrnet.detection.rpn import BACKGROUND, RegionProposals, match, not_in_crowd, sample
 from hrnet.detection.semantic import STRIDE as SEMANTIC_STRIDE
@@ -30,8 +30,6 @@ BOX_CELLS, MASK_CELLS = 7, 14
 # Source: FACTS D5. Regions read the first four levels; those of 56 pixels or less the first, of twice that the second.
 REGION_LEVELS, FINEST_SIDE = 4, 56
 REGIONS_ON_OBJECTS = 0.25
-# Different classes have their own places in a square of so many columns, where they cannot overlap.
-_COLUMNS = 64
 
 
 class BoxHead(nn.Module):
@@ -181,8 +179,7 @@ class RCNN(nn.Module):
         places, labels = (scores > self.spec.score_threshold).nonzero().unbind(1)
         sure = scores[places, labels]
         chosen = boxes[places, labels if boxes.shape[1] > 1 else torch.zeros_like(labels)]
-        shift = torch.stack([labels % _COLUMNS, labels // _COLUMNS], -1) * (boxes.max() + 1)
-        kept = nms(chosen + torch.cat([shift, shift], -1), sure, self.spec.nms_iou)
+        kept = nms(apart(chosen, labels, boxes.max()), sure, self.spec.nms_iou)
         return (
             torch.cat([chosen[kept], chosen.new_zeros(count, 4)])[:count],
             torch.cat([sure[kept], sure.new_zeros(count)])[:count],

@@ -12,7 +12,6 @@ from hrnet.detection.data import (
     DetectionSet,
     detection_set,
     has_part,
-    hold_out,
     match_classes,
     read_parts,
 )
@@ -20,6 +19,7 @@ from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.published import PUBLISHED, DetectionData, DetectionRecipe
 from hrnet.detection.spec import (
+    MOST_PIXEL_CLASSES,
     DetectionSpec,
     DetectorSpec,
     RCNNSpec,
@@ -32,7 +32,7 @@ from hrnet.detection.spec import (
     mask_rcnn,
 )
 from hrnet.errors import InputError
-from hrnet.formats.compare import choose_part
+from hrnet.formats.compare import choose_part, hold_out, pair_folders
 from hrnet.formats.records import DataSet, Picture
 from hrnet.geometry import Size
 from hrnet.recipe import OURS, TrainSpec
@@ -148,7 +148,7 @@ def prepare(recipe: DetectionRecipe) -> Job:
         InputError: a file is missing or cannot be used.
     """
     data = recipe.data
-    opened = [read_parts(*pair) for pair in _pairs(data)]
+    opened = [read_parts(*pair) for pair in pair_folders(data.images, data.annotations, data.parts)]
     sets = [detection_set(choose_part(parts, part)) for parts in opened for part in data.parts]
     messages: list[str] = []
     spec = _with_classes_of(sets[0], recipe.model, data, messages)
@@ -170,18 +170,6 @@ def prepare(recipe: DetectionRecipe) -> Job:
     )
 
 
-def _pairs(data: DetectionData) -> list[tuple[Path, Path | None]]:
-    """Folders of pictures with their labels; None where the first is a whole data set."""
-    if not data.images or len(data.annotations) not in (0, len(data.images)) or not data.parts:
-        raise InputError(
-            f"{len(data.images)} folders of pictures, {len(data.annotations)} files or folders of labels, parts "
-            f"{data.parts}: give one for each, --data.images DIR --data.annotations PATH, or whole data sets by "
-            "--data.images alone."
-        )
-    labels: Sequence[Path | None] = data.annotations or [None] * len(data.images)
-    return list(zip(data.images, labels, strict=True))
-
-
 def _with_classes_of(
     data: DetectionSet, spec: DetectionSpec, where: DetectionData, messages: list[str]
 ) -> DetectionSpec:
@@ -193,8 +181,12 @@ def _with_classes_of(
     messages.append(f"The model learns the data set's {len(names)} classes: {', '.join(names)}.")
     detector = spec.detector
     if isinstance(detector, RCNNSpec) and detector.semantic_classes:
-        # The objects' classes, and what is none of them.
-        detector = replace(detector, semantic_classes=len(names) + 1)
+        # The objects' classes, and what is none of them; beyond what a map of pixels can tell apart, HTC works without.
+        classes = len(names) + 1
+        if classes > MOST_PIXEL_CLASSES:
+            messages.append("The semantic branch is left out: it tells at most 254 classes of objects apart.")
+            classes = 0
+        detector = replace(detector, semantic_classes=classes)
     return replace(spec, class_names=names, detector=detector)
 
 

@@ -23,6 +23,8 @@ COCO = (
 Pooling = Literal["average", "max"]
 Masks = Literal["none", "parallel", "interleaved"]
 Deviations = tuple[float, float, float, float]
+# Maps of pixels' classes are bytes, of which 255 says that nothing is known.
+MOST_PIXEL_CLASSES = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,10 @@ class RCNNSpec:
         _check_thresholds(self.proposal_iou, self.nms_iou, self.score_threshold)
         if self.semantic_classes and (self.masks == "none" or self.num_levels < 2):
             raise ValueError("The semantic branch belongs to networks with masks and at least two levels.")
-        if self.semantic_classes > 255:
-            raise ValueError(f"At most 255 classes of pixels are possible, not {self.semantic_classes}.")
+        if self.semantic_classes > MOST_PIXEL_CLASSES:
+            raise ValueError(
+                f"At most {MOST_PIXEL_CLASSES} classes of pixels are possible, not {self.semantic_classes}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
