@@ -1,6 +1,7 @@
 """Time per picture of `Predictor` over a folder, end to end, and where it goes; runtimes interleaved in one run.
 
-python benchmarks/prediction.py FOLDER [--model pose|detection|...] [--detector detection] [--rounds 3]
+python benchmarks/prediction.py FOLDER [--model pose|detection|...] [--rounds 3]
+python benchmarks/prediction.py FOLDER --detector detection|RUN|FILE --draw   # people: found, posed, drawn
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hrnet
 from hrnet.images import find_images
 from hrnet.predictor import Seconds
 from hrnet.results import Detections, Poses
+from hrnet.runtime import Precision
 
 
 @dataclass
@@ -24,8 +26,11 @@ class Options:
     folder: Annotated[Path, tyro.conf.Positional]
     model: str = "pose"
     detector: str | None = None
-    """finds the people that a pose model looks at"""
+    """finds the people that a pose model looks at; a name, a run folder or a file. One that OpenVINO cannot run (those that
+    look into regions) runs in torch"""
     rounds: int = 3
+    pictures: int | None = None
+    """only so many, spread over the folder"""
     batch: int | None = None
     """inputs that go through the network together; without it as many as hold two million pixels, at most 16"""
     runtimes: tuple[str, ...] = ("openvino", "openvino fp32", "torch")
@@ -34,14 +39,14 @@ class Options:
 
 
 def predictor_of(options: Options, runtime: str) -> hrnet.Predictor:
-    name, _, precision = runtime.partition(" ")
-    return hrnet.Predictor(
-        hrnet.load(options.model),
-        runtime=name,
-        precision="fp32" if precision == "fp32" else "auto",
-        batch=options.batch,
-        detector=hrnet.load(options.detector) if options.detector else None,
-    )
+    name, _, form = runtime.partition(" ")
+    precision: Precision = "fp32" if form == "fp32" else "auto"
+    detector = None
+    if options.detector:
+        model = hrnet.load(options.detector)
+        detector = hrnet.Predictor(model, runtime=name if model.compiles else "torch", precision=precision)
+    model = hrnet.load(options.model)
+    return hrnet.Predictor(model, runtime=name, precision=precision, batch=options.batch, detector=detector)
 
 
 def run(options: Options, predictor: hrnet.Predictor, paths: list[Path]) -> tuple[int, float]:
@@ -58,6 +63,7 @@ def run(options: Options, predictor: hrnet.Predictor, paths: list[Path]) -> tupl
 
 def main(options: Options) -> None:
     paths = find_images(str(options.folder))
+    paths = paths[:: max(len(paths) // options.pictures, 1)][: options.pictures] if options.pictures else paths
     sides = {runtime: predictor_of(options, runtime) for runtime in options.runtimes}
     times: dict[str, list[float]] = {name: [] for name in sides}
     parts: dict[str, dict[str, float]] = {}
