@@ -1,6 +1,6 @@
-"""Detectors of the code before mmdetection 2, written the way it writes them (FACTS B1; the names that FACTS leaves to
-"maskrcnn-benchmark naming" are that project's), must come back as they were. No published file was at hand: this checks
-names, shapes and the order of classes; how regions are read is checked against closed forms."""
+"""Small detectors, written the way other code writes them (FACTS B1; the names that FACTS leaves to "maskrcnn-benchmark
+naming" are that project's), must come back as they were. Of the code before mmdetection 2 no published file was at hand:
+this checks names, shapes and the order of classes; how regions are read is checked against closed forms."""
 
 from __future__ import annotations
 
@@ -61,6 +61,28 @@ BENCHMARK = (
     (r"detector\.masks\.stages\.0\.upsample\.", "roi_heads.mask.predictor.conv5_mask."),
     (r"detector\.masks\.stages\.0\.logits\.", "roi_heads.mask.predictor.mask_fcn_logits."),
     (r"backbone\.", "backbone.body."),
+)
+MMDET = (
+    (r"detector\.pyramid\.reduce\.", "neck.reduction_conv.conv."),
+    (r"detector\.pyramid\.levels\.(\d)\.", r"neck.fpn_convs.\1.conv."),
+    *((ours, theirs if theirs.startswith("rpn_head") else f"roi_head.{theirs}") for ours, theirs in FORK[len(HEADS) :]),
+    (r"detector\.masks\.stages\.(\d)\.previous\.", r"roi_head.mask_head.\1.conv_res.conv."),
+    (r"detector\.semantic\.laterals\.(\d)\.", r"roi_head.semantic_head.lateral_convs.\1.conv."),
+    (r"detector\.semantic\.convs\.(\d)\.", r"roi_head.semantic_head.convs.\1.conv."),
+    (r"detector\.semantic\.embedding\.", "roi_head.semantic_head.conv_embedding.conv."),
+    (r"detector\.semantic\.logits\.", "roi_head.semantic_head.conv_logits."),
+)
+MMDET_FCOS = (
+    *MMDET[: len(HEADS)],
+    *(
+        (rf"detector\.{ours}_tower\.(\d)\.{part}\.", rf"bbox_head.{theirs}_convs.\1.{layer}.")
+        for ours, theirs in (("class", "cls"), ("box", "reg"))
+        for part, layer in enumerate(("conv", "gn"))
+    ),
+    (r"detector\.classify\.", "bbox_head.conv_cls."),
+    (r"detector\.measure\.", "bbox_head.conv_reg."),
+    (r"detector\.centre\.", "bbox_head.conv_centerness."),
+    (r"detector\.scales\.(\d)", r"bbox_head.scales.\1.scale"),
 )
 TOWERS = (
     (r"detector\.pyramid\.reduce\.", "backbone.fpn.reduction_conv.0."),
@@ -139,6 +161,29 @@ def test_fork_of_mmdetection(family: str, classes: tuple[str, ...], tmp_path: Pa
     if len(spec.detector.stages) == 1:
         # The one stage has no number.
         theirs = {re.sub(r"^(bbox|mask)_head\.0\.", r"\1_head.", name): value for name, value in theirs.items()}
+    assert_loads(theirs, spec, state, tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "family", ["faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "hybrid_task_cascade"]
+)
+def test_mmdetection(family: str, tmp_path: Path) -> None:
+    """Of other widths and classes than the published ones, which are in golden/."""
+    spec = network(replace(getattr(detection, family)(), pyramid_width=4, head_width=6))
+    state = filled(spec)
+    theirs = in_their_words(state, MMDET)
+    assert isinstance(spec.detector, RCNNSpec)
+    if len(spec.detector.stages) == 1:
+        theirs = {re.sub(r"(bbox|mask)_head\.0\.", r"\1_head.", name): value for name, value in theirs.items()}
+    assert_loads(theirs, spec, state, tmp_path / "weights.pth")
+
+
+def test_fcos_of_mmdetection(tmp_path: Path) -> None:
+    spec = network(replace(detection.fcos(), pyramid_width=32))
+    state = filled(spec)
+    # Its pictures have blue first.
+    theirs = in_their_words(state, MMDET_FCOS)
+    theirs["backbone.conv1.weight"] = theirs["backbone.conv1.weight"].flip(1)
     assert_loads(theirs, spec, state, tmp_path / "weights.pth")
 
 
