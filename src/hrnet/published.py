@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -17,9 +18,10 @@ class Published:
         name: task, data, network, input and origin; no origin for the files of HRNet's authors.
         task: what it does; ``backbone`` has no head.
         data: what it was trained on, beside ImageNet.
-        metric: the figure its publisher states, with its name.
+        metric: what its publisher states, as ``NAME VALUE (HOW)`` between commas, the chief one first; a semicolon
+            begins another row of its list; empty where no figure is known.
         origin: the code base that wrote it.
-        code_licence: of that code base.
+        code_licence: of that code base, or what the file's own page says.
         data_licence: what is known of the data's licence.
         file: its name; empty where it is not known.
         urls: where it can be had without a login; tried in this order.
@@ -46,6 +48,11 @@ class Published:
     codec: Literal["", "classic", "dark", "udp"] = ""
     note: str = ""
     loadable: bool = True
+
+    @property
+    def chief_figure(self) -> str:
+        """The first of `metric`, without how it was measured."""
+        return re.split(r"[,;(]", self.metric)[0].strip() or "none known"
 
 
 @cache

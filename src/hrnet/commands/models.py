@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from hrnet.errors import InputError
 
 if TYPE_CHECKING:
     from hrnet.published import Published
     from hrnet.zoo import Shipped
+
+_COLUMNS = ("name", "figure", "code", "sha256", "input", "origin", "licence of the data")
+"""From the one that matters most: a narrow terminal shows the first of them."""
+
+_ALWAYS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,106 +28,154 @@ class Models:
     """a model's name, or a part of one, which lists all that have it"""
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A model in the list: cells are in the order of `_COLUMNS`."""
+
+    section: str
+    data: str
+    cells: tuple[str, ...]
+    mark: str = " "
+
+
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Models, args=arguments, prog="hrnet models")
     from hrnet.published import published
     from hrnet.zoo import SHIPPED
 
     console = Console()
-    name = options.name or ""
+    name = (options.name or "").lower()
     if name in SHIPPED:
-        _show(console, _shipped_rows(SHIPPED[name]))
+        _show(console, _shipped_whole(SHIPPED[name]))
+        console.print(f"hrnet models {name}- lists the published ones.", highlight=False)
         return 0
     if name in published():
-        _show(console, _published_rows(published()[name]))
+        _show(console, _published_whole(published()[name]))
         return 0
-    shipped = {key: model for key, model in SHIPPED.items() if name in key}
-    others = [entry for key, entry in published().items() if name in key]
-    if not shipped and not others:
+    rows = [_shipped_row(key, model) for key, model in SHIPPED.items() if name in key]
+    rows += [_published_row(entry) for key, entry in published().items() if name in key]
+    if not rows:
         raise InputError(f"There is no model with {name!r} in its name; `hrnet models` lists all.")
-    if shipped:
-        _list_shipped(console, shipped)
-    for task in dict.fromkeys(entry.task for entry in others):
-        _list_published(console, task, [entry for entry in others if entry.task == task])
-    console.print(
-        "hrnet predict NAME ... uses one; the first use of a published one downloads it. hrnet models NAME shows one "
-        "whole, hrnet models PART those with PART in their name. licences: of the code; of the training data.",
-        soft_wrap=True,
-    )
+    for section in dict.fromkeys(row.section for row in rows):
+        _list(console, section, [row for row in rows if row.section == section])
+    _explain(console, rows)
     return 0
 
 
-def _list_shipped(console: Console, models: dict[str, Shipped]) -> None:
-    table = Table("name", "task", "input", "metric", "code", "data", "licence of the data", "MB", title="inside")
-    for name, model in models.items():
-        size = f"{model.path.stat().st_size / 1e6:.1f}"
-        shape = f"{model.size[0]} x {model.size[1]}"
-        table.add_row(name, model.task, shape, model.metric, model.code_licence, model.data, model.data_licence, size)
-    console.print(table)
+def _list(console: Console, section: str, rows: list[_Row]) -> None:
+    """One line a model, never broken or cut: names and hashes must survive a narrow terminal and `grep`."""
+    order = list(dict.fromkeys(row.data for row in rows))
+    rows = sorted(rows, key=lambda row: order.index(row.data))
+    columns = [column for column in zip(_COLUMNS, *(row.cells for row in rows), strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    if console.is_terminal:
+        widths = _fitting(widths, console.width)
+    head, *lines = (
+        "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=False)).rstrip()
+        for cells in zip(*columns, strict=True)
+    )
+    console.print(f"\n[bold]{section} ({len(rows)})[/bold]", highlight=False)
+    console.print(f"  {head}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    data = ""
+    for row, line in zip(rows, lines, strict=True):
+        if row.data != data:
+            data = row.data
+            console.print(data, style="cyan", highlight=False, markup=False, soft_wrap=not console.is_terminal)
+        console.print(f"{row.mark} {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _list_published(console: Console, task: str, entries: list[Published]) -> None:
-    """Lines rather than a table: names and hashes must survive a narrow terminal and `grep`."""
-    console.print(f"\n[bold]{task}, published ({len(entries)})[/bold]", highlight=False)
-    width = max(len(entry.name) for entry in entries)
-    for entry in entries:
-        parts = [
-            entry.metric,
-            _size(entry),
-            f"{entry.code_licence}; {entry.data_licence}",
-            entry.origin,
-            f"sha256 {entry.sha256[:8]}" if entry.sha256 else "no sha256",
-        ]
-        line = f"{entry.name:{width}}  " + " | ".join(part for part in (*parts, _state(entry)) if part)
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+def _fitting(widths: list[int], room: int) -> list[int]:
+    """Those there is room for, with two blanks before each."""
+    count = len(widths)
+    while count > _ALWAYS and sum(widths[:count]) + 2 * count > room:
+        count -= 1
+    return widths[:count]
 
 
-def _size(entry: Published) -> str:
-    return f"{entry.input[0]} x {entry.input[1]}" if entry.input else ""
+def _explain(console: Console, rows: list[_Row]) -> None:
+    marks = {"-": "behind a login or a dead link: to be had by hand only", "x": "another kind of network: listed only"}
+    used = {row.mark for row in rows}
+    lines = [
+        *(f"{mark} {meaning}" for mark, meaning in marks.items() if mark in used),
+        "code: licence of the code base, or of the weights where their page states one",
+        "hrnet models PART  those with PART in their name: pose-coco-, -w48, mmseg",
+        "hrnet models NAME  one whole: all figures, licences, sources, SHA-256",
+        "hrnet predict NAME photo.jpg  uses one; downloaded the first time",
+    ]
+    console.print("\n" + "\n".join(lines), highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
-def _state(entry: Published) -> str:
-    if not entry.loadable:
-        return "listed only"
-    return "" if entry.urls else "by hand only"
+def _size(size: tuple[int, int] | None) -> str:
+    return f"{size[0]} x {size[1]}" if size else ""
 
 
-def _shipped_rows(model: Shipped) -> dict[str, str]:
+def _trained_on(data: str, licence: str) -> str:
+    return f"{data} (licence: {licence})"
+
+
+def _shipped_row(name: str, model: Shipped) -> _Row:
+    cells = (name, model.metric, model.code_licence, _hash(model)[:8], _size(model.size), "hrnet", model.data_licence)
+    return _Row("inside the package", _trained_on(model.data, model.data_licence), cells)
+
+
+def _published_row(entry: Published) -> _Row:
+    cells = (
+        entry.name,
+        entry.chief_figure,
+        entry.code_licence,
+        entry.sha256[:8],
+        _size(entry.input),
+        entry.origin,
+        entry.data_licence,
+    )
+    mark = "x" if not entry.loadable else " " if entry.urls else "-"
+    return _Row(f"{entry.task}, published", _trained_on(entry.data, entry.data_licence), cells, mark)
+
+
+def _hash(model: Shipped) -> str:
+    from hrnet.download import file_hash
+
+    return file_hash(model.path)
+
+
+def _shipped_whole(model: Shipped) -> dict[str, str]:
     return {
         "task": model.task,
-        "input": f"{model.size[0]} x {model.size[1]} pixels (height x width)",
-        "metric": model.metric,
+        "figure": model.metric,
+        "input": f"{_size(model.size)} pixels (height x width)",
         "trained on": model.data,
         "licence of the data": model.data_licence,
         "licence of the code": model.code_licence,
-        "size": f"{model.path.stat().st_size} bytes",
-        "sha256": hashlib.sha256(model.path.read_bytes()).hexdigest(),
+        "size": f"{model.path.stat().st_size / 1e6:.1f} MB",
+        "sha256": _hash(model),
         "file": str(model.path),
     }
 
 
-def _published_rows(entry: Published) -> dict[str, str]:
+def _published_whole(entry: Published) -> dict[str, str]:
     from hrnet.zoo import cache_folder
 
-    rows = {
+    return {
         "task": entry.task,
-        "input": f"{_size(entry)} pixels (height x width)" if entry.input else "",
-        "metric": f"{entry.metric} (as published)",
+        "figures": "\n".join(entry.metric.split("; ")) or "none known",
+        "input": f"{_size(entry.input)} pixels (height x width)" if entry.input else "",
         "trained on": entry.data,
         "licence of the data": entry.data_licence,
         "licence of the code": entry.code_licence,
         "origin": entry.origin,
         "file": entry.file or "its name is not known",
-        "sha256": f"{entry.sha256}{'...' if len(entry.sha256) == 8 else ''}" or "not published",
-        "address": "\n         ".join(entry.urls) or "none without a login",
-        "other sources": "\n               ".join(entry.sources),
+        "sha256": f"{entry.sha256}{' (its first digits)' if len(entry.sha256) == 8 else ''}" or "none published",
+        "address": "\n".join(entry.urls) or "none without a login",
+        "other sources": "\n".join(entry.sources),
         "note": entry.note,
         "kept in": str(cache_folder() / entry.name),
     }
-    return {name: value for name, value in rows.items() if value}
 
 
 def _show(console: Console, rows: dict[str, str]) -> None:
+    """Labels in a column; long values run on, so that addresses can be copied."""
+    width = max(map(len, rows)) + 2
     for name, value in rows.items():
-        console.print(f"[bold]{name}[/bold]  ", end="", highlight=False)
-        console.print(value, highlight=False, markup=False, soft_wrap=True)
+        if value:
+            console.print(f"[bold]{name:{width}}[/bold]", end="", highlight=False)
+            console.print(value.replace("\n", "\n" + " " * width), highlight=False, markup=False, soft_wrap=True)
