@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,8 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import hrnet.published
 import hrnet.zoo
-from hrnet.download import DeadLinkError, UnreachableError, fetch
+from hrnet.commands.train import _initialise as initialise
+from hrnet.download import DeadLinkError, UnreachableError, fetch, locked
 from hrnet.errors import InputError
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
@@ -31,6 +37,7 @@ class Site:
     body: bytes = BODY
     ranges: bool = True
     cut: int | None = None
+    stalled: threading.Event | None = None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -55,15 +62,25 @@ def site() -> Iterator[Site]:
             if self.path == "/none":
                 self.send_error(404)
                 return
-            start = int(begin.removeprefix("bytes=").removesuffix("-")) if begin and site.ranges else 0
+            tag = f'"{hashlib.sha256(site.body).hexdigest()}"'
+            ranges = site.ranges and self.headers.get("If-Range", tag) == tag
+            start = int(begin.removeprefix("bytes=").removesuffix("-")) if begin and ranges else 0
+            if start >= len(site.body):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(site.body)}")
+                self.end_headers()
+                return
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(site.body) - 1}/{len(site.body)}")
             self.send_header("Content-Type", "text/html" if self.path == "/login" else "application/octet-stream")
             self.send_header("Content-Length", str(len(site.body) - start))
-            self.send_header("ETag", f'"{hashlib.sha256(site.body).hexdigest()}"')
+            self.send_header("ETag", tag)
             self.end_headers()
             self.wfile.write(site.body[start : site.cut])
+            if site.stalled:
+                self.wfile.flush()
+                site.stalled.wait(60)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
@@ -95,6 +112,55 @@ def test_a_cut_download_goes_on(site: Site, tmp_path: Path, ranges: bool) -> Non
     fetch(f"{site.address}/file", tmp_path / "x.pth", SHA)
     assert (tmp_path / "x.pth").read_bytes() == BODY
     assert [begin for _, begin in site.asked] == [None, "bytes=100000-"]
+
+
+@pytest.mark.parametrize("sha256", [SHA, ""])
+def test_a_whole_part_is_not_asked_for_again(site: Site, tmp_path: Path, sha256: str) -> None:
+    # A process that ended between the last byte and the hash leaves this; the server answers 416.
+    (tmp_path / "x.pth.part").write_bytes(BODY)
+    (tmp_path / "x.pth.part.tag").write_text(f'"{SHA}"')
+    fetch(f"{site.address}/file", tmp_path / "x.pth", sha256)
+    assert (tmp_path / "x.pth").read_bytes() == BODY
+    assert site.asked == [("/file", f"bytes={len(BODY)}-")]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+
+def test_a_part_longer_than_the_file_is_forgotten(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "x.pth.part").write_bytes(BODY + b"more")
+    fetch(f"{site.address}/file", tmp_path / "x.pth", SHA)
+    assert (tmp_path / "x.pth").read_bytes() == BODY
+    assert [begin for _, begin in site.asked] == [f"bytes={len(BODY) + 4}-", None]
+
+
+def test_a_part_of_another_file_is_forgotten(site: Site, tmp_path: Path) -> None:
+    # Oracle: RFC 9110, 13.1.5: where If-Range does not hold, the whole file is sent.
+    (tmp_path / "x.pth.part").write_bytes(b"old" * 1000)
+    (tmp_path / "x.pth.part.tag").write_text('"old"')
+    fetch(f"{site.address}/file", tmp_path / "x.pth")
+    assert (tmp_path / "x.pth").read_bytes() == BODY
+    assert [begin for _, begin in site.asked] == ["bytes=3000-"]
+
+
+def test_a_part_of_nobody_knows_what_is_forgotten(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "x.pth.part").write_bytes(BODY[:1000])
+    fetch(f"{site.address}/file", tmp_path / "x.pth")
+    assert (tmp_path / "x.pth").read_bytes() == BODY
+    assert [begin for _, begin in site.asked] == [None]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(site: Site, tmp_path: Path) -> None:
+    # What is written to this device fails as on a full disk, said by the system itself.
+    (tmp_path / "x.pth.part").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"x\.pth was not written: the disk is full; make room"):
+        fetch(f"{site.address}/file", tmp_path / "x.pth", SHA)
+    assert not (tmp_path / "x.pth").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be written \(.*set HRNET_HOME"), locked(tmp_path / "file/x/.lock"):
+        pytest.fail("there is no such folder")
 
 
 def test_a_wrong_hash_deletes(site: Site, tmp_path: Path) -> None:
@@ -184,3 +250,73 @@ def test_several_at_once(entry: Published, site: Site) -> None:
         thread.join()
     assert len(found) == 3
     assert [path for path, _ in site.asked] == ["/moved", "/file"]
+
+
+_OTHER = """
+import sys
+from hrnet.published import Published
+from hrnet.zoo import published_file
+print("ready", flush=True)
+entry = Published("pose-made", "pose", "", "", "", "", "", "made.pth", (sys.stdin.readline().strip(),), sys.argv[1])
+print(published_file(entry), flush=True)
+"""
+
+
+def test_a_killed_process_leaves_what_it_had(site: Site, tmp_path: Path) -> None:
+    # Two processes want one file; the one that is at it dies in the middle, and the other goes on from there.
+    site.cut, site.stalled = 400_000, threading.Event()
+    address = f"{site.address}/file\n"
+    environment = {**os.environ, "HRNET_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _OTHER, SHA]
+    first, second = (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    )
+    part = tmp_path / "pose-made/made.pth.part"
+    with first, second:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ready\n"
+        first.stdin.write(address)
+        first.stdin.flush()
+        wait_until(lambda: part.is_file() and part.stat().st_size > 0)
+        begun = part.stat().st_size
+        assert second.stdout is not None
+        assert second.stdout.readline() == "ready\n"
+        site.cut = None
+        first.kill()
+        first.wait()
+        site.stalled.set()
+        written, _ = second.communicate(address, timeout=60)
+    assert Path(written.strip()).read_bytes() == BODY
+    assert [begin for _, begin in site.asked] == [None, f"bytes={begun}-"]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["pose", "backbone"])
+def test_training_begins_with_a_published_one(
+    entry: Published, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "backbone":
+        state = torch.load(tmp_path / "made.pth", weights_only=True)
+        torch.save({name: value for name, value in state.items() if "final_layer" not in name}, tmp_path / "bare.pth")
+        site.body = (tmp_path / "bare.pth").read_bytes()
+        sha = hashlib.sha256(site.body).hexdigest()
+        entry = replace(entry, name="backbone-made", task="backbone", sha256=sha, input=None, codec="")
+    for module in (hrnet.zoo, hrnet.published):
+        monkeypatch.setattr(module, "published", lambda: {entry.name: entry})
+    torch.manual_seed(1)
+    model = build_model(PoseSpec(Skeleton(("a", "b", "c")), TINY, input_size=(64, 64)))
+    head = {name: value.clone() for name, value in model.state_dict().items() if name.startswith("head.")}
+    initialise(model, entry.name)
+    written = torch.load(tmp_path / "made.pth", weights_only=True)
+    for name, value in model.state_dict().items():
+        # Another number of keypoints: the head stays as it was made.
+        assert torch.equal(value, head[name] if name in head else written[name.removeprefix("backbone.")]), name
+    assert site.asked[0] == ("/moved", None)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import ssl
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -47,40 +48,18 @@ def fetch(url: str, target: Path, sha256: str = "") -> None:
         InputError: the connection was cut (the part is kept), the hash is wrong (it is deleted), or the disk is full.
     """
     part, tag = _beside(target, ".part"), _beside(target, ".part.tag")
-    begun = part.stat().st_size if part.is_file() else 0
-    known = tag.read_text(encoding="utf-8") if tag.is_file() else ""
-    if begun and not (known or sha256):
-        # Nothing would tell whether the rest belongs to the same file.
-        begun = 0
-    headers = {"User-Agent": "hrnet", "Accept-Encoding": "identity"}
-    if begun:
-        headers |= {"Range": f"bytes={begun}-"} | ({"If-Range": known} if known else {})
     try:
-        with _open(url, headers) as answer:
-            start = _start(answer, begun)
-            if not start:
-                tag.write_text(_validator(answer.headers), encoding="utf-8")
-            total = _total(answer, start)
-            _receive(answer, part, start, total, target.name)
+        total = _receive(url, part, tag, checked=bool(sha256))
     except HTTPError as error:
         error.close()
-        if error.code == 416 and begun:
-            # More was begun than there is: of another file.
-            _forget(part, tag)
-            return fetch(url, target, sha256)
-        if error.code >= 500 or error.code == 429:
-            raise UnreachableError(f"HTTP {error.code}") from None
-        raise DeadLinkError(f"HTTP {error.code}") from None
+        kind = UnreachableError if error.code >= 500 or error.code == 429 else DeadLinkError
+        raise kind(f"HTTP {error.code}") from None
     except URLError as error:
         raise UnreachableError(str(error.reason)) from None
-    except (HTTPException, TimeoutError, ConnectionError) as error:
+    except (HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
         raise InputError(_cut(target, part, str(error) or type(error).__name__)) from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{target} was not written: the disk is full; make room, or set HRNET_HOME to another folder."
-            ) from None
-        raise InputError(f"{target} cannot be written ({error.strerror}); set HRNET_HOME to another folder.") from None
+        raise _unwritten(target, error) from None
     if total is not None and part.stat().st_size != total:
         raise InputError(_cut(target, part, f"{part.stat().st_size} of {total} bytes"))
     found = file_hash(part)
@@ -91,8 +70,7 @@ def fetch(url: str, target: Path, sha256: str = "") -> None:
             "again, or pass the path of a file that you trust."
         )
     part.replace(target)
-    tag.unlink(missing_ok=True)
-    return None
+    _forget(tag)
 
 
 def file_hash(path: Path) -> str:
@@ -112,7 +90,7 @@ def locked(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); set HRNET_HOME to another folder.") from None
+        raise _unwritten(path, error) from None
     with file:
         _lock(file)
         yield
@@ -175,16 +153,45 @@ def _validator(headers: Any) -> str:
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def _receive(answer: HTTPResponse, part: Path, start: int, total: int | None, name: str) -> None:
+def _receive(url: str, part: Path, tag: Path, checked: bool) -> int | None:
+    """All of the file, or what is missing of it, into `part`. Returns how many bytes there should be, if that is told."""
+    begun = part.stat().st_size if part.is_file() else 0
+    known = tag.read_text(encoding="utf-8") if tag.is_file() else ""
+    if not (known or checked):
+        # Nothing would tell whether the rest belongs to the same file.
+        begun = 0
+    headers = {"User-Agent": "hrnet", "Accept-Encoding": "identity"}
+    if begun:
+        headers |= {"Range": f"bytes={begun}-"} | ({"If-Range": known} if known else {})
+    try:
+        answer = _open(url, headers)
+    except HTTPError as error:
+        if error.code != 416 or not begun:
+            raise
+        error.close()
+        if error.headers.get("Content-Range", "") == f"bytes */{begun}":
+            # Nothing is missing: an earlier call ended before it had checked the file.
+            return begun
+        # More was begun than there is: of another file.
+        _forget(part, tag)
+        return _receive(url, part, tag, checked)
+    with answer:
+        start = _start(answer, begun)
+        if not start:
+            tag.write_text(_validator(answer.headers), encoding="utf-8")
+        total = _total(answer, start)
+        _write(answer, part, start, total)
+    return total
+
+
+def _write(answer: HTTPResponse, part: Path, start: int, total: int | None) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
     with (
         Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress,
-        part.open("r+b" if start else "wb") as file,
+        part.open("ab" if start else "wb") as file,
     ):
-        file.seek(start)
-        file.truncate()
-        shown = progress.add_task(name, total=total, completed=start)
+        shown = progress.add_task(part.stem, total=total, completed=start)
         while block := answer.read(_BLOCK):
             file.write(block)
             progress.advance(shown, len(block))
@@ -194,6 +201,15 @@ def _receive(answer: HTTPResponse, part: Path, start: int, total: int | None, na
 
 def _cut(target: Path, part: Path, reason: str) -> str:
     return f"The download of {target.name} was cut ({reason}); {part} is kept: do the same again to go on."
+
+
+def _unwritten(path: Path, error: OSError) -> InputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(
+            f"{path} was not written: the disk is full; make room and do the same again to go on, or set HRNET_HOME to "
+            "another folder."
+        )
+    return InputError(f"{path} cannot be written ({error.strerror}); set HRNET_HOME to another folder.")
 
 
 def _forget(*paths: Path) -> None:
