@@ -169,18 +169,20 @@ def main(options: Options) -> None:
         trained(sides, options)
         metrics = {name: side.scored() if options.steps_only is None else {} for name, side in sides.items()}
     ours, theirs = sides.values()
+    precision = "bf16" if ours.trainer.accelerator.mixed_precision == "bf16" else "fp32"
     print(
         f"{recipe.name}, {len(job.train)} pictures at {recipe.model.input_size}, batch {recipe.train.batch}, "
-        f"{len(ours.seconds)} steps, {torch.get_num_threads()} threads, {ours.trainer.accelerator.mixed_precision} precision"
+        f"{len(ours.seconds)} steps, {torch.get_num_threads()} threads, {precision}"
     )
-    print(f"{'network':<14}{'parameters, M':>14}{'s a step':>10}{'AP':>8}{'AP50':>8}")
+    scored = () if options.steps_only is not None else ("AP", "AP50")
+    print(f"{'network':<14}{'parameters, M':>14}{'s a step':>10}" + "".join(f"{figure:>8}" for figure in scored))
     for name, side in sides.items():
-        figures = "".join(f"{metrics[name].get(figure, float('nan')):8.3f}" for figure in ("AP", "AP50"))
+        figures = "".join(f"{metrics[name].get(figure, 0.0):8.3f}" for figure in scored)
         print(f"{name:<14}{side.parameters:>14.2f}{side.seconds_a_step:>10.3f}{figures}")
     ratios = {"s a step": ours.seconds_a_step / theirs.seconds_a_step} | {
         figure: metrics["ours"][figure] / metrics["torchvision"][figure]
-        for figure in ("AP", "AP50")
-        if all(values.get(figure) for values in metrics.values())
+        for figure in scored
+        if metrics["torchvision"].get(figure)
     }
     print("ours to torchvision's: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
 
