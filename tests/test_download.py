@@ -254,8 +254,7 @@ def test_several_at_once(entry: Published, site: Site) -> None:
 
 _OTHER = """
 import sys
-from hrnet.published import Published
-from hrnet.zoo import published_file
+from hrnet.published import Published, published_file
 print("ready", flush=True)
 entry = Published("pose-made", "pose", "", "", "", "", "", "made.pth", (sys.stdin.readline().strip(),), sys.argv[1])
 print(published_file(entry), flush=True)

@@ -1,13 +1,18 @@
-"""The published checkpoints of every origin, as data: `published.json` has one a line."""
+"""The published checkpoints of every origin, as data (`published.json` has one a line), and their files in the cache."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Literal
+
+from hrnet.download import DeadLinkError, UnreachableError, fetch, file_hash, locked
+from hrnet.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +70,48 @@ def published() -> dict[str, Published]:
 def _entry(values: dict) -> Published:
     tuples = {key: tuple(values[key]) for key in ("urls", "sources", "input") if key in values}
     return Published(**{**values, **tuples})
+
+
+def cache_folder() -> Path:
+    """Where published models are kept: ``HRNET_HOME``, else ``hrnet`` in the user's folder for what can be had again."""
+    if home := os.environ.get("HRNET_HOME"):
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hrnet"
+
+
+def published_file(entry: Published) -> Path:
+    """The file of a published checkpoint as it was published, downloaded when it is not there.
+
+    Raises:
+        InputError: it cannot be had (the message says where else it may be), or its hash is not the published one.
+    """
+    target = cache_folder() / entry.name / (entry.file or "checkpoint.pth")
+    with locked(target.parent / ".lock"):
+        if not target.is_file():
+            _download(entry, target)
+        elif not file_hash(target).startswith(entry.sha256):
+            raise InputError(
+                f"{target} has not the published SHA-256 {entry.sha256[:16]}...; delete it or copy it again."
+            )
+    return target
+
+
+def _download(entry: Published, target: Path) -> None:
+    place = f"put {entry.file or 'the file'} at {target}, or pass the path of the file instead of the name"
+    if not entry.urls:
+        raise InputError(f"{entry.name} can only be had by hand: {'; '.join(entry.sources)}; {place}.")
+    if os.environ.get("HRNET_OFFLINE", "0") not in ("", "0"):
+        raise InputError(
+            f"{entry.name} is not in the cache and HRNET_OFFLINE is set; get {entry.urls[0]} elsewhere and {place}."
+        )
+    failed: dict[str, DeadLinkError | UnreachableError] = {}
+    for url in entry.urls:
+        try:
+            return fetch(url, target, entry.sha256)
+        except (DeadLinkError, UnreachableError) as error:
+            failed[url] = error
+    told = "; ".join(f"{url}: {error}" for url, error in failed.items())
+    if any(isinstance(error, DeadLinkError) for error in failed.values()):
+        others = "; ".join(entry.sources) or f"none is known; the code base is {entry.origin}"
+        raise InputError(f"{entry.name} is no longer there ({told}); other sources: {others}; {place}.")
+    raise InputError(f"{entry.name} cannot be reached ({told}); get it elsewhere and {place}.")

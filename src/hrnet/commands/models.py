@@ -12,7 +12,7 @@ from hrnet.errors import InputError
 
 if TYPE_CHECKING:
     from hrnet.published import Published
-    from hrnet.zoo import Shipped
+    from hrnet.shipped import Shipped
 
 _COLUMNS = ("name", "figure", "code", "sha256", "input", "origin", "licence of the data")
 """From the one that matters most: a narrow terminal shows the first of them."""
@@ -41,7 +41,7 @@ class _Row:
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Models, args=arguments, prog="hrnet models")
     from hrnet.published import published
-    from hrnet.zoo import SHIPPED
+    from hrnet.shipped import SHIPPED
 
     console = Console()
     name = (options.name or "").lower()
@@ -153,7 +153,7 @@ def _shipped_whole(model: Shipped) -> dict[str, str]:
 
 
 def _published_whole(entry: Published) -> dict[str, str]:
-    from hrnet.zoo import cache_folder
+    from hrnet.published import cache_folder
 
     return {
         "task": entry.task,

@@ -204,8 +204,8 @@ def _initialise(model: Any, source: str) -> None:
     from hrnet.checkpoint import is_model
     from hrnet.engine.transfer import transfer
     from hrnet.foreign import read_backbone
-    from hrnet.published import published
-    from hrnet.zoo import load, published_file
+    from hrnet.published import published, published_file
+    from hrnet.zoo import load
 
     entry = published().get(source)
     if entry and entry.task == "backbone" and not Path(source).exists():
