@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hrnet.cli import main
 from hrnet.published import published
 
 
@@ -91,7 +92,7 @@ def _told() -> dict[str, list[tuple[str, str]]]:
             labels = line.rpartition(": ")[2].split("/")
         elif "=" in figures:
             pairs = re.findall(r"([A-Za-z][\w@. ]*?)=([\d.]+)", figures)
-            found.setdefault(key, []).extend((_LABELS.get(label, label), value) for label, value in pairs)
+            found.setdefault(key, []).extend((_LABELS.get(label) or label, value) for label, value in pairs)
         else:
             assert key not in found
             found[key] = list(zip(labels, figures.split("/"), strict=False))
@@ -158,3 +159,36 @@ def test_addresses_of_drives(tables: str) -> None:
     drives = [url for entry in published().values() for url in entry.urls if "google" in url]
     assert all(form.fullmatch(url) for url in drives)
     assert Counter(re.findall(r"id=([\w-]+)", " ".join(drives))) == Counter(re.findall(r"Drive id ([\w-]+)", tables))
+
+
+@pytest.mark.parametrize("width", [80, 100, 140, None])
+def test_the_list_of_all(
+    width: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a terminal no line is longer than it is wide; a file gets every column.
+    if width:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["models"]) == 0
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= (width or 1000)
+    rows = {line.split()[0]: line for line in (line.removeprefix("- ").removeprefix("x ") for line in lines) if line}
+    text = " ".join(" ".join(lines).split())
+    for name, entry in published().items():
+        assert entry.chief_figure in rows[name]
+        assert f" {entry.code_licence}" in rows[name]
+        assert f"{entry.data} (licence: {entry.data_licence})" in text
+        if width is None:
+            assert entry.sha256[:8] in rows[name]
+            assert rows[name].endswith(entry.data_licence)
+
+
+def test_one_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = published()["pose-coco-w48-384x288"]
+    assert main(["models", entry.name]) == 0
+    said = capsys.readouterr().out
+    for value in (entry.metric, entry.sha256, entry.file, *entry.urls, *entry.sources, entry.data_licence):
+        assert value in said
+    assert main(["models", "pose-mpii"]) == 0
+    listed = set(re.findall(r"^[-x ] (pose-\S+)", capsys.readouterr().out, re.MULTILINE))
+    assert listed == {name for name in published() if "pose-mpii" in name}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,7 @@ def load(model: str | Path) -> TaskModel[Any]:
     Raises:
         InputError: there is no such model, or the file cannot be used.
     """
-    if str(model) in SHIPPED and not Path(model).exists():
-        return load_model(SHIPPED[str(model)].path)
-    path = Path(model)
-    if str(model) in published() and not path.exists():
-        return _load_published(published()[str(model)])
+    name, path = str(model), Path(model)
     if path.is_dir():
         if not (path / BEST).is_file():
             raise InputError(
@@ -47,9 +44,14 @@ def load(model: str | Path) -> TaskModel[Any]:
             )
         return load_model(path / BEST)
     if not path.is_file():
+        if name in SHIPPED:
+            return load_model(SHIPPED[name].path)
+        if name in published():
+            return _load_published(published()[name])
+        near = get_close_matches(name, (*SHIPPED, *published()), 1)
         raise InputError(
-            f"There is no model {str(model)!r}; name an existing file, {' or '.join(SHIPPED)}, or one that `hrnet models` "
-            "lists."
+            f"There is no model {name!r}; name an existing file, {' or '.join(SHIPPED)}, or one that `hrnet models` lists"
+            f"{f', perhaps {near[0]}' if near else ''}."
         )
     if path.suffix == ".safetensors" and is_model(path):
         return load_model(path)

@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     rows = [_shipped_row(key, model) for key, model in SHIPPED.items() if name in key]
     rows += [_published_row(entry) for key, entry in published().items() if name in key]
     if not rows:
-        raise InputError(f"There is no model with {name!r} in its name; `hrnet models` lists all.")
+        raise InputError(f"There is no model {name!r} and none with that in its name; `hrnet models` lists all.")
     for section in dict.fromkeys(row.section for row in rows):
         _list(console, section, [row for row in rows if row.section == section])
     _explain(console, rows)
