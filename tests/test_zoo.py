@@ -67,6 +67,12 @@ def test_names_and_sources() -> None:
         assert entry.data_licence
         assert entry.urls or entry.sources, name
         assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}|", entry.sha256)
+        if entry.task == "pose":
+            # The names of the files tell the input and the codec as well.
+            sizes = re.findall(r"(?<!\d)(\d{3})x(\d{3})(?!\d)", f"{name} {entry.file}")
+            assert {(int(height), int(width)) for height, width in sizes} == {entry.input}, name
+            told = re.search(r"dark|udp", entry.file)
+            assert entry.codec == ((told[0] if told else "classic") if entry.loadable else ""), name
 
 
 _LABELS = {"Mean": "PCKh", "Mean@0.1": "PCKh@0.1"}
@@ -149,8 +155,8 @@ def test_licences() -> None:
         assert re.fullmatch(of_code[entry.code_licence], entry.origin), name
         assert of_data.setdefault(entry.data, entry.data_licence) == entry.data_licence, name
         if entry.origin == "timm":
-            # As the pages of these files say: of others' weights timm keeps their licence.
-            assert (entry.code_licence == "MIT") == (".ms_" in entry.urls[0]), name
+            # As the pages of these files say: only GluonCV's weights are under its licence.
+            assert (entry.code_licence == "MIT") == (".gluon_" not in entry.urls[0]), name
 
 
 def test_addresses_of_drives(tables: str) -> None:
