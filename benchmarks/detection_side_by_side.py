@@ -59,15 +59,21 @@ class FasterRCNN(DetectionModel):
 
     def __init__(self, spec: DetectionSpec) -> None:
         TaskModel.__init__(self, spec)
-        sides = {"min_size": min(spec.input_size), "max_size": max(spec.input_size)}
-        classes = len(spec.class_names) + 1
-        network = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=classes, **sides)
+        network = fasterrcnn_resnet50_fpn(
+            weights=None,
+            weights_backbone=None,
+            num_classes=len(spec.class_names) + 1,
+            # The canvas as it is.
+            min_size=min(spec.input_size),
+            max_size=max(spec.input_size),
+            box_detections_per_img=spec.detector.num_detections,
+        )
         self.backbone = network.backbone.body  # type: ignore[assignment]  # it stands in for one here
         self.network = network
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> DetectionOutput:
         found = self.network(list(images))
-        count = self.network.roi_heads.detections_per_img
+        count = self.spec.detector.num_detections
         rows = [(one["boxes"], one["scores"], one["labels"] - 1) for one in found]
         columns = zip(*([_filled(value, count) for value in row] for row in rows), strict=True)
         return DetectionOutput(*(torch.stack(values) for values in columns))
