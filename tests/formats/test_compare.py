@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hrnet.errors import InputError
-from hrnet.formats.compare import hold_out, pair_folders
+from hrnet.formats.compare import Part, hold_out, pair_folders
 from hrnet.formats.records import Picture
 
 
@@ -24,11 +24,8 @@ def test_folders_go_with_their_labels() -> None:
     first, second, labels = Path("a"), Path("b"), Path("c")
     assert pair_folders((first, second), (labels, first), ("train",)) == [(first, labels), (second, first)]
     assert pair_folders((first, second), (), ("train",)) == [(first, None), (second, None)]
-    for images, annotations, parts in (
-        ((), (), ("train",)),
-        ((first,), (labels, labels), ("train",)),
-        ((first,), (), ()),
-    ):
+    train: tuple[Part, ...] = ("train",)
+    for images, annotations, parts in (((), (), train), ((first,), (labels, labels), train), ((first,), (), ())):
         with pytest.raises(
             InputError, match=f"^{len(images)} folders of pictures, {len(annotations)} files or folders"
         ):
