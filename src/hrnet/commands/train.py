@@ -204,12 +204,8 @@ def _initialise(model: Any, source: str) -> None:
     from hrnet.checkpoint import is_model
     from hrnet.engine.transfer import transfer
     from hrnet.foreign import read_backbone
-    from hrnet.published import published, published_file
     from hrnet.zoo import load
 
-    entry = published().get(source)
-    if entry and entry.task == "backbone" and not Path(source).exists():
-        source = str(published_file(entry))
     try:
         found = load(source)
         state, outputs = found.state_dict(), found.named_outputs()
@@ -218,6 +214,6 @@ def _initialise(model: Any, source: str) -> None:
         path = Path(source)
         if not path.is_file() or (path.suffix == ".safetensors" and is_model(path)):
             raise
-        state = {f"backbone.{name}": value for name, value in read_backbone(Path(source))[1].items()}
+        state = {f"backbone.{name}": value for name, value in read_backbone(path)[1].items()}
         outputs = {}
     _say(*transfer(model, state, outputs, source))

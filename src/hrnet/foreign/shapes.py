@@ -159,7 +159,7 @@ def official_context(state: State) -> SegmentationSpec:
 def activated_segmentation(state: State) -> SegmentationSpec:
     """Without OCR, of the PyTorch 0.4 era. Those of 150 and 171 classes were made by the code that had OCR beside.
 
-    Source: FACTS A4, A5, B4.
+    Source: the published configurations of both branches.
     """
     spec = official_segmentation(state)
     if spec.backbone.align_corners:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hrnet.classification.model import ClassificationModel
 
-# Source: FACTS B1 and B2. Ours, theirs; the inverse of `names.OFFICIAL_CLASSIFICATION`.
+# Source: the published classification files, whose names timm keeps.
+# Ours, theirs; the inverse of `names.OFFICIAL_CLASSIFICATION`.
 _NAMES = (
     (r"backbone\.(.+)", r"\1"),
     (r"head\.widen\.(\d)\.(.+)", r"incre_modules.\1.0.\2"),

@@ -80,7 +80,7 @@ class PoseModel(TaskModel[Poses]):
         skeleton = self.spec.skeleton
         return [
             Poses(
-                keypoints=frame.to_source(points[i].double().cpu().numpy())[None],
+                keypoints=frame.to_source(points[i].cpu().double().numpy())[None],
                 keypoint_scores=scores[i].cpu().numpy()[None],
                 boxes=_bounds(frame)[None],
                 scores=mean_keypoint_score(scores[i].cpu().numpy())[None],
