@@ -27,6 +27,7 @@ from pose_labels import FACE
 import hrnet
 from hrnet.checkpoint import save_model
 from hrnet.engine.evaluate import evaluate
+from hrnet.engine.hardware import gains_from_bf16
 from hrnet.engine.optim import build_optimizer
 from hrnet.engine.transfer import transfer
 from hrnet.geometry import Frame, flip_order
@@ -35,7 +36,7 @@ from hrnet.pose.data import Instance, PoseDataset, read_coco_keypoints, rename_k
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES
-from hrnet.task import Batch, Draw
+from hrnet.task import Batch, Draw, Sample
 
 AUGMENT = RECIPES["pose-lsp"].data.augment
 
@@ -56,16 +57,37 @@ class Options:
     average: float = 0.985
     local_steps: int = 8
     repeat_lsp: int = 2
+    all_of_lsp: bool = False  # train on the held-out pictures as well; the figures along the way then say less
+    scale: float = AUGMENT.scale
+    rotation: float = AUGMENT.rotation
+    colour: float = AUGMENT.colour
+    cover: float = 0.0
     evaluate_minutes: float = 7
     seed: int = 0
 
 
 class Kept(PoseDataset):
-    """Samples of pictures that stay in memory once they were read; hidden face points teach an empty heatmap."""
+    """Samples of pictures that stay in memory once they were read; hidden face points teach an empty heatmap.
 
-    def __init__(self, *arguments: Any) -> None:
+    A share `cover` of the training crops has a rectangle of another crop put upon it, a tenth to a half as wide and as high.
+    """
+
+    def __init__(self, *arguments: Any, cover: float = 0.0) -> None:
         super().__init__(*arguments)
         self.pictures: dict[Path, np.ndarray] = {}
+        self.cover = cover
+        self.last: np.ndarray | None = None
+
+    def _augmented(self, draw: Draw) -> Sample:
+        sample, rng = super()._augmented(draw), np.random.default_rng((self.seed, draw.epoch, draw.sample, 1))
+        own, other, self.last = sample.image, self.last, sample.image
+        if other is None or rng.random() >= self.cover:
+            return sample
+        height, width = (int(side * rng.uniform(0.1, 0.5)) for side in own.shape[:2])
+        top, left = (int(rng.integers(0, side - part)) for side, part in zip(own.shape, (height, width), strict=False))
+        covered = own.copy()
+        covered[top : top + height, left : left + width] = other[top : top + height, left : left + width]
+        return replace(sample, image=covered)
 
     def _read(self, instance: Instance) -> np.ndarray:
         if instance.path not in self.pictures:
@@ -93,9 +115,13 @@ class Run:
         self.spec = replace(spec, skeleton=skeleton, input_size=options.size, box_padding=options.padding)
         self.model = PoseModel(self.spec).to(memory_format=torch.channels_last)
         print(*transfer(self.model, first.state_dict(), first.named_outputs(), options.init), sep="\n")
-        fit, extended = self._read(options.lsp, "lsp_fit"), self._read(options.lspet, "lspet")
-        self.data = Kept(fit * options.repeat_lsp + extended, self.spec, AUGMENT, options.seed)
-        self.held_out = Kept(self._read(options.lsp, "lsp_val"), self.spec, AUGMENT)
+        fit, held_out = self._read(options.lsp, "lsp_fit"), self._read(options.lsp, "lsp_val")
+        lsp = fit + held_out if options.all_of_lsp else fit
+        augment = replace(AUGMENT, scale=options.scale, rotation=options.rotation, colour=options.colour)
+        together = lsp * options.repeat_lsp + self._read(options.lspet, "lspet")
+        self.data = Kept(together, self.spec, augment, options.seed, cover=options.cover)
+        self.held_out = Kept(held_out, self.spec, AUGMENT)
+        self.bf16 = gains_from_bf16(torch.device("cpu"))
         train = replace(RECIPES["pose-lsp"].train, learning_rate=options.learning_rate)
         self.optimizer = build_optimizer(self.model, train)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -131,7 +157,8 @@ class Run:
         rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress)) * warm
         batch = Batch.stack([self.data[draw] for draw in draws]).to(torch.device("cpu"))
         self.model.train()
-        loss = self.model.loss(batch)["heatmaps"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            loss = self.model.loss(batch)["heatmaps"]
         loss.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -164,7 +191,8 @@ class Run:
         own = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         evaluator = PoseEvaluator(self.held_out.instances, self.spec)
-        metrics = evaluate(self.model.eval(), self.held_out, evaluator, device=torch.device("cpu"), flip=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            metrics = evaluate(self.model.eval(), self.held_out, evaluator, device=torch.device("cpu"), flip=True)
         save_model(self.options.out / "last.safetensors", self.model)
         if metrics["PCK@0.2/limbs"] > self.best:
             self.best = metrics["PCK@0.2/limbs"]

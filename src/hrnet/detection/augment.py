@@ -36,7 +36,7 @@ _PASTED = 0.5
 class Augment:
     """What is changed at random in a training sample. The defaults are those of the published training.
 
-    Source of the defaults and of what `sizes` is for: the released training code (FACTS D5). Mosaics are arXiv 2004.10934,
+    Source of the defaults and of what `sizes` is for: the released training code. Mosaics are arXiv 2004.10934,
     pasted objects 2012.07177.
 
     Attributes:

@@ -21,7 +21,7 @@ from hrnet.results import Masks
 class MaskHead(nn.Module):
     """From the features of regions to a map a class, twice as fine: 3x3 convolutions, a deconvolution, a 1x1 convolution.
 
-    Source: arXiv 1703.06870, figure 4, and FACTS D5; of the information flow arXiv 1901.07518, section 3.1.
+    Source: arXiv 1703.06870, figure 4, and mmdetection's settings; of the information flow arXiv 1901.07518, section 3.1.
 
     Args:
         num_classes: maps of each region.

@@ -64,14 +64,15 @@ class DetectionRecipe:
 
 
 Schedule = Literal["1x", "2x", "20e", "28e"]
-# Source: FACTS D5: epochs, and those at which the rate falls. mmdetection's own 2x falls at 16 and 22 instead.
+# Source: the released configurations: epochs, and those at which the rate falls. mmdetection's own 2x falls at 16 and 22
+# instead.
 SCHEDULES: dict[Schedule, tuple[int, tuple[int, int]]] = {
     "1x": (12, (8, 11)),
     "2x": (24, (20, 23)),
     "20e": (20, (16, 19)),
     "28e": (28, (24, 27)),
 }
-# Source: FACTS D5: SGD with momentum, weight decay of everything, 500 steps from a third of the rate, L2 norms up to 35.
+# Source: the released ones: SGD with momentum, weight decay of everything, 500 steps from a third of the rate, L2 norm to 35.
 _SGD = TrainSpec(
     batch=16,
     optimizer="sgd",
@@ -82,9 +83,9 @@ _SGD = TrainSpec(
     warmup_start=1 / 3,
     gradient_clip=35,
 )
-# Source: FACTS D5 and mmdetection: half the rate, which does not rise but jumps; biases twice as fast, without decay.
+# Source: the released FCOS, mmdetection: half the rate, which does not rise but jumps; biases twice as fast, without decay.
 _SGD_FCOS = replace(_SGD, learning_rate=0.01, warmup="constant", bias_rate=2.0, decay_biases=False)
-# Source: FACTS D5: three sizes, one of which is drawn; and of FCOS any short side between two.
+# Source: the released configurations: three sizes, one of which is drawn; and of FCOS any short side between two.
 _MULTI_SCALE = Augment(sizes=((1000, 1600), (600, 1000), (800, 1333)))
 _MULTI_SCALE_FCOS = Augment(sizes=((640, 1333), (800, 1333)), sizes_between=True)
 _COCO_DATA = DetectionData(

@@ -27,7 +27,7 @@ from hrnet.geometry import Size
 from hrnet.representation import Pyramid
 
 BOX_CELLS, MASK_CELLS = 7, 14
-# Source: FACTS D5. Regions read the first four levels; those of 56 pixels or less the first, of twice that the second.
+# Source: mmdetection's settings. Regions read the first four levels; of up to 56 pixels the first, of twice that the second.
 REGION_LEVELS, FINEST_SIDE = 4, 56
 REGIONS_ON_OBJECTS = 0.25
 
@@ -152,7 +152,7 @@ class RCNN(nn.Module):
             boxes = clip_to(decode_boxes(deltas, regions[:, None, 1:], stage.deviations), size)
             regions = torch.cat([regions[:, :1], _of_class(boxes, logits)], 1)
             total.append(logits)
-        # Source: FACTS D5: logits are averaged, not probabilities.
+        # Source: mmdetection: logits are averaged, not probabilities.
         return Found(torch.stack(total).mean(0), boxes)
 
     def box_features(

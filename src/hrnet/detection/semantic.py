@@ -1,6 +1,6 @@
 """The semantic branch of a Hybrid Task Cascade: every pixel's class, and features of the surroundings for boxes and masks.
 
-Source: arXiv 1901.07518, section 3.3, and the published networks (FACTS D5).
+Source: arXiv 1901.07518, section 3.3, and the published networks.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class BoxStage:
             )
 
 
-# Source: arXiv 1712.00726 and FACTS D5.
+# Source: arXiv 1712.00726 and mmdetection's settings.
 CASCADE = (
     BoxStage(),
     BoxStage(0.6, (0.05, 0.05, 0.1, 0.1), 0.5),
@@ -61,7 +61,7 @@ CASCADE = (
 class RCNNSpec:
     """A network that proposes regions and then looks into each: five published ones, from Faster R-CNN to HTC.
 
-    Source of the values: FACTS D5 and mmdetection's configurations.
+    Source of the values: mmdetection's configurations.
 
     Attributes:
         family: tells it from the other families.

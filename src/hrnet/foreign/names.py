@@ -1,7 +1,7 @@
 """How each code base names the layers of a head: regular expressions of whole names, and the names here.
 
-The backbone's names are everywhere the same, so they need no table. Source: FACTS of this project (section B1), read from
-the repositories that are named at each table.
+The backbone's names are everywhere the same, so they need no table. Source: the files that the repositories named at
+each table have published.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from hrnet.spec import HRNetSpec, StageSpec, Upsample
 
 State = dict[str, Tensor]
 
-# Source: the settings of the published data sets (FACTS D3), by their number of classes.
+# Source: the settings of the published data sets, by their number of classes.
 _SEGMENTATION_SIZES = {
     19: (1024, 2048),
     20: (473, 473),
@@ -213,7 +213,7 @@ def fcos(state: State) -> DetectionSpec:
 def first_rcnn(state: State) -> DetectionSpec:
     """As `rcnn`, with the conventions of the code before mmdetection 2.
 
-    Source: FACTS D5: 2000 proposals, in training and afterwards.
+    Source: HRNet-Object-Detection's settings: 2000 proposals, in training and afterwards.
     """
     spec = rcnn(state)
     assert isinstance(spec.detector, RCNNSpec)
@@ -222,14 +222,17 @@ def first_rcnn(state: State) -> DetectionSpec:
 
 
 def benchmark_rcnn(state: State) -> DetectionSpec:
-    """As `first_rcnn`. Source: FACTS D5: 1000 proposals afterwards, before and after the overlaps are compared."""
+    """As `first_rcnn`.
+
+    Source: HRNet-MaskRCNN-Benchmark's settings: 1000 proposals afterwards, before and after the overlaps are compared.
+    """
     spec = first_rcnn(state)
     assert isinstance(spec.detector, RCNNSpec)
     return replace(spec, detector=replace(spec.detector, test_proposals=(1000, 1000)))
 
 
 def benchmark_fcos(state: State) -> DetectionSpec:
-    """HRNet-FCOS with five levels from stride 8, or with six from stride 4. Source: FACTS D5."""
+    """HRNet-FCOS with five levels from stride 8, or with six from stride 4. Source: that repository's settings."""
     spec = fcos(state)
     assert isinstance(spec.detector, FCOSSpec)
     detector, levels = replace(spec.detector, nms_iou=0.6), len([name for name in state if ".scales." in name])

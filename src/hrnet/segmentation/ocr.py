@@ -3,7 +3,7 @@
 A first guess of the classes (the auxiliary output) says which pixels make up the region of each class; a region is the mean
 of their features; a pixel's context is a mean of the regions that it resembles.
 
-Source: arXiv 1909.11065 and the released network (FACTS A6), which works at stride 4.
+Source: arXiv 1909.11065 and the released network, which works at stride 4.
 """
 
 from __future__ import annotations
