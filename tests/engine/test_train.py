@@ -19,7 +19,7 @@ from hrnet.engine.journal import EXAMPLES
 from hrnet.engine.plan import rehearse
 from hrnet.errors import InputError
 from hrnet.recipe import BEST, LOG, PREVIOUS, STATE
-from hrnet.task import Draw, Sample
+from hrnet.task import Batch, Draw, Sample
 
 
 def curves(out: Path) -> list[dict[str, Any]]:
@@ -209,6 +209,14 @@ def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any
         {}
     ]
     assert told[-1][0] is None
+
+
+def test_a_batch_of_one_pixel_is_refused_in_a_sentence(runs: Any, tmp_path: Path) -> None:
+    # Oracle: 32 pixels at the lowest resolution, 1/32, are one, and the variance of one number says nothing.
+    trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, batch=1))
+    sample = replace(trainer.job.train[Draw(0, 0)], image=np.zeros((32, 32, 3), np.float32))
+    with pytest.raises(InputError, match=r"one picture of 32 x 32.*--train\.batch"):
+        trainer.loss(Batch.stack([sample]))
 
 
 def test_effective_batch_and_schedule_do_not_depend_on_accumulation(runs: Any, tmp_path: Path) -> None:

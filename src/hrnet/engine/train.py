@@ -45,7 +45,16 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.model.loss(batch)
+        try:
+            return self.model.loss(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            height, width = batch.images.shape[2:]
+            raise InputError(
+                f"Batch norm cannot learn from a single pixel, all that is left of one picture of {height} x {width} at the"
+                " lowest resolution; train with a larger --train.batch or --model.input-size."
+            ) from error
 
 
 class Trainer:
