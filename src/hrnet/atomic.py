@@ -41,10 +41,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         if _is_full(error):
             raise InputError(f"{path} was not written: the disk is full. What was there before is intact.") from None
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            raise InputError(f"{path} was not written ({error.strerror}); choose another name.") from None
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def check_free(path: Path) -> None:
+    """Raise InputError where writing a file would replace something; an empty file may be replaced."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it.")
+    if path.exists() and (not path.is_file() or path.stat().st_size):
+        raise InputError(f"{path} exists; choose another name or remove it first.")
 
 
 def sync_file(path: Path) -> None:

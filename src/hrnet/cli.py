@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
 # Verb, module under hrnet.commands, and what `hrnet --help` says of it.
 VERBS = {
-    "predict": "draw what a model finds in pictures: keypoints, or a class for every pixel",
+    "predict": "draw what a model finds in pictures: keypoints, boxes, masks, classes",
     "train": "train a recipe on your data",
     "evaluate": "score a model on labelled pictures",
     "data": "check a data set, or show it with its labels",
@@ -56,6 +57,10 @@ def _help() -> str:
 def _run(verb: str, arguments: list[str], debug: bool) -> int:
     from hrnet.errors import InputError
 
+    # Names of files need not be text that the terminal can show.
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
     try:
         return importlib.import_module(f"hrnet.commands.{verb}").main(arguments)
     except InputError as error:
@@ -67,7 +72,12 @@ def _run(verb: str, arguments: list[str], debug: bool) -> int:
         print(f"hrnet {verb}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        return 0
+        return 141  # as of a program that the signal ended: 128 + SIGPIPE
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        print(f"hrnet {verb}: {error.filename} cannot be used ({error.strerror}).", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

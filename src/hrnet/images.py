@@ -230,6 +230,13 @@ def find_images(source: str) -> list[Path]:
     Raises:
         InputError: it stands for none.
     """
+    try:
+        return _find_images(source)
+    except OSError as error:
+        raise InputError(f"{source} cannot be read ({error.strerror}).") from None
+
+
+def _find_images(source: str) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)

@@ -150,7 +150,7 @@ class Predictor:
             refuse_headless()
         if protocol is not None and not isinstance(model, SegmentationModel):
             raise InputError("Windows and scales are for segmentation models; leave them out.")
-        if flip and type(model).merge_flip is TaskModel.merge_flip:
+        if flip and not model.flips:
             raise InputError("This model has no average over mirrored pictures; leave out flip.")
         if detector is not None and not model.takes_boxes:
             raise InputError("This model looks at whole pictures; leave out the detector.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +81,19 @@ class TrainSpec:
     trackers: tuple[Tracker, ...] | None = None
     examples: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} is at least 1, not {getattr(self, name)}")
+        shares = ("learning_rate", "head_rate", "weight_decay", "bias_rate", "warmup_start", "gradient_clip", "timeout")
+        for name in (*shares, "warmup_steps", "save_every", "examples", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"train.{name} is not negative, not {getattr(self, name)}")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"train.workers is not negative, not {self.workers}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"train.ema is at least 0 and less than 1, not {self.ema}")
 
 
 # What our own recipes start from; see docs/decisions.md for Muon.

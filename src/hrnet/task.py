@@ -166,6 +166,11 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
         """Layers whose output channels have names (keypoints, classes), with these: what another set can take over."""
         return {}
 
+    @property
+    def flips(self) -> bool:
+        """Whether outputs can be averaged with those of mirrored images."""
+        return type(self).merge_flip is not TaskModel.merge_flip
+
     def merge_flip(self, outputs: Any, mirrored: Any, input_size: Size) -> Any:
         """Outputs averaged with those of the mirrored images."""
         raise NotImplementedError(f"{type(self).__name__} has no averaging over mirrored images.")

@@ -37,17 +37,18 @@ def load(model: str | Path) -> TaskModel[Any]:
         InputError: there is no such model, or the file cannot be used.
     """
     name, path = str(model), Path(model)
-    if path.is_dir():
-        if not (path / BEST).is_file():
-            raise InputError(
-                f"{path} is a folder without {BEST}; name a run folder whose training has been evaluated once."
-            )
+    if (path / BEST).is_file():
         return load_model(path / BEST)
     if not path.is_file():
+        # Before other folders: pictures may lie in one that is called pose.
         if name in SHIPPED:
             return load_model(SHIPPED[name].path)
         if name in published():
             return _load_published(published()[name])
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder without {BEST}; name a run folder whose training has been evaluated once."
+            )
         near = get_close_matches(name, (*SHIPPED, *published()), 1)
         raise InputError(
             f"There is no model {name!r}; name an existing file, {' or '.join(SHIPPED)}, or one that `hrnet models` lists"

@@ -12,13 +12,12 @@ from PIL import Image
 from hrnet.detection.data import (
     DetectionSet,
     detection_set,
-    has_part,
     match_classes,
     read_detection,
     read_parts,
 )
 from hrnet.errors import InputError
-from hrnet.formats.compare import choose_part
+from hrnet.formats.compare import choose_part, has_part
 from hrnet.formats.records import DataSet, Object, Picture, Runs
 
 SIZE = (30, 40)

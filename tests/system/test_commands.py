@@ -1,6 +1,8 @@
 """The commands as a person uses them. Oracles: exit status, files on the disk, what was there before."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +93,13 @@ def test_json_lines_are_all_that_is_printed(tmp_path: Path, capsys: pytest.Captu
         (["train", "pose-lsp"], "cannot be read"),
         (["convert", "pose", "model.bin"], "does not end in .safetensors"),
         (["models", "nothing"], "no model 'nothing'"),
+        (["predict", "n" * 300, "x.jpg"], "cannot be used"),
+        (["train", "n" * 300], "cannot be used"),
+        (["evaluate", "pose", "--images", ".", "--annotations", "notes.txt", "--out", "notes.txt"], "notes.txt exists"),
+        (["evaluate", "pose", "--images", ".", "--annotations", "notes.txt", "--results", "."], "is a folder"),
+        (["evaluate", "pose", "--images", ".", "--annotations", "notes.txt", "--report", "seen"], "report.html exists"),
+        (["predict", "pose", "x.jpg", "--coco-results", "notes.txt"], "notes.txt exists"),
+        (["train", "pose-own", "--resume", "--init", "pose"], "leave out --init"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -103,11 +112,95 @@ def test_mistakes_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("x")
     Path("empty.safetensors").write_bytes(b"")
+    Path("seen").mkdir()
+    Path("seen/report.html").write_text("x")
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert words in said
     assert len(said.strip().splitlines()) == 1
+    assert Path("notes.txt").read_text() == Path("seen/report.html").read_text() == "x"
     assert main(["--debug", "--nothing"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "pose", "--images", ".", "--batch", "-1"], "--batch is at least 1"),
+        (["evaluate", "pose", "--images", ".", "--workers", "-1"], "not negative"),
+        (["predict", "pose"], "no picture is named"),
+        (["predict", "pose", "x.jpg", "--batch", "0"], "--batch is at least 1"),
+        (["train", "pose-own", "--device", "cuda"], "auto"),
+        *(
+            (["train", "pose-own", f"--train.{name}", value], f"train.{name.replace('-', '_')}")
+            for name, value in {
+                "batch": "0",
+                "accumulate": "0",
+                "evaluate-every": "0",
+                "epochs": "-1",
+                "seed": "-1",
+                "workers": "-1",
+                "learning-rate": "nan",
+                "ema": "1",
+            }.items()
+        ),
+        (["train", "pose-own", "--model.codec.heatmap-sigma", "0"], "sigma"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_any_work(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert words in capfd.readouterr().err
+
+
+def test_a_folder_does_not_hide_a_shipped_model_and_a_dash_reads_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("pose")
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 60), (90, 90, 90)).save(folder / f"{name}.png")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("pose/b.png\n"))
+    assert main(["predict", "pose", "pose/a.png", "-", "n" * 300, "--json", "--runtime", "torch"]) == 1
+    said = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in said.out.splitlines()] == ["pose/a.png", "pose/b.png"]
+    assert "cannot be read" in said.err
+
+
+def test_two_runs_at_once_do_not_take_one_name(tmp_path: Path) -> None:
+    # Oracle: what another run has begun and not yet written is its own.
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".astronaut.partial").touch()
+    assert main(["predict", "pose", str(PORTRAIT), "--out", str(out), "--runtime", "torch"]) == 0
+    assert {path.name for path in out.iterdir()} == {".astronaut.partial", "astronaut-2.jpg", "astronaut-2.json"}
+
+
+def test_names_that_are_no_text_do_not_end_a_call(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = [os.fsencode(folder) + b"/" + name for name in (b"a\xff.png", b"b.png")]
+    for name in names:
+        Image.new("RGB", (40, 60), (90, 90, 90)).save(os.fsdecode(name))
+    command = [
+        sys.executable,
+        "-m",
+        "hrnet.cli",
+        "predict",
+        "pose",
+        "-",
+        "--runtime",
+        "torch",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, input=b"\n".join(names), capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
 def small_run(tmp_path: Path, out: str, *more: str) -> int:

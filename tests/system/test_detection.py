@@ -208,6 +208,9 @@ def test_a_dry_run_and_another_tasks_weights(tmp_path: Path, capsys: pytest.Capt
     count = len(hrnet.load("segmentation").get_submodule("backbone").state_dict())
     assert f"hrnet train: {count} of " in said.err
     assert "tensors taken from segmentation: backbone" in said.err
+    # What the first evaluation could not do is said before the training.
+    assert main([*arguments, "--flip"]) == 1
+    assert "leave out --flip" in capsys.readouterr().err
 
 
 def test_recipes_lists_detection(capsys: pytest.CaptureFixture[str]) -> None:

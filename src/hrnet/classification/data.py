@@ -13,7 +13,7 @@ import numpy as np
 from hrnet.classification.model import middle_frame
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
-from hrnet.formats.compare import Part, choose_part, roles
+from hrnet.formats.compare import Part, choose_part, only_part
 from hrnet.formats.defects import sentences
 from hrnet.formats.recognise import TITLES, read
 from hrnet.formats.records import DataSet, Picture
@@ -103,13 +103,9 @@ def read_classification(images: Path, part: Part = "train") -> ClassificationSet
     Raises:
         InputError: as of `read_parts`, or there is no picture that can be used.
     """
-    return classification_set(choose_part(read_parts(images), part))
-
-
-def has_part(sets: Sequence[DataSet], part: Part) -> bool:
-    """Whether a data set has a part of its own for this."""
-    wanted = {"val", "test"} if part == "val" else {part}
-    return len(sets) > 1 and any(wanted & roles(one.part) for one in sets)
+    sets = read_parts(images)
+    found = classification_set(choose_part(sets, part))
+    return replace(found, notes=(*found.notes, *only_part(sets, part)))
 
 
 def classification_set(data: DataSet) -> ClassificationSet:

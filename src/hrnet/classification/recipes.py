@@ -11,7 +11,6 @@ from hrnet.classification.data import (
     ClassificationDataset,
     ClassificationSet,
     classification_set,
-    has_part,
     match_classes,
     read_parts,
 )
@@ -19,7 +18,7 @@ from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
-from hrnet.formats.compare import Part, choose_part, hold_out
+from hrnet.formats.compare import Part, choose_part, has_part, hold_out
 from hrnet.formats.records import DataSet, Picture
 from hrnet.recipe import OURS, Published, TrainSpec
 from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2

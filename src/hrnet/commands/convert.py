@@ -27,6 +27,7 @@ class Convert:
 
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Convert, args=arguments, prog="hrnet convert")
+    from hrnet.atomic import check_free
     from hrnet.checkpoint import save_model
     from hrnet.foreign import describe
     from hrnet.zoo import load
@@ -34,8 +35,7 @@ def main(arguments: list[str]) -> int:
     endings = (".safetensors",) if options.layout == "hrnet" else (".safetensors", ".pth")
     if options.out.suffix not in endings:
         raise InputError(f"{options.out} does not end in {' or '.join(endings)}, what is written; rename it.")
-    if options.out.exists():
-        raise InputError(f"{options.out} exists; choose another name or remove it first.")
+    check_free(options.out)
     model = load(options.source)
     if options.layout == "timm":
         _write_timm(model, options)

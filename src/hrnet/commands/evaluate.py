@@ -46,7 +46,7 @@ class Evaluate:
     antialias: bool = True
     """pose: reduce large pictures without skipping pixels; the published figures were measured with --no-antialias"""
     out: Path | None = None
-    """write the figures here as JSON"""
+    """write the figures here as JSON; what is there is not replaced"""
     results: Path | None = None
     """pose and detection: write what is found here as a COCO results file"""
     aliases: tuple[tuple[str, str], ...] = ()
@@ -61,6 +61,12 @@ class Evaluate:
     """inputs that go through the network together; without it 16, of large ones fewer"""
     workers: int = 0
     """pose: processes that read pictures"""
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise ValueError("--batch is at least 1")
+        if self.workers < 0 or self.hold_out < 0:
+            raise ValueError("--workers and --hold-out are not negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,13 @@ class Scored:
 
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Evaluate, args=arguments, prog="hrnet evaluate")
-    from hrnet.atomic import write_text
+    from hrnet.atomic import check_free, write_text
+    from hrnet.report import REPORT
 
+    page = options.report / REPORT if options.report else None
+    for path in (options.out, options.results, page):
+        if path:
+            check_free(path)
     scored = _score(options)
     content = {
         "task": scored.task,
@@ -101,7 +112,8 @@ def main(arguments: list[str]) -> int:
     # Written before anything is printed, which may fail where the output is cut short.
     if options.out:
         write_text(options.out, json.dumps(content, indent=2) + "\n")
-    page = _write_report(options, options.report, scored) if options.report else None
+    if page:
+        _write_report(options, page, scored)
     width = max((len(name) for name in scored.metrics), default=0)
     for name, value in scored.metrics.items():
         # Average precisions and recalls are shares of one, everything else is not.
@@ -162,10 +174,10 @@ def say(messages: Sequence[str]) -> None:
         print(f"hrnet evaluate: {message}", file=sys.stderr)
 
 
-def _write_report(options: Evaluate, folder: Path, scored: Scored) -> Path:
-    from hrnet.report import REPORT, Evaluation, is_run, read_run, write_report
+def _write_report(options: Evaluate, path: Path, scored: Scored) -> None:
+    from hrnet.report import Evaluation, is_run, read_run, write_report
 
-    path, model = folder / REPORT, Path(options.model)
+    model = Path(options.model)
     facts = {"model": options.model} | {what: str(count) for what, count in scored.counts.items()}
     facts |= {"folder": str(options.images)}
     if options.annotations:
@@ -181,4 +193,3 @@ def _write_report(options: Evaluate, folder: Path, scored: Scored) -> Path:
         Evaluation.of(scored.evaluator, scored.metrics),
         read_run(model) if is_run(model) else None,
     )
-    return path

@@ -98,7 +98,7 @@ def _explain(console: Console, rows: list[_Row]) -> None:
     lines = [
         *(f"{mark} {meaning}" for mark, meaning in marks.items() if mark in used),
         "code: licence of the code base, or of the weights where their page states one",
-        "hrnet models PART  those with PART in their name: pose-coco-, -w48, mmseg",
+        "hrnet models PART  those with PART in their name: pose-coco-, w48, mmseg",
         "hrnet models NAME  one whole: all figures, licences, sources, SHA-256",
         "hrnet predict NAME photo.jpg  uses one; downloaded the first time",
     ]

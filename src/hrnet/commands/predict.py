@@ -7,7 +7,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,12 +85,21 @@ class Predict:
     json: bool = False
     """print one JSON object a line instead, and write nothing"""
 
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError("no picture is named; name files, folders or patterns")
+        if self.batch is not None and self.batch < 1:
+            raise ValueError("--batch is at least 1")
+
 
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Predict, args=arguments, prog="hrnet predict")
+    from hrnet.atomic import check_free
     from hrnet.predictor import Predictor
     from hrnet.zoo import load
 
+    if options.coco_results:
+        check_free(options.coco_results)
     run = _Run(options)
     model = load(options.model)
     run.check(model)
@@ -176,8 +187,8 @@ class _Run:
         """Every picture that the sources name, once."""
         from hrnet.images import find_images
 
-        names = self.options.source
-        sources = (line.strip() for line in sys.stdin) if names == ("-",) else iter(names)
+        lines = (line.strip() for line in sys.stdin)
+        sources = chain.from_iterable(lines if name == "-" else (name,) for name in self.options.source)
         seen: set[Path] = set()
         for source in sources:
             if not source:
@@ -233,19 +244,19 @@ class _Run:
         start = time.perf_counter()
         drawing = self._drawn(result)
         suffix = ".png" if result.source.suffix.lower() == ".png" or max(drawing.size) > _JPEG_SIDE else ".jpg"
-        name = self._free_name(result.source.stem, suffix)
-        picture = self.options.out / f"{name}{suffix}"
-        _save(drawing, picture)
-        del drawing
-        self.drawing += time.perf_counter() - start
-        if isinstance(result, SemanticMap):
-            labels = self.options.out / f"{name}{_LABELS}"
-            _save(result.to_image(), labels)
-            # The map itself is in the picture of its labels.
-            content |= result.to_dict(runs=False) | {"labels": labels.name}
-        else:
-            content |= result.to_dict()
-        write_text(self.options.out / f"{name}.json", json.dumps(content) + "\n")
+        with self._free_name(result.source.stem, suffix) as name:
+            picture = self.options.out / f"{name}{suffix}"
+            _save(drawing, picture)
+            del drawing
+            self.drawing += time.perf_counter() - start
+            if isinstance(result, SemanticMap):
+                labels = self.options.out / f"{name}{_LABELS}"
+                _save(result.to_image(), labels)
+                # The map itself is in the picture of its labels.
+                content |= result.to_dict(runs=False) | {"labels": labels.name}
+            else:
+                content |= result.to_dict()
+            write_text(self.options.out / f"{name}.json", json.dumps(content) + "\n")
         print(f"{picture}  {_summary(result, self.options.threshold)}")
 
     def _chosen(self, result: Detections) -> Detections:
@@ -277,15 +288,27 @@ class _Run:
                 return result.plot(self.options.score)
         return result.plot()
 
-    def _free_name(self, stem: str, suffix: str) -> str:
-        """A name with which no file of those that may be written exists."""
-        number = 1
-        while True:
+    @contextmanager
+    def _free_name(self, stem: str, suffix: str) -> Iterator[str]:
+        """A name with which no file of those that may be written exists, and which no other run takes meanwhile."""
+        folder = self.options.out
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written to ({error.strerror}); choose another --out.") from None
+        for number in count(1):
             name = stem if number == 1 else f"{stem}-{number}"
-            paths = [self.options.out / f"{name}{end}" for end in (suffix, ".json", _LABELS)]
-            if not any(path.exists() for path in paths):
-                return name
-            number += 1
+            claim = folder / f".{name}.partial"
+            try:
+                claim.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            try:
+                if not any((folder / f"{name}{end}").exists() for end in (suffix, ".json", _LABELS)):
+                    yield name
+                    return
+            finally:
+                claim.unlink(missing_ok=True)
 
     def finish(self, seconds: float, parts: Seconds) -> int:
         from hrnet.atomic import write_text

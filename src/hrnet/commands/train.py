@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -41,8 +41,8 @@ class _Options:
     """take two steps, print the plan of the run, leave nothing behind"""
     flip: bool = False
     """score with the mirrored pictures too"""
-    device: str = "auto"
-    """auto or cpu"""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: the GPU, where there is one"""
 
 
 def main(arguments: list[str]) -> int:
@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> int:
     options, recipe = _parse(recipe, arguments[1:])
     again = Path(arguments[0]) if options.resume and Path(arguments[0]).is_dir() else None
     out = options.out or again or Path("runs") / recipe.name
+    if options.resume and options.init:
+        raise InputError("--resume goes on with the run's own weights; leave out --init.")
     try:
         # The other processes may come when the first has written something already.
         if _rank() == 0 and not options.dry_run:
@@ -136,6 +138,10 @@ def _train(recipe: Any, out: Path, options: Any) -> int:
     torch.manual_seed(recipe.train.seed)
     job = prepare(recipe)
     _say(*job.messages)
+    if options.flip and not job.model.flips:
+        raise InputError(
+            f"{recipe.name} has no average over mirrored pictures; leave out --flip."
+        )
     if options.init and not options.resume:
         _initialise(job.model, options.init)
     resume = f"`hrnet train {out} --resume` goes on."

@@ -13,7 +13,7 @@ from hrnet.detection.augment import Augment, augmented, targets_of
 from hrnet.detection.model import picture_frame
 from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
-from hrnet.formats.compare import Part, choose_part, roles
+from hrnet.formats.compare import Part, choose_part, only_part
 from hrnet.formats.defects import sentences
 from hrnet.formats.recognise import TITLES, read
 from hrnet.formats.records import DataSet, Object, Picture
@@ -75,13 +75,9 @@ def read_detection(images: Path, annotations: Path | None = None, part: Part = "
     Raises:
         InputError: as of `read_parts`, or nothing in it can be used.
     """
-    return detection_set(choose_part(read_parts(images, annotations), part))
-
-
-def has_part(sets: Sequence[DataSet], part: Part) -> bool:
-    """Whether a data set has a part of its own for this."""
-    wanted = {"val", "test"} if part == "val" else {part}
-    return len(sets) > 1 and any(wanted & roles(one.part) for one in sets)
+    sets = read_parts(images, annotations)
+    found = detection_set(choose_part(sets, part))
+    return replace(found, notes=(*found.notes, *(() if annotations else only_part(sets, part))))
 
 
 def detection_set(data: DataSet) -> DetectionSet:

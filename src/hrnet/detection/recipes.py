@@ -11,7 +11,6 @@ from hrnet.detection.data import (
     DetectionDataset,
     DetectionSet,
     detection_set,
-    has_part,
     match_classes,
     read_parts,
 )
@@ -32,7 +31,7 @@ from hrnet.detection.spec import (
     mask_rcnn,
 )
 from hrnet.errors import InputError
-from hrnet.formats.compare import choose_part, hold_out, pair_folders
+from hrnet.formats.compare import choose_part, has_part, hold_out, pair_folders
 from hrnet.formats.records import DataSet, Picture
 from hrnet.geometry import Size
 from hrnet.recipe import OURS, TrainSpec

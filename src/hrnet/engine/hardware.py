@@ -39,7 +39,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep what is freed for what is made next.
 
     glibc gives blocks of 32 MiB and more, and the end of its heap, back to the system at once; every training step then
-    waits for the system to hand out, zeroed, what the step before had. docs/performance.md has the figure.
+    waits for the system to hand out, zeroed, what the step before had. docs/decisions.md has the figures.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):  # other C libraries have nothing to be told

@@ -40,6 +40,22 @@ def choose_part(sets: Sequence[DataSet], part: Part) -> DataSet:
     return (found or list(sets))[0]
 
 
+def has_part(sets: Sequence[DataSet], part: Part) -> bool:
+    """Whether a data set has a part of its own for this."""
+    wanted = {"val", "test"} if part == "val" else {part}
+    return len(sets) > 1 and any(wanted & roles(one.part) for one in sets)
+
+
+def only_part(sets: Sequence[DataSet], part: Part) -> tuple[str, ...]:
+    """What to say where pictures to score on are taken from the only part there is, which a training may have seen."""
+    if part != "val" or len(sets) > 1 or {"val", "test"} & roles(sets[0].part):
+        return ()
+    return (
+        f"{sets[0].source} has one part, all of which is scored; --hold-out N takes what a training with --data.hold-out N"
+        " kept out.",
+    )
+
+
 def pair_folders(
     images: Sequence[Path], annotations: Sequence[Path], parts: Sequence[Part]
 ) -> list[tuple[Path, Path | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,6 +30,10 @@ class CodecSpec:
     blur: int = 11
     per_axis: bool = False
     flip_shift: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.heatmap_sigma < math.inf:
+            raise ValueError(f"the heatmap's sigma is above 0, not {self.heatmap_sigma}")
 
 
 @dataclass(frozen=True, slots=True)
