@@ -120,3 +120,16 @@ def test_pyramid_starts_with_zero_biases_and_uniform_weights() -> None:
     largest = pyramid.reduce.weight.abs().max().item()
     assert 0.99 * bound < largest <= bound
     assert not cast(torch.Tensor, pyramid.reduce.bias).any()
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_the_coarsest_level_of_a_tiny_picture_learns_in_half_precision(size: int) -> None:
+    # Oracle: the gradient in single precision. PyTorch 2.14 leaves it unwritten for a stride of 2 over a single pixel.
+    pyramid = Pyramid((16,), 32, 4, stride=2)
+    maps, kernel = [torch.randn(2, 16, size, size)], pyramid.get_parameter("levels.3.weight")
+    gradients = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            level = pyramid(maps)[-1]
+        gradients.append(torch.autograd.grad(level.float().sum(), kernel)[0])
+    assert torch.allclose(*gradients, atol=0.05 * gradients[0].abs().max().item())

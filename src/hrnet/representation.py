@@ -154,5 +154,14 @@ class Pyramid(nn.Module):
         finest = self.reduce(maps)
         pool = functional.avg_pool2d if self.pooling == "average" else functional.max_pool2d
         return [
-            conv(finest if level == 0 else pool(finest, 2**level, 2**level)) for level, conv in enumerate(self.levels)
+            self._level(conv, finest if level == 0 else pool(finest, 2**level, 2**level))
+            for level, conv in enumerate(self.levels)
         ]
+
+    @staticmethod
+    def _level(conv: nn.Module, x: Float[Tensor, "n c _ _"]) -> Float[Tensor, "n c _ _"]:
+        # PyTorch 2.14 does not write the bf16 gradient of a kernel with stride 2 over a single pixel on a CPU.
+        if x.shape[-2:] == (1, 1) and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return conv(x.float())
+        return conv(x)

@@ -198,8 +198,8 @@ def test_distances_keep_their_decimals_in_half_precision(small, maps_of, monkeyp
         found = model.dense(maps_of(1, 16))
     assert {edges.dtype for edges in seen} == {torch.bfloat16}
     exact = copy.deepcopy(model.measure).double()
-    for edges, distances in zip(seen, found.distances, strict=True):
-        expected = exact(edges.double()).exp()
+    for edges, distances, scale in zip(seen, found.distances, model.scales, strict=True):
+        expected = (exact(edges.double()) * scale.double()).exp()
         assert torch.allclose(distances.double(), expected, rtol=1e-5)
         assert (expected.max() / expected.min() > 1.001) or edges.shape[-1] == 1
 
@@ -267,3 +267,12 @@ def test_number_of_parameters(width, published) -> None:
     with torch.device("meta"):
         model = DetectionModel(DetectionSpec(detector=fcos(), backbone=hrnet(width)))
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(published, abs=0.05)
+
+
+def test_a_new_network_begins_with_distances_of_each_levels_range() -> None:
+    # Oracle: 24, 64 and 128 pixels, of ranges from nothing, 64 and 128.
+    spec = replace(fcos(), pyramid_width=32, ranges=((-1, 64), (64, 128), (128, 1e8)))
+    model = FCOS((8, 16), 1, spec)
+    maps = [torch.zeros(1, 8, 32, 32), torch.zeros(1, 16, 16, 16)]
+    for distances, expected in zip(model.dense(maps).distances, (24, 64, 128), strict=True):
+        assert distances.mean().item() == pytest.approx(expected, rel=0.2)

@@ -139,9 +139,7 @@ def _train(recipe: Any, out: Path, options: Any) -> int:
     job = prepare(recipe)
     _say(*job.messages)
     if options.flip and not job.model.flips:
-        raise InputError(
-            f"{recipe.name} has no average over mirrored pictures; leave out --flip."
-        )
+        raise InputError(f"{recipe.name} has no average over mirrored pictures; leave out --flip.")
     if options.init and not options.resume:
         _initialise(job.model, options.init)
     resume = f"`hrnet train {out} --resume` goes on."

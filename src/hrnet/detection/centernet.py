@@ -36,6 +36,8 @@ LARGE_AREA = 150.0**2
 PRIOR = 0.1
 # Pairs of corners that are compared with the centres.
 NUM_PAIRS = 1000
+# Of them, the best with a centre, which are compared with one another: all others are of very low scores.
+NUM_CONFIRMED = 200
 
 Gaze = Literal["left", "right", "up", "down"]
 
@@ -76,9 +78,8 @@ class CenterNet(nn.Module):
         super().__init__()
         self.spec = spec
         width = spec.width
-        self.reduce = nn.Sequential(
-            *concat_conv_bn(widths, sum(widths), 3, align_corners=False), conv_bn(sum(widths), width, 1, relu=True)
-        )
+        first = concat_conv_bn(widths, sum(widths), spec.reduce_kernel, align_corners=False)
+        self.reduce = nn.Sequential(*first, conv_bn(sum(widths), width, 1, relu=True))
         self.branches = nn.ModuleList(
             [CascadePooling(width, ("down", "right")), CascadePooling(width, ("up", "left")), CentrePooling(width)]
         )
@@ -320,7 +321,10 @@ def decode_triplets(outputs: Triplets, spec: CenterNetSpec) -> DetectionOutput:
     first, second, centres = (find_peaks(outputs, kind, spec.num_points) for kind in range(3))
     boxes, scores, labels = pair_corners(first, second, spec.embedding_distance)
     scores = confirm_centres(boxes, scores, labels, centres)
-    return DetectionOutput(*soft_nms(boxes, scores, labels, spec.num_detections, spec.nms_sigma), None)
+    best = scores.topk(min(max(NUM_CONFIRMED, spec.num_detections), scores.shape[1]), dim=1)
+    boxes = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4))
+    found = soft_nms(boxes, best.values, labels.gather(1, best.indices), spec.num_detections, spec.nms_sigma)
+    return DetectionOutput(*found, None)
 
 
 def find_peaks(outputs: Triplets, kind: int, count: int) -> Peaks:

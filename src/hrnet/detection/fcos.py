@@ -27,6 +27,9 @@ NORM_GROUPS, LEAST_GROUP = 32, 8
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 PRIOR = 0.01
 LEAST_IOU = 1e-6
+# Of a new network, pixels: a distance that a level without a lower limit begins with; its logarithm, about, which makes the
+# factors of all levels about one. No distance is larger than the exponential of the last, which no picture reaches.
+_FIRST_DISTANCE, _FIRST_LOG, _MOST_LOG = 24.0, 4.0, 11.0
 
 
 class DenseMaps(NamedTuple):
@@ -60,9 +63,13 @@ class FCOS(nn.Module):
         self.class_tower = _tower(width, spec.tower_convs)
         self.box_tower = _tower(width, spec.tower_convs)
         self.classify = _conv(width, num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
-        self.measure = _conv(width, 4)
+        self.measure = _conv(width, 4, bias=_FIRST_LOG)
         self.centre = _conv(width, 1)
-        self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(num_levels))
+        # Each level begins with distances of the size that it is there for, not with one pixel.
+        self.scales = nn.ParameterList(
+            nn.Parameter(torch.tensor(math.log(low if low > 0 else min(high / 2, _FIRST_DISTANCE)) / _FIRST_LOG))
+            for low, high in spec.ranges
+        )
 
     def dense(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> DenseMaps:
         """The outputs of the network, as they are."""
@@ -71,7 +78,7 @@ class FCOS(nn.Module):
             classes, edges = self.class_tower(level), self.box_tower(level)
             found.logits.append(self.classify(classes))
             found.centreness.append(self.centre(classes))
-            found.distances.append((self._measure(edges).float() * scale).exp())
+            found.distances.append((self._measure(edges).float() * scale).clamp(max=_MOST_LOG).exp())
         return found
 
     def _measure(self, edges: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 4 h w"]:

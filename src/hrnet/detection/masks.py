@@ -41,6 +41,8 @@ class MaskHead(nn.Module):
                 assert layer.bias is not None
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out")
                 nn.init.zeros_(layer.bias)
+        # The rule above is for many maps: of a single one it makes logits of several units that mean nothing.
+        nn.init.normal_(self.logits.weight, std=0.01)
 
     def inside(
         self, features: Float[Tensor, "p c h w"], previous: Float[Tensor, "p c h w"] | None = None

@@ -54,6 +54,8 @@ class SemanticHead(nn.Module):
                 assert layer.bias is not None
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out")
                 nn.init.zeros_(layer.bias)
+        # As of `masks.MaskHead`: the rule above would make logits of several units for two or three classes.
+        nn.init.normal_(self.logits.weight, std=0.01)
 
     def forward(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> SemanticOutput:
         size = levels[LEVEL].shape[-2:]

@@ -179,6 +179,7 @@ class CenterNetSpec:
     Attributes:
         family: tells it from the other families.
         width: channels of the heads.
+        reduce_kernel: of the convolution that reads the concatenation of all maps, 3 or 1; at 1 it costs next to nothing.
         num_points: corners of each kind, and centres, that are looked at.
         embedding_distance: corners whose embeddings differ by more do not belong together.
         nms_sigma: of the Gaussian by which overlapping results get less sure.
@@ -190,6 +191,7 @@ class CenterNetSpec:
 
     family: Literal["centernet"] = "centernet"
     width: int = 128
+    reduce_kernel: Literal[1, 3] = 3
     num_points: int = 70
     embedding_distance: float = 0.5
     nms_sigma: float = 0.5
