@@ -90,8 +90,14 @@ def boxes_of(
         overlap = (
             box_iou(torch.from_numpy(own)[None], torch.from_numpy(boxes))[0].numpy() if len(boxes) else np.zeros(0)
         )
-        # The same person, however badly seen: one box of it is enough.
-        people = [one for one, share in zip(people, overlap, strict=True) if share < 0.3]
+        # The best of those that overlap is the same person, however badly seen: one box of it is enough. Others may be
+        # somebody else in front or behind.
+        same = overlap.argmax() if len(boxes) and overlap.max() >= 0.3 else -1
+        people = [
+            (box, doubtful or share >= 0.3)
+            for index, ((box, doubtful), share) in enumerate(zip(people, overlap, strict=True))
+            if index != same
+        ]
         agrees = len(boxes) > 0 and overlap.max() > AGREES
         counts["teacher agrees" if agrees else "joints alone"] += 1
         people.append((boxes[overlap.argmax()] if agrees else own, False))
