@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import make_dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -163,3 +165,22 @@ def test_without_supervision_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(InputError, match="pip install supervision"):
         detections().to_supervision()
+
+
+@pytest.mark.parametrize("recent", [False, True])
+def test_poses_and_classes_as_supervisions_types(monkeypatch: pytest.MonkeyPatch, recent: bool) -> None:
+    # Oracle: the fields of its KeyPoints (0.31, and as they were called before) and of its Classifications.
+    fields = ["xy", "class_id", "keypoint_confidence", "detection_confidence"]
+    key_points = make_dataclass("KeyPoints", fields if recent else ["xy", "class_id", "confidence"])
+    library = SimpleNamespace(
+        KeyPoints=key_points, Classifications=make_dataclass("Classifications", ["class_id", "confidence"])
+    )
+    monkeypatch.setitem(sys.modules, "supervision", library)
+    poses = Poses(np.ones((2, 3, 2)), np.full((2, 3), 0.5), np.zeros((2, 4)), np.array([0.25, 0.75]), ("a", "b", "c"))
+    found = poses.to_supervision()
+    assert (found.xy.shape, found.xy.dtype, found.class_id.tolist()) == ((2, 3, 2), np.float32, [0, 0])
+    assert (found.keypoint_confidence if recent else found.confidence).tolist() == [[0.5] * 3] * 2
+    if recent:
+        assert found.detection_confidence.tolist() == [0.25, 0.75]
+    classes = Classification(np.array([0.25, 0.75]), ("a", "b")).to_supervision()
+    assert (classes.class_id.tolist(), classes.confidence.tolist()) == ([0, 1], [0.25, 0.75])

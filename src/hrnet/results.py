@@ -105,6 +105,19 @@ class Poses:
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
 
+    def to_supervision(self) -> Any:
+        """As `KeyPoints` of the library supervision, all of class 0.
+
+        Raises:
+            InputError: supervision is not installed.
+        """
+        kind = _supervision().KeyPoints
+        values = {"keypoint_confidence": self.keypoint_scores, "detection_confidence": self.scores}
+        if "keypoint_confidence" not in kind.__dataclass_fields__:
+            values = {"confidence": self.keypoint_scores}  # as earlier versions have it
+        scores = {name: value.astype(np.float32) for name, value in values.items()}
+        return kind(xy=self.keypoints.astype(np.float32), class_id=np.zeros(len(self), int), **scores)
+
     def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
         """The picture with the people drawn on it; keypoints below the threshold are left out."""
         from hrnet.draw import draw_poses  # what draws stands above what is drawn
@@ -155,6 +168,14 @@ class Classification:
     def to_json(self) -> str:
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict())
+
+    def to_supervision(self) -> Any:
+        """As `Classifications` of the library supervision: every class with its probability.
+
+        Raises:
+            InputError: supervision is not installed.
+        """
+        return _supervision().Classifications(np.arange(len(self.names)), self.scores.astype(np.float32))
 
     def plot(self) -> PIL.Image.Image:
         """The picture with the best classes written below it."""
@@ -376,12 +397,7 @@ class Detections:
         Raises:
             InputError: supervision is not installed.
         """
-        try:
-            import supervision  # pyright: ignore[reportMissingImports]  # who wants it has it
-        except ModuleNotFoundError as error:
-            if error.name != "supervision":
-                raise
-            raise InputError("The library supervision is not installed; `pip install supervision` does it.") from None
+        supervision = _supervision()
         masks = None
         if self.masks is not None:
             masks = np.array([self.masks.full(i) for i in range(len(self))], bool).reshape(-1, *self.masks.size)
@@ -398,3 +414,14 @@ class Detections:
         from hrnet.draw import draw_detections  # what draws stands above what is drawn
 
         return draw_detections(self, threshold=threshold)
+
+
+def _supervision() -> Any:
+    """The library, which is not a dependency: who wants its types has it."""
+    try:
+        import supervision  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        if error.name != "supervision":
+            raise
+        raise InputError("The library supervision is not installed; `pip install supervision` does it.") from None
+    return supervision
