@@ -35,8 +35,8 @@ def choose_runtime(runtime: str, device: str = "auto") -> tuple[str, torch.devic
         device = "cuda" if runtime != "openvino" and torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=chosen).tolist()  # which "meta" cannot answer
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
             f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); try cpu."
         ) from None
