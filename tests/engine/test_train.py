@@ -211,6 +211,13 @@ def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any
     assert told[-1][0] is None
 
 
+def test_runs_of_different_precision_follow_one_another_in_a_process(runs: Any, tmp_path: Path) -> None:
+    # Oracle: what was asked for, whatever came before.
+    for precision, named in (("bf16", "bf16"), ("fp32", "no"), ("bf16", "bf16")):
+        trainer = runs.make_trainer(tmp_path / precision, replace(runs.TRAIN, precision=precision))
+        assert trainer.accelerator.mixed_precision == named
+
+
 def test_a_batch_of_one_pixel_is_refused_in_a_sentence(runs: Any, tmp_path: Path) -> None:
     # Oracle: 32 pixels at the lowest resolution, 1/32, are one, and the variance of one number says nothing.
     trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, batch=1))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
@@ -93,6 +94,8 @@ class Trainer:
     ) -> None:
         self.job, self.spec, self.out, self.save, self.flip = job, spec, out, save, flip
         self.report = report
+        # Accelerate keeps the precision of the first run in a process, and refuses a second run of another.
+        AcceleratorState._reset_state()
         # With synchronised norms the buffers are equal everywhere as they are.
         self.accelerator = Accelerator(
             # Where there is no other device, Accelerate has to be told so, or processes would not find one another.
