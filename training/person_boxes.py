@@ -85,7 +85,7 @@ def boxes_of(
     if joints is not None and own is None:
         counts["too few joints"] += 1
         return None
-    people = [(box, score < SURE) for box, score in zip(boxes, scores, strict=True)]
+    people = [(box, bool(score < SURE)) for box, score in zip(boxes, scores, strict=True)]
     if own is not None:
         overlap = (
             box_iou(torch.from_numpy(own)[None], torch.from_numpy(boxes))[0].numpy() if len(boxes) else np.zeros(0)
@@ -94,7 +94,7 @@ def boxes_of(
         # somebody else in front or behind.
         same = overlap.argmax() if len(boxes) and overlap.max() >= 0.3 else -1
         people = [
-            (box, doubtful or share >= 0.3)
+            (box, bool(doubtful or share >= 0.3))
             for index, ((box, doubtful), share) in enumerate(zip(people, overlap, strict=True))
             if index != same
         ]
