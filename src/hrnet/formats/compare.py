@@ -22,6 +22,11 @@ def roles(part: str) -> set[str]:
     return {role.lower() for role in _ROLE.findall(part)}
 
 
+def _names(part: Part) -> tuple[Part, ...]:
+    """What a part may be called, best first."""
+    return ("val", "test") if part == "val" else (part,)
+
+
 def choose_part(sets: Sequence[DataSet], part: Part) -> DataSet:
     """The part to train on or to score on; the only one whatever its name, and test where there is no val.
 
@@ -30,8 +35,8 @@ def choose_part(sets: Sequence[DataSet], part: Part) -> DataSet:
     Raises:
         InputError: there are several, and none of such a name.
     """
-    wanted = ("val", "test") if part == "val" else (part,)
     narrow = sorted(sets, key=lambda one: len(roles(one.part)))
+    wanted = _names(part)
     found = [one for name in wanted for one in narrow if name in roles(one.part)]
     if not found and len(sets) > 1:
         raise InputError(
@@ -42,13 +47,12 @@ def choose_part(sets: Sequence[DataSet], part: Part) -> DataSet:
 
 def has_part(sets: Sequence[DataSet], part: Part) -> bool:
     """Whether a data set has a part of its own for this."""
-    wanted = {"val", "test"} if part == "val" else {part}
-    return len(sets) > 1 and any(wanted & roles(one.part) for one in sets)
+    return len(sets) > 1 and any(roles(one.part).intersection(_names(part)) for one in sets)
 
 
 def only_part(sets: Sequence[DataSet], part: Part) -> tuple[str, ...]:
     """What to say where pictures to score on are taken from the only part there is, which a training may have seen."""
-    if part != "val" or len(sets) > 1 or {"val", "test"} & roles(sets[0].part):
+    if part != "val" or len(sets) > 1 or roles(sets[0].part).intersection(_names(part)):
         return ()
     return (
         f"{sets[0].source} has one part, all of which is scored; --hold-out N takes what a training with --data.hold-out N"
