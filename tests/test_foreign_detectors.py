@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hrnet.checkpoint import load_state
 from hrnet.detection import spec as detection
-from hrnet.detection.rcnn import pool_regions
+from hrnet.detection.regions import pool_regions
 from hrnet.detection.rpn import level_anchors
 from hrnet.detection.spec import DetectionSpec, DetectorSpec, FCOSSpec, RCNNSpec
 from hrnet.errors import InputError

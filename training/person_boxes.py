@@ -1,6 +1,6 @@
 """Boxes of the shipped person detector: people in pictures of sports and streets, where a teacher sees them.
 
-python training/person_boxes.py LSP LSPET CCP TEACHER.xml OUT
+python training/person_boxes.py LSP LSPET CCP TEACHER.xml OUT [--every 5]
 
 LSP and LSPET hold ``annotations/train.json`` and ``train/``, CCP ``images/train``. TEACHER is a pedestrian detector as
 OpenVINO IR (input 1 3 320 320, ImageNet statistics; output boxes 1 n 4 in pixels of the input and scores 1 1 n). OUT gets
@@ -41,6 +41,8 @@ class Options:
     ccp: Annotated[Path, tyro.conf.Positional]
     teacher: Annotated[Path, tyro.conf.Positional]
     out: Annotated[Path, tyro.conf.Positional]
+    every: int = 1
+    """of LSPET each so many-th picture only: its people are all alike, one in the middle"""
 
 
 class Teacher:
@@ -137,7 +139,10 @@ def main(options: Options) -> None:
     teacher = Teacher(options.teacher)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, folder in (("lsp", options.lsp), ("lspet", options.lspet)):
-        content = labelled(folder / "train", joints_of(folder / "annotations/train.json"), teacher)
+        joints = joints_of(folder / "annotations/train.json")
+        if name == "lspet":
+            joints = dict(sorted(joints.items())[:: options.every])
+        content = labelled(folder / "train", joints, teacher)
         (options.out / f"{name}.json").write_text(json.dumps(content))
     (options.out / "ccp.json").write_text(json.dumps(labelled(options.ccp / "images/train", None, teacher)))
 

@@ -13,7 +13,8 @@ from torchvision.ops import nms, roi_align
 
 from hrnet.detection import spec as detection
 from hrnet.detection.boxes import Objects, decode_boxes
-from hrnet.detection.rcnn import RCNN, Samples, pool_regions, with_numbers
+from hrnet.detection.rcnn import RCNN, Samples, with_numbers
+from hrnet.detection.regions import pool_regions
 from hrnet.detection.spec import CASCADE, RCNNSpec
 
 WIDTHS = (4, 8, 16, 32)

@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import nms, roi_align
+from torchvision.ops import nms
 
 from hrnet.detection.boxes import DetectionOutput, Objects, apart, clip_to, decode_boxes, encode_boxes
 from hrnet.detection.masks import MaskHeads, mask_loss, mask_targets
+from hrnet.detection.regions import pool, pool_regions
 from hrnet.detection.rpn import BACKGROUND, RegionProposals, match, not_in_crowd, sample
 from hrnet.detection.semantic import STRIDE as SEMANTIC_STRIDE
 from hrnet.detection.semantic import SemanticHead, SemanticOutput, semantic_loss, semantic_targets
@@ -27,8 +28,6 @@ from hrnet.geometry import Size
 from hrnet.representation import Pyramid
 
 BOX_CELLS, MASK_CELLS = 7, 14
-# Source: mmdetection's settings. Regions read the first four levels; of up to 56 pixels the first, of twice that the second.
-REGION_LEVELS, FINEST_SIDE = 4, 56
 REGIONS_ON_OBJECTS = 0.25
 
 
@@ -162,14 +161,14 @@ class RCNN(nn.Module):
         features = pool_regions(levels, regions, BOX_CELLS, self.spec.legacy)
         if semantic is None:
             return features
-        return features + functional.avg_pool2d(_pool_semantic(semantic, regions), MASK_CELLS // BOX_CELLS)
+        return features + _pool_semantic(semantic, regions, BOX_CELLS)
 
     def mask_features(
         self, levels: Sequence[Tensor], semantic: SemanticOutput | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """What a mask head reads of regions."""
         features = pool_regions(levels, regions, MASK_CELLS, self.spec.legacy)
-        return features if semantic is None else features + _pool_semantic(semantic, regions)
+        return features if semantic is None else features + _pool_semantic(semantic, regions, MASK_CELLS)
 
     def _select(
         self, boxes: Float[Tensor, "p b 4"], scores: Float[Tensor, "p k"]
@@ -322,24 +321,11 @@ def _spread(
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values).unflatten(0, (shape[0], shape[1]))
 
 
-def pool_regions(
-    levels: Sequence[Float[Tensor, "n c _ _"]], regions: Float[Tensor, "r 5"], cells: int, legacy: bool = False
+def _pool_semantic(
+    semantic: SemanticOutput, regions: Float[Tensor, "r 5"], cells: int
 ) -> Float[Tensor, "r c {cells} {cells}"]:
-    """Features of regions, each from the level that fits its size; `legacy` as of `RCNNSpec`."""
-    samples = 2 if legacy else -1
-    read = levels[:REGION_LEVELS]
-    sides = (regions[:, 3:] - regions[:, 1:3]).clamp(min=0).prod(-1).sqrt()
-    numbers = (sides / FINEST_SIDE + 1e-6).log2().floor().clamp(0, len(read) - 1)
-    rows = [(numbers == number).nonzero()[:, 0] for number in range(len(read))]
-    parts = [
-        roi_align(level, regions[row], cells, 1 / (4 * 2**number), samples, aligned=not legacy)
-        for number, (level, row) in enumerate(zip(read, rows, strict=True))
-    ]
-    return torch.cat(parts)[torch.cat(rows).argsort()]
-
-
-def _pool_semantic(semantic: SemanticOutput, regions: Float[Tensor, "r 5"]) -> Float[Tensor, "r c h w"]:
-    return roi_align(semantic.features.float(), regions, MASK_CELLS, 1 / SEMANTIC_STRIDE, aligned=True)
+    # Source: mmdetection: as many cells as of masks, averaged to those that a box head reads.
+    return pool(semantic.features.float(), regions, cells, SEMANTIC_STRIDE, merge=MASK_CELLS // cells)
 
 
 def _of_class(boxes: Float[Tensor, "r b 4"], logits: Float[Tensor, "r k1"]) -> Float[Tensor, "r 4"]:
