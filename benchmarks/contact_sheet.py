@@ -1,5 +1,6 @@
 """Annotated pictures side by side: `python benchmarks/contact_sheet.py OUT.jpg PICTURE... [--columns 5]`.
 
+With `--detector detection` the people of a picture are found first.
 With `--model segmentation --labels DIR` the truth, of which each picture's PNG lies in DIR, stands left of what was found.
 """
 
@@ -26,6 +27,7 @@ class Options:
     out: Annotated[Path, tyro.conf.Positional]
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
     model: str = "pose"
+    detector: str | None = None
     columns: int = 5
     labels: Path | None = None
 
@@ -46,7 +48,10 @@ def truth(path: Path, labels: Path, names: tuple[str, ...]) -> Image.Image:
 
 def main(options: Options) -> None:
     model = hrnet.load(options.model)
-    results = hrnet.Predictor(model)([warp(read_image(path), cell_of(path)) for path in options.pictures])
+    detector = hrnet.load(options.detector) if options.detector else None
+    results = hrnet.Predictor(model, detector=detector)(
+        [warp(read_image(path), cell_of(path)) for path in options.pictures]
+    )
     tiles: list[Image.Image] = []
     for path, result in zip(options.pictures, results, strict=True):
         if options.labels is not None:

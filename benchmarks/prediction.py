@@ -26,8 +26,7 @@ class Options:
     folder: Annotated[Path, tyro.conf.Positional]
     model: str = "pose"
     detector: str | None = None
-    """finds the people that a pose model looks at; a name, a run folder or a file. One that OpenVINO cannot run (those that
-    look into regions) runs in torch"""
+    """finds the people that a pose model looks at; a name, a run folder or a file"""
     rounds: int = 3
     pictures: int | None = None
     """only so many, spread over the folder"""
@@ -43,8 +42,7 @@ def predictor_of(options: Options, runtime: str) -> hrnet.Predictor:
     precision: Precision = "fp32" if form == "fp32" else "auto"
     detector = None
     if options.detector:
-        model = hrnet.load(options.detector)
-        detector = hrnet.Predictor(model, runtime=name if model.compiles else "torch", precision=precision)
+        detector = hrnet.Predictor(hrnet.load(options.detector), runtime=name, precision=precision)
     model = hrnet.load(options.model)
     return hrnet.Predictor(model, runtime=name, precision=precision, batch=options.batch, detector=detector)
 

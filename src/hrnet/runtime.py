@@ -60,16 +60,11 @@ def compile_forward(
             bf16 for torch on a GPU that has it.
 
     Raises:
-        InputError: as of `choose_runtime`, or openvino is asked for where the model cannot be compiled.
+        InputError: as of `choose_runtime`.
     """
-    asked = runtime
     runtime, chosen = choose_runtime(runtime, device)
-    if runtime == "openvino" and model.compiles:
+    if runtime == "openvino":
         return _OpenVino(model, precision)
-    if asked == "openvino":
-        raise InputError(
-            "This model looks at as many regions as it finds, which OpenVINO cannot; use the runtime torch."
-        )
     model.to(chosen)
     half = precision == "bf16" or (
         precision == "auto" and chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -84,7 +79,7 @@ def compile_forward(
 
 
 class _OpenVino:
-    """Compiled once for each size of input; the number of images is free."""
+    """Compiled once for each size of input; the number of images is free. What `TaskModel.finish` does is left to torch."""
 
     def __init__(self, model: TaskModel[Any], precision: Precision) -> None:
         import openvino
@@ -96,6 +91,7 @@ class _OpenVino:
         bf16 = precision == "bf16" or (precision == "auto" and capable)
         self._precision = openvino.Type.bf16 if bf16 else openvino.Type.f32
         self._compiled: dict[tuple[int, ...], Any] = {}
+        # Which of the outputs there are.
         self._outputs: dict[tuple[int, ...], Any] = {}
 
     def __call__(self, images: Tensor) -> Any:
@@ -103,15 +99,16 @@ class _OpenVino:
         if size not in self._compiled:
             self._compile(size)
         found = self._compiled[size](images.contiguous().numpy())
-        values = [torch.from_numpy(found[index].copy()) for index in range(len(found))]
+        values = (torch.from_numpy(found[index].copy()) for index in range(len(found)))
         template = self._outputs[size]
-        filled = iter(values)
-        return type(template)(*[None if value is None else next(filled) for value in template])
+        outputs = [None if value is None else next(values) for value in template]
+        with torch.inference_mode():
+            return self._model.finish(_like(template, outputs), (size[-2], size[-1]))
 
     def _compile(self, size: tuple[int, ...]) -> None:
         example = torch.zeros(1, *size)
         with _quiet_trace(), torch.no_grad():
-            self._outputs[size] = self._model(example)
+            self._outputs[size] = self._model.dense(example)
             graph = self._openvino.convert_model(
                 _Tensors(self._model), example_input=example, input=[("images", [-1, *size])]
             )
@@ -120,14 +117,19 @@ class _OpenVino:
 
 
 class _Tensors(torch.nn.Module):
-    """The model with a plain tuple of its outputs, absent ones left out: what a traced graph can return."""
+    """What is dense of a model, as a plain tuple without absent outputs: what a traced graph can return."""
 
     def __init__(self, model: TaskModel[Any]) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(value for value in self.model(images) if value is not None)
+        return tuple(value for value in self.model.dense(images) if value is not None)
+
+
+def _like(template: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
+    """A tuple or NamedTuple with other values."""
+    return template._make(values) if hasattr(template, "_make") else tuple(values)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -127,8 +127,6 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     std: Tensor
     # Whether it looks into boxes that somebody found, not at whole pictures.
     takes_boxes = False
-    # Whether all that `forward` computes has a size that follows from the input's, as the compiled runtimes need it.
-    compiles = True
     # The colour of an input where it shows nothing of its picture.
     fill: Colour = (0, 0, 0)
     # Of a checkpoint of another code base: which one, what was recognised and what was left out, in one line.
@@ -153,6 +151,14 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
     @abstractmethod
     def forward(self, images: Float[Tensor, "n c h w"]) -> Any:
         """Raw outputs, a NamedTuple of tensors, of RGB images in [0, 1]."""
+
+    def dense(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor | None, ...]:
+        """That part of `forward` in which all sizes follow from the input's: what compiled runtimes run."""
+        return self(images)
+
+    def finish(self, outputs: tuple[Tensor | None, ...], size: Size) -> Any:
+        """The rest of `forward`: its outputs, from those of `dense` for inputs of this height and width."""
+        return outputs
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:

@@ -227,7 +227,7 @@ def test_box_heads_of_a_hybrid_cascade_read_the_semantic_features() -> None:
     model = small(FAMILIES["htc"])
     levels = [torch.zeros(1, 8, 16 // 2**i, 24 // 2**i) for i in range(5)]
     assert model.semantic is not None
-    semantic = model.semantic(levels)._replace(features=torch.full((1, 8, 8, 12), 3.0))
+    semantic = torch.full_like(model.semantic(levels).features, 3.0)
     features = model.box_features(levels, semantic, torch.tensor([[0.0, 20, 20, 60, 50]]))
     assert torch.allclose(features, torch.full((1, 8, 7, 7), 3.0))
     assert torch.allclose(

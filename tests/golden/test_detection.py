@@ -63,13 +63,14 @@ def test_published_network_says_the_same_everywhere(published, record_property) 
             found = semantic.logits.numpy() - case.outputs["semantic_logits"].astype(np.float32)
             assert np.abs(found).max() / np.abs(semantic.logits.numpy()).max() < HALF_PRECISION
         regions = torch.from_numpy(case.outputs["rois"])
-        features = detector.box_features(levels, semantic, regions)
+        surroundings = None if semantic is None else semantic.features
+        features = detector.box_features(levels, surroundings, regions)
         ends = [f"_stage{stage}" for stage in range(3)] if len(detector.boxes) > 1 else [""]
         for end, head in zip(ends, detector.boxes, strict=True):
             logits, deltas = head(features)
             outputs |= {f"box_logits{end}": logits, f"box_deltas{end}": deltas.flatten(1)}
         if detector.masks is not None:
-            masks = detector.masks.each(detector.mask_features(levels, semantic, regions))
+            masks = detector.masks.each(detector.mask_features(levels, surroundings, regions))
             outputs |= {f"mask_logits_4classes{end}": x[:, :4] for end, x in zip(ends, masks, strict=True)}
     others = {"rois", "semantic_logits", "result_boxes", "result_scores", "result_labels", "result_mask_areas"}
     expected = {name: value for name, value in case.outputs.items() if name not in others}
@@ -110,7 +111,7 @@ def test_masks_of_the_published_boxes_are_the_published_masks(published) -> None
     boxes, labels = case.outputs["result_boxes"], torch.from_numpy(case.outputs["result_labels"])
     with torch.inference_mode():
         levels = detector.levels(model.backbone(case.images))
-        semantic = detector.semantic(levels) if detector.semantic is not None else None
+        semantic = detector.semantic(levels).features if detector.semantic is not None else None
         regions = with_numbers(torch.from_numpy(boxes)[None])
         logits = detector.masks.together(detector.mask_features(levels, semantic, regions), labels)
     found = paste_masks(logits.sigmoid().numpy(), boxes, size).areas()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Self, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,8 +40,6 @@ class DetectionModel(TaskModel[Detections]):
                 self.detector = FCOS(widths, classes, spec.detector)
             case CenterNetSpec():
                 self.detector = CenterNet(widths, classes, spec.detector)
-        # OpenVINO converts an R-CNN, and crashes when it runs it.
-        self.compiles = not isinstance(self.detector, RCNN)
         set_norm_momentum(self, spec.backbone.norm_momentum)
 
     def train(self, mode: bool = True) -> Self:
@@ -53,12 +51,22 @@ class DetectionModel(TaskModel[Detections]):
         return self
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> DetectionOutput:
-        return self.detector(self.backbone(self.normalise(images)), (images.shape[-2], images.shape[-1]))
+        return self.detector(self.features(images), (images.shape[-2], images.shape[-1]))
+
+    def dense(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor | None, ...]:
+        """Without what an R-CNN does with regions, of which there are as many as it finds."""
+        return self.detector.dense(self.features(images)) if isinstance(self.detector, RCNN) else self(images)
+
+    def finish(self, outputs: Sequence[Tensor | None], size: Size) -> DetectionOutput:
+        if isinstance(self.detector, RCNN):
+            return self.detector.finish(cast(Sequence[Tensor], outputs), size)
+        return cast(DetectionOutput, outputs)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """As the detector's, of the targets that `Objects.of` reads."""
-        maps = self.backbone(self.normalise(batch.images))
-        return self.detector.loss(maps, (batch.images.shape[-2], batch.images.shape[-1]), Objects.of(batch))
+        return self.detector.loss(
+            self.features(batch.images), (batch.images.shape[-2], batch.images.shape[-1]), Objects.of(batch)
+        )
 
     def named_outputs(self) -> dict[str, tuple[str, ...]]:
         names = self.spec.class_names

@@ -20,7 +20,7 @@ from torchvision.ops import nms
 from hrnet.detection.boxes import DetectionOutput, Objects, apart, clip_to, decode_boxes, encode_boxes
 from hrnet.detection.masks import MaskHeads, mask_loss, mask_targets
 from hrnet.detection.regions import pool, pool_regions
-from hrnet.detection.rpn import BACKGROUND, RegionProposals, match, not_in_crowd, sample
+from hrnet.detection.rpn import BACKGROUND, RegionMaps, RegionProposals, match, not_in_crowd, sample
 from hrnet.detection.semantic import STRIDE as SEMANTIC_STRIDE
 from hrnet.detection.semantic import SemanticHead, SemanticOutput, semantic_loss, semantic_targets
 from hrnet.detection.spec import BoxStage, RCNNSpec
@@ -28,6 +28,8 @@ from hrnet.geometry import Size
 from hrnet.representation import Pyramid
 
 BOX_CELLS, MASK_CELLS = 7, 14
+# The features of the semantic branch.
+Semantic = Float[Tensor, "n c h w"]
 REGIONS_ON_OBJECTS = 0.25
 
 
@@ -114,9 +116,22 @@ class RCNN(nn.Module):
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size) -> DetectionOutput:
         """The objects of images of this height and width, best first."""
+        return self.finish(self.dense(maps), size)
+
+    def dense(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> tuple[Float[Tensor, "n _ _ _"], ...]:
+        """All that is said of whole images: the levels, logits and deltas of every anchor, and the features of the semantic
+        branch, where there is one."""
         levels = self.levels(maps)
-        semantic = self.semantic(levels) if self.semantic is not None else None
-        proposed = self.proposals.propose(self.proposals(levels), size, self.spec.test_proposals)
+        found = self.proposals(levels)
+        semantic = () if self.semantic is None else (self.semantic(levels).features,)
+        return (*levels, *found.logits, *found.deltas, *semantic)
+
+    def finish(self, dense: Sequence[Float[Tensor, "n _ _ _"]], size: Size) -> DetectionOutput:
+        """The objects of images of this height and width, best first, from what `dense` says of them."""
+        count = self.spec.num_levels
+        levels, logits, deltas = (list(dense[start : start + count]) for start in (0, count, 2 * count))
+        semantic = None if self.semantic is None else dense[-1]
+        proposed = self.proposals.propose(RegionMaps(logits, deltas), size, self.spec.test_proposals)
         rows = proposed.real.flatten().nonzero()[:, 0]
         found = self.look(levels, semantic, with_numbers(proposed.boxes)[rows], size)
         shape = proposed.real.shape
@@ -139,7 +154,7 @@ class RCNN(nn.Module):
     def look(
         self,
         levels: Sequence[Float[Tensor, "n c _ _"]],
-        semantic: SemanticOutput | None,
+        semantic: Semantic | None,
         regions: Float[Tensor, "r 5"],
         size: Size,
     ) -> Found:
@@ -155,7 +170,7 @@ class RCNN(nn.Module):
         return Found(torch.stack(total).mean(0), boxes)
 
     def box_features(
-        self, levels: Sequence[Tensor], semantic: SemanticOutput | None, regions: Float[Tensor, "r 5"]
+        self, levels: Sequence[Tensor], semantic: Semantic | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """What a box head reads of regions."""
         features = pool_regions(levels, regions, BOX_CELLS, self.spec.legacy)
@@ -164,7 +179,7 @@ class RCNN(nn.Module):
         return features + _pool_semantic(semantic, regions, BOX_CELLS)
 
     def mask_features(
-        self, levels: Sequence[Tensor], semantic: SemanticOutput | None, regions: Float[Tensor, "r 5"]
+        self, levels: Sequence[Tensor], semantic: Semantic | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """What a mask head reads of regions."""
         features = pool_regions(levels, regions, MASK_CELLS, self.spec.legacy)
@@ -194,11 +209,12 @@ class RCNN(nn.Module):
         levels = self.levels(maps)
         maps_of_regions = self.proposals(levels)
         losses = self.proposals.loss(maps_of_regions, objects)
-        semantic = self.semantic(levels) if self.semantic is not None else None
-        if semantic is not None:
+        said = self.semantic(levels) if self.semantic is not None else None
+        if said is not None:
             losses["semantic"] = self.spec.semantic_weight * semantic_loss(
-                semantic.logits, self._semantic_targets(semantic, objects)
+                said.logits, self._semantic_targets(said, objects)
             )
+        semantic = None if said is None else said.features
         with torch.no_grad():
             proposed = self.proposals.propose(maps_of_regions, size, self.spec.train_proposals)
         regions = with_numbers(proposed.boxes)[proposed.real.flatten()]
@@ -268,7 +284,7 @@ class RCNN(nn.Module):
     def _mask_loss(
         self,
         levels: Sequence[Tensor],
-        semantic: SemanticOutput | None,
+        semantic: Semantic | None,
         samples: Samples,
         objects: Sequence[Objects],
         number: int,
@@ -322,10 +338,10 @@ def _spread(
 
 
 def _pool_semantic(
-    semantic: SemanticOutput, regions: Float[Tensor, "r 5"], cells: int
+    semantic: Semantic, regions: Float[Tensor, "r 5"], cells: int
 ) -> Float[Tensor, "r c {cells} {cells}"]:
     # Source: mmdetection: as many cells as of masks, averaged to those that a box head reads.
-    return pool(semantic.features.float(), regions, cells, SEMANTIC_STRIDE, merge=MASK_CELLS // cells)
+    return pool(semantic.float(), regions, cells, SEMANTIC_STRIDE, merge=MASK_CELLS // cells)
 
 
 def _of_class(boxes: Float[Tensor, "r b 4"], logits: Float[Tensor, "r k1"]) -> Float[Tensor, "r 4"]:

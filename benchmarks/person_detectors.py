@@ -1,0 +1,104 @@
+"""Our person detector beside another one on the same pictures: COCO's AP of the people, and milliseconds a picture.
+
+python benchmarks/person_detectors.py OTHER.xml --images PENN/test --annotations PENN/annotations/test.json
+
+OTHER is OpenVINO IR with the input 1 3 h w (ImageNet statistics), boxes 1 n 4 in pixels of it and scores 1 1 n before
+suppression. One picture at a time, from decoded pixels to boxes, in turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import openvino
+import torch
+import tyro
+from torchvision.ops import nms
+
+import hrnet
+from hrnet.detection.data import match_classes, read_detection
+from hrnet.detection.metrics import DetectionEvaluator
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.spec import DetectionSpec
+from hrnet.images import read_image
+from hrnet.results import Detections
+from hrnet.task import IMAGENET_MEAN, IMAGENET_STD
+
+# Of the other, as its authors have them.
+LEAST, OVERLAP, MOST = 0.025, 0.6, 100
+ALIASES = (("pedestrian", "person"), ("people", "person"))
+
+
+@dataclass
+class Options:
+    other: Annotated[Path, tyro.conf.Positional]
+    images: Path
+    annotations: Path | None = None
+    part: str = "test"
+    model: str = "detection"
+    rounds: int = 3
+
+
+class Other:
+    def __init__(self, path: Path) -> None:
+        self.network = openvino.Core().compile_model(str(path), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        self.height, self.width = list(self.network.inputs[0].shape)[2:]
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        small = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        values = ((small / 255 - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)[None].astype(np.float32)
+        boxes, scores = (torch.from_numpy(output[0].copy()) for output in self.network(values).values())
+        some = scores[0] > LEAST
+        boxes, scores = boxes[some], scores[0, some]
+        kept = nms(boxes, scores, OVERLAP)[:MOST]
+        height, width = image.shape[:2]
+        scale = torch.tensor([width / self.width, height / self.height] * 2)
+        found = (boxes[kept] * scale).numpy().astype(float).clip(0, [width, height] * 2)
+        return Detections(found, scores[kept].numpy().astype(float), np.zeros(len(kept), int), ("person",))
+
+
+def main(options: Options) -> None:
+    model = hrnet.load(options.model)
+    assert isinstance(model, DetectionModel)
+    assert "person" in model.spec.class_names
+    person = model.spec.class_names.index("person")
+    data = match_classes(read_detection(options.images, options.annotations, options.part), ("person",), ALIASES)  # type: ignore[arg-type]
+    predictor = hrnet.Predictor(model, batch=1)
+    other = Other(options.other)
+
+    def ours(image: np.ndarray) -> Detections:
+        (found,) = predictor([image])
+        found = found[found.labels == person]
+        return Detections(found.boxes, found.scores, np.zeros(len(found), int), ("person",))
+
+    sides: dict[str, Callable[[np.ndarray], Detections]] = {options.model: ours, options.other.stem: other}
+    pictures = [read_image(picture.path) for picture in data.pictures]
+    found: dict[str, list[Detections]] = {
+        name: [side(image) for image in pictures] for name, side in sides.items()
+    }  # compiles, too
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.rounds):
+        for image in pictures:
+            for name, side in sides.items():
+                start = time.perf_counter()
+                side(image)
+                times[name].append(1000 * (time.perf_counter() - start))
+    print(f"{len(pictures)} pictures, {torch.get_num_threads()} threads")
+    print(f"{'detector':<32}{'AP':>8}{'AP50':>8}{'AP75':>8}{'ms':>8}")
+    for name in sides:
+        evaluator = DetectionEvaluator(data.pictures, DetectionSpec(("person",)))
+        evaluator.update(range(len(pictures)), found[name])
+        figures = evaluator.compute()
+        shown = "".join(f"{figures[figure]:8.3f}" for figure in ("AP", "AP50", "AP75"))
+        print(f"{name:<32}{shown}{statistics.median(times[name]):8.1f}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
