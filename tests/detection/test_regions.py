@@ -44,6 +44,7 @@ def test_no_regions_at_all() -> None:
     pooled = pool_regions([level], torch.zeros(0, 5), 7)
     (pooled.sum() + level.sum()).backward()
     assert pooled.shape == (0, 5, 7, 7)
+    assert level.grad is not None
     assert torch.equal(level.grad, torch.ones(2, 5, *SIZE))
 
 
