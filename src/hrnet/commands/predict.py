@@ -358,7 +358,7 @@ def _save(picture: PIL.Image.Image, path: Path) -> None:
 
 
 def _summary(result: Result, threshold: float) -> str:
-    from hrnet.results import Classification, Detections, SemanticMap
+    from hrnet.results import Classification, Detections, Poses, SemanticMap
 
     if isinstance(result, Classification):
         return ", ".join(f"{result.names[label]} {result.scores[label]:.2f}" for label in result.top(_TOP))
@@ -368,7 +368,7 @@ def _summary(result: Result, threshold: float) -> str:
         return ", ".join(f"{result.names[label]} {100 * shares[label]:.1f} %" for label in order if shares[label] > 0)
     people = len(result)
     if not people:
-        return "nothing found"
+        return "nothing found" + ("; --boxes whole takes the picture as one person" if isinstance(result, Poses) else "")
     if isinstance(result, Detections):
         counts = Counter(result.names[label] for label in result.labels.tolist()).most_common(_NAMED)
         return ", ".join(f"{count} {name}" for name, count in counts) + f", best score {result.scores.max():.2f}"
