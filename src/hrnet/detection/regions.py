@@ -19,9 +19,8 @@ from torchvision.ops import roi_align
 
 # Source: mmdetection's settings. Regions read the first four levels; of up to 56 pixels the first, of twice that the second.
 REGION_LEVELS, FINEST_SIDE = 4, 56
-# Pixels of a map: products grow with it and torchvision's gradient does not. Measured (docs/performance.md): products take
-# 0.4 of the time at 64 x 80 and 3.3 times as long at 200 x 336.
-_LARGEST_MAP = 128 * 128
+# Pixels of a map: products grow with it and torchvision's gradient does not. Source: docs/performance.md.
+_LARGEST_MAP = 96 * 128
 
 
 def pool_regions(
