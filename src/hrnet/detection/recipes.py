@@ -140,7 +140,7 @@ RECIPES: dict[str, DetectionRecipe] = {
             DetectionData(
                 images=(Path("data/pennfudan"), Path("data/tiny_coco"), Path("data/lsp")),
                 aliases=(("pedestrian", "person"), ("people", "person")),
-                augment=replace(_PASTE, scale=(0.4, 1.8)),
+                augment=replace(_PASTE, scale=(0.25, 1.6), mosaic=0.5),
             ),
             ("person",),
         ),
