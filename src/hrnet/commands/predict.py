@@ -368,7 +368,9 @@ def _summary(result: Result, threshold: float) -> str:
         return ", ".join(f"{result.names[label]} {100 * shares[label]:.1f} %" for label in order if shares[label] > 0)
     people = len(result)
     if not people:
-        return "nothing found" + ("; --boxes whole takes the picture as one person" if isinstance(result, Poses) else "")
+        return "nothing found" + (
+            "; --boxes whole takes the picture as one person" if isinstance(result, Poses) else ""
+        )
     if isinstance(result, Detections):
         counts = Counter(result.names[label] for label in result.labels.tolist()).most_common(_NAMED)
         return ", ".join(f"{count} {name}" for name, count in counts) + f", best score {result.scores.max():.2f}"
