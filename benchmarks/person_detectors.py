@@ -26,14 +26,15 @@ import hrnet
 from hrnet.detection.data import match_classes, read_detection
 from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.model import DetectionModel
+from hrnet.detection.recipes import RECIPES
 from hrnet.detection.spec import DetectionSpec
+from hrnet.formats.compare import Part
 from hrnet.images import read_image
 from hrnet.results import Detections
 from hrnet.task import IMAGENET_MEAN, IMAGENET_STD
 
 # Of the other, as its authors have them.
 LEAST, OVERLAP, MOST = 0.025, 0.6, 100
-ALIASES = (("pedestrian", "person"), ("people", "person"))
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Options:
     other: Annotated[Path, tyro.conf.Positional]
     images: Path
     annotations: Path | None = None
-    part: str = "test"
+    part: Part = "test"
     model: str = "detection"
     rounds: int = 3
 
@@ -69,7 +70,8 @@ def main(options: Options) -> None:
     assert isinstance(model, DetectionModel)
     assert "person" in model.spec.class_names
     person = model.spec.class_names.index("person")
-    data = match_classes(read_detection(options.images, options.annotations, options.part), ("person",), ALIASES)  # type: ignore[arg-type]
+    aliases = RECIPES["detection-person"].data.aliases
+    data = match_classes(read_detection(options.images, options.annotations, options.part), ("person",), aliases)
     predictor = hrnet.Predictor(model, batch=1)
     other = Other(options.other)
 
