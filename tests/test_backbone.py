@@ -55,7 +55,7 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> No
     ],
 )
 def test_parameter_count_is_the_published_one(spec: HRNetSpec, count: int) -> None:
-    # Oracle: counts of the released networks (FACTS A1); exact.
+    # Oracle: counts of the released networks; exact.
     with torch.device("meta"):
         assert sum(parameter.numel() for parameter in HRNet(spec).parameters()) == count
 
@@ -154,8 +154,8 @@ def test_batch_of_one_is_a_row_of_a_batch() -> None:
 
 
 def test_changing_widths_follow_the_general_rule() -> None:
-    # Oracle: the rule of the transitions (FACTS A3), walked by hand: a branch that stays is made of itself, a new one of
-    # the last. Tolerance: layer by layer, norms are not folded into the convolutions before them.
+    # Oracle: the transitions' rule in the released code, walked by hand: a branch that stays is made of itself, a new one
+    # of the last. Tolerance: layer by layer, norms are not folded into the convolutions before them.
     model = HRNet(EXOTIC).eval()
     randomise_norms(model)
     images = torch.randn(1, 3, 64, 64)

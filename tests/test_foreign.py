@@ -1,4 +1,4 @@
-"""Our small networks, written the way each code base writes them (by the tables of FACTS B1, here in the other direction),
+"""Our small networks, written the way each code base writes them (our names turned into theirs),
 must come back unchanged. The published networks themselves are in golden/, timm's in test_foreign_timm.py."""
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def test_envelopes_of_classification(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "skeleton", "size"), [(17, COCO, (256, 192)), (16, MPII, (256, 256))])
 def test_keypoints_that_are_known_by_their_number(count: int, skeleton: Skeleton, size: tuple[int, int]) -> None:
-    # Oracle: the published configurations (FACTS D1).
+    # Oracle: the published configurations.
     names = tuple(f"keypoint_{number}" for number in range(count))
     rename = ORIGINS["official pose"][1]
     theirs = {rename(k): v for k, v in random_state(replace(POSE, skeleton=Skeleton(names))).items()}
@@ -234,7 +234,7 @@ def test_loss_weights_of_cityscapes_are_left_behind() -> None:
 @pytest.mark.parametrize("counters", [True, False])
 @pytest.mark.parametrize(("classes", "aligned"), [(19, False), (20, False), (150, True), (171, True)])
 def test_corners_and_classes_of_segmentation(classes: int, aligned: bool, counters: bool) -> None:
-    # Oracle: the published configurations (FACTS A4, A5). Files without counters are of PyTorch 0.4; those of 150 and 171
+    # Oracle: the published configurations. Files without counters are of PyTorch 0.4; those of 150 and 171
     # classes were made by the code that has OCR, whose norms note a tenth of every batch.
     names = tuple(str(label) for label in range(classes))
     rename = ORIGINS["official segmentation"][1]
@@ -249,11 +249,11 @@ def test_corners_and_classes_of_segmentation(classes: int, aligned: bool, counte
 
 @pytest.mark.parametrize("origin", ["official segmentation", "official OCR"])
 def test_norms_of_inplace_abn(origin: str) -> None:
-    # Oracle: its definition (FACTS B3): the scale is |weight| + 1e-5. Such files have no batch counters.
+    # Oracle: InPlaceABN's definition: the scale is |weight| + 1e-5. Such files have no batch counters.
     spec, state, theirs = written(origin)
     old = {name: value for name, value in theirs.items() if not name.endswith("num_batches_tracked")}
     found_spec, found = recognise(old)
-    # Without OCR their norms also noted a hundredth of every batch, not a tenth (FACTS A5).
+    # Without OCR their norms also noted a hundredth of every batch, not a tenth.
     assert found_spec == (spec if origin == "official OCR" else replace(spec, backbone=SLOW_NORMS))
     norms = {name.removesuffix("running_var") for name in state if name.endswith("running_var")}
     for name, value in state.items():

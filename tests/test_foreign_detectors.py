@@ -1,6 +1,6 @@
-"""Small detectors, written the way other code writes them (FACTS B1; the names that FACTS leaves to "maskrcnn-benchmark
-naming" are that project's), must come back as they were. Of the code before mmdetection 2 no published file was at hand:
-this checks names, shapes and the order of classes; how regions are read is checked against closed forms."""
+"""Small detectors, written the way other code writes them (mmdetection 1 to 3, and maskrcnn-benchmark), must come back
+as they were. Of the code before mmdetection 2 no published file was at hand: this checks names, shapes and the order of
+classes; how regions are read is checked against closed forms."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_maskrcnn_benchmark(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("levels", [5, 6])
 def test_fcos_on_maskrcnn_benchmark(levels: int, tmp_path: Path) -> None:
-    # Oracle: FACTS D5: five levels from stride 8, or six from stride 4, whose ranges start at 32.
+    # Oracle: the published configurations: five levels from stride 8, or six from stride 4, whose ranges start at 32.
     spec = FCOSSpec(pyramid_width=32, nms_iou=0.6)
     if levels == 6:
         ranges = ((-1.0, 32.0), (32.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, 1e8))
@@ -216,8 +216,8 @@ def test_fcos_on_maskrcnn_benchmark(levels: int, tmp_path: Path) -> None:
 
 
 def test_anchors_of_old_detectors_lie_in_the_middle_of_their_cells() -> None:
-    # Oracle: FACTS D5: boxes count their last pixel, an anchor's centre is (stride - 1) / 2, which is stride / 2 between
-    # edges.
+    # Oracle: the code before mmdetection 2: boxes count their last pixel, an anchor's centre is (stride - 1) / 2,
+    # which is stride / 2 between edges.
     new, old = (level_anchors((2, 3), 16, RCNNSpec(legacy=legacy), torch.zeros(())) for legacy in (False, True))
     torch.testing.assert_close(old, new + 8)
     assert old[1].tolist() == [8 - 64, 8 - 64, 8 + 64, 8 + 64]

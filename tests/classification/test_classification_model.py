@@ -41,7 +41,7 @@ def tiny(classes: int = 3) -> ClassificationModel:
     ],
 )
 def test_size_and_cost_are_the_published_ones(backbone: HRNetSpec, count: int, published: str, entries: int) -> None:
-    # Oracle: the released networks and their READMEs (FACTS A1). Counts are exact, costs to the digits of the table.
+    # Oracle: the released networks and their READMEs. Counts are exact, costs to the digits of the table.
     with torch.device("meta"):
         model = ClassificationModel(ClassificationSpec(num_classes=1000, backbone=backbone)).eval()
         cost = count_multiply_accumulates(model, torch.empty(1, 3, 224, 224)) / 2**30

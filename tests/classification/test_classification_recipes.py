@@ -24,7 +24,7 @@ from hrnet.tasks import recipe_from_json, recipe_to_json
 Folders = Callable[..., Path]
 STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
 TINY = HRNetSpec(STAGES, 1, 2, stem_width=4)
-# What the official README says: error and error of the best five, in percent (FACTS C1).
+# What the official README says: error and error of the best five, in percent.
 ERRORS = {
     "w18-small-v1": (27.7, 9.3),
     "w18-small-v2": (24.9, 7.6),

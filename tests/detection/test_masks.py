@@ -39,7 +39,7 @@ def as_runs(mask: np.ndarray) -> Runs:
 
 
 def test_head_is_the_published_order_of_layers() -> None:
-    # Oracle: the layers of FACTS D5 one after the other. Tolerance: single precision, sums in one order.
+    # Oracle: the layers of mmdetection's head, one after the other. Tolerance: single precision, sums in one order.
     head = MaskHead(3, 8, informed=True)
     features, before = torch.randn(2, 8, 14, 14), torch.randn(2, 8, 14, 14)
     assert head.previous is not None
@@ -345,7 +345,7 @@ def test_semantic_loss_is_the_mean_over_marked_pixels() -> None:
 
 
 def test_semantic_head_is_the_published_order_of_layers() -> None:
-    # Oracle: the description in FACTS D5, layer by layer; the order of the sum is another, so single precision is left.
+    # Oracle: mmdetection's semantic head, layer by layer; the order of the sum is another, so single precision is left.
     head = SemanticHead(5, 8, num_levels=3)
     levels = [torch.randn(2, 8, 16, 24), torch.randn(2, 8, 8, 12), torch.randn(2, 8, 4, 6)]
     x = head.laterals[1](levels[1]).relu()

@@ -39,7 +39,7 @@ def test_what_the_families_are() -> None:
     assert [len(make().stages) for make in list(FAMILIES.values())[:5]] == [1, 3, 1, 3, 3]
 
 
-# Source: FACTS C6, arXiv 1908.07919, in millions: W18, W32, W48.
+# Source: arXiv 1908.07919, in millions: W18, W32, W48.
 PUBLISHED = {
     "faster": (26.2, 45.0, 79.4),
     "mask": (30.1, 49.9, None),

@@ -1,6 +1,6 @@
-"""Oracle: the published networks themselves, run once (FACTS of each golden say which file). The tolerance is float32
-rounding through some 300 layers, summed in another order by another PyTorch: about 1e-6 of the largest output is seen; a
-wrong layer, upsampling or order gives 1e-2 or more."""
+"""Oracle: the published networks themselves, run once (the README beside the outputs says which file). The tolerance is
+float32 rounding through some 300 layers, summed in another order by another PyTorch: about 1e-6 of the largest output is
+seen; a wrong layer, upsampling or order gives 1e-2 or more."""
 
 from __future__ import annotations
 

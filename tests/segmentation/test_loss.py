@@ -166,6 +166,7 @@ def test_labels_outside_the_classes_are_named(strange: int) -> None:
 
 
 def test_published_weights_are_those_of_cityscapes() -> None:
-    # Oracle: FACTS D3: 19 numbers whose mean is 1 to the fourth digit; the train (17th) and the bicycle (last) as there.
+    # Oracle: the released segmentation code: 19 numbers whose mean is 1 to the fourth digit; the train (17th) and the
+    # bicycle (last) as there.
     assert (len(CITYSCAPES_WEIGHTS), round(sum(CITYSCAPES_WEIGHTS) / 19, 4)) == (19, 1.0)
     assert (WEIGHTED_LOSS.class_weights[16], WEIGHTED_LOSS.class_weights[18]) == (1.0865, 1.0507)

@@ -45,7 +45,7 @@ def test_regions_are_means_weighted_over_the_pixels() -> None:
 
 
 def test_head_is_the_published_order_of_layers() -> None:
-    # Oracle: the description of the released network (FACTS A6), pixel by pixel in numpy. Tolerance: single precision.
+    # Oracle: the head of arXiv 1909.11065, pixel by pixel in numpy. Tolerance: single precision.
     head = ContextHead((4, 8, 16, 32), 3, ContextSpec(12, 6), align_corners=True).eval()
     x = maps()
     with torch.inference_mode():
@@ -73,7 +73,7 @@ def test_head_is_the_published_order_of_layers() -> None:
     [(hrnet(48), 70_372_678), (hrnet(18), 12_080_036 + 270 + 512), (hrnet_small_v1(), None), (hrnet_small_v2(), None)],
 )
 def test_size_and_cost(backbone: HRNetSpec, count: int | None) -> None:
-    # Oracle: the released W48 (70.3 million and 1206.3 GFLOPs at 1024 x 2048, FACTS C5); mmseg's W18, two biases more.
+    # Oracle: the released W48 (70.3 million and 1206.3 GFLOPs at 1024 x 2048 in its README); mmseg's W18, two biases more.
     aligned = replace(backbone, fusion_upsample="bilinear", align_corners=True)
     with torch.device("meta"):
         model = SegmentationModel(SegmentationSpec(backbone=aligned, context=ContextSpec())).eval()

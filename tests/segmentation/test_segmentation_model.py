@@ -47,7 +47,7 @@ def tiny(align_corners: bool = False) -> SegmentationModel:
 def test_size_and_cost_are_the_published_ones(
     backbone: HRNetSpec, count: int, published: str | None, entries: int
 ) -> None:
-    # Oracle: the released networks (FACTS A1). Counts are exact, costs (at 1024 x 2048) to the digits of the table.
+    # Oracle: the released networks and their READMEs. Counts are exact, costs (at 1024 x 2048) to the digits of the table.
     with torch.device("meta"):
         model = SegmentationModel(SegmentationSpec(backbone=replace(backbone, fusion_upsample="bilinear"))).eval()
         if published:
