@@ -1,8 +1,9 @@
-"""Our person detector beside another one on the same pictures: COCO's AP of the people, and milliseconds a picture.
+"""Person detectors on the same pictures: COCO's AP of the people, and milliseconds a picture.
 
-python benchmarks/person_detectors.py OTHER.xml --images PENN/test --annotations PENN/annotations/test.json
+python benchmarks/person_detectors.py detection runs/htc/last.safetensors OTHER.xml --images PENN/test \\
+    --annotations PENN/annotations/test.json
 
-OTHER is OpenVINO IR with the input 1 3 h w (ImageNet statistics), boxes 1 n 4 in pixels of it and scores 1 1 n before
+OTHER.xml is OpenVINO IR with the input 1 3 h w (ImageNet statistics), boxes 1 n 4 in pixels of it and scores 1 1 n before
 suppression. One picture at a time, from decoded pixels to boxes, in turns.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,11 +39,11 @@ LEAST, OVERLAP, MOST = 0.025, 0.6, 100
 
 @dataclass
 class Options:
-    other: Annotated[Path, tyro.conf.Positional]
+    detectors: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """ours by anything that `hrnet.load` takes, others by their .xml"""
     images: Path
     annotations: Path | None = None
     part: Part = "test"
-    model: str = "detection"
     rounds: int = 3
 
 
@@ -65,26 +65,28 @@ class Other:
         return Detections(found, scores[kept].numpy().astype(float), np.zeros(len(kept), int), ("person",))
 
 
+class Ours:
+    def __init__(self, name: str) -> None:
+        model = hrnet.load(name)
+        assert isinstance(model, DetectionModel)
+        assert "person" in model.spec.class_names
+        self.parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        self.person = model.spec.class_names.index("person")
+        self.predictor = hrnet.Predictor(model, batch=1)
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        (found,) = self.predictor([image])
+        found = found[found.labels == self.person]
+        return Detections(found.boxes, found.scores, np.zeros(len(found), int), ("person",), found.masks)
+
+
 def main(options: Options) -> None:
-    model = hrnet.load(options.model)
-    assert isinstance(model, DetectionModel)
-    assert "person" in model.spec.class_names
-    person = model.spec.class_names.index("person")
     aliases = RECIPES["detection-person"].data.aliases
     data = match_classes(read_detection(options.images, options.annotations, options.part), ("person",), aliases)
-    predictor = hrnet.Predictor(model, batch=1)
-    other = Other(options.other)
-
-    def ours(image: np.ndarray) -> Detections:
-        (found,) = predictor([image])
-        found = found[found.labels == person]
-        return Detections(found.boxes, found.scores, np.zeros(len(found), int), ("person",))
-
-    sides: dict[str, Callable[[np.ndarray], Detections]] = {options.model: ours, options.other.stem: other}
+    sides = {name: Other(Path(name)) if name.endswith(".xml") else Ours(name) for name in options.detectors}
     pictures = [read_image(picture.path) for picture in data.pictures]
-    found: dict[str, list[Detections]] = {
-        name: [side(image) for image in pictures] for name, side in sides.items()
-    }  # compiles, too
+    # It compiles, too.
+    found = {name: [side(image) for image in pictures] for name, side in sides.items()}
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(options.rounds):
         for image in pictures:
@@ -92,14 +94,17 @@ def main(options: Options) -> None:
                 start = time.perf_counter()
                 side(image)
                 times[name].append(1000 * (time.perf_counter() - start))
-    print(f"{len(pictures)} pictures, {torch.get_num_threads()} threads")
-    print(f"{'detector':<32}{'AP':>8}{'AP50':>8}{'AP75':>8}{'ms':>8}")
-    for name in sides:
+    print(f"{len(pictures)} pictures, {torch.get_num_threads()} threads, median of {options.rounds} rounds")
+    shown = ("AP", "AP50", "AP75", "mask-AP", "mask-AP50")
+    width = max(map(len, sides)) + 2
+    print(f"{'detector':<{width}}{'M':>8}" + "".join(f"{figure:>10}" for figure in shown) + f"{'ms':>8}")
+    for name, side in sides.items():
         evaluator = DetectionEvaluator(data.pictures, DetectionSpec(("person",)))
         evaluator.update(range(len(pictures)), found[name])
         figures = evaluator.compute()
-        shown = "".join(f"{figures[figure]:8.3f}" for figure in ("AP", "AP50", "AP75"))
-        print(f"{name:<32}{shown}{statistics.median(times[name]):8.1f}")
+        columns = "".join(f"{figures[figure]:10.3f}" if figure in figures else f"{'':10}" for figure in shown)
+        size = f"{side.parameters:8.2f}" if isinstance(side, Ours) else f"{'':8}"
+        print(f"{name:<{width}}{size}{columns}{statistics.median(times[name]):8.1f}")
 
 
 if __name__ == "__main__":

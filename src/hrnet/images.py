@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +16,7 @@ from PIL import Image as Pillow
 
 from hrnet.errors import InputError
 from hrnet.geometry import Image, Size
+from hrnet.quiet import quiet
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
@@ -116,13 +116,11 @@ def _opened(path: Path) -> Iterator[Pillow.Image]:
     """The opened file; whatever goes wrong with it inside the block becomes an InputError."""
     _check_file(path)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large and of slightly wrong files; both are dealt with here.
-            warnings.simplefilter("ignore")
-            with Pillow.open(path, formats=_decoders()) as file:
-                if file.width * file.height > MAX_PIXELS:
-                    raise _too_large(path, f" ({file.width} x {file.height} pixels)")
-                yield file
+        # Pillow warns of large and of slightly wrong files; both are dealt with here.
+        with quiet, Pillow.open(path, formats=_decoders()) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise _too_large(path, f" ({file.width} x {file.height} pixels)")
+            yield file
     except InputError:
         raise
     except UnidentifiedImageError:

@@ -6,9 +6,7 @@ bf16 faster than fp32 and in fp32 elsewhere.
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hrnet.errors import InputError
+from hrnet.quiet import quiet
 from hrnet.task import TaskModel
 
 Runtime = Literal["auto", "torch", "openvino"]
@@ -107,7 +106,8 @@ class _OpenVino:
 
     def _compile(self, size: tuple[int, ...]) -> None:
         example = torch.zeros(1, *size)
-        with _quiet_trace(), torch.no_grad():
+        # Tracing warns that sizes become constants, which is what is wanted here.
+        with quiet, torch.no_grad():
             self._outputs[size] = self._model.dense(example)
             graph = self._openvino.convert_model(
                 _Tensors(self._model), example_input=example, input=[("images", [-1, *size])]
@@ -130,11 +130,3 @@ class _Tensors(torch.nn.Module):
 def _like(template: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
     """A tuple or NamedTuple with other values."""
     return template._make(values) if hasattr(template, "_make") else tuple(values)  # type: ignore[attr-defined]
-
-
-@contextlib.contextmanager
-def _quiet_trace() -> Iterator[None]:
-    """Tracing warns that sizes become constants, which is what is wanted here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from hrnet.atomic import read_tensors
 from hrnet.errors import InputError
 from hrnet.foreign.shapes import State
+from hrnet.quiet import quiet
 
 # An archive of torch is stored as it is. What claims to unpack to so many times its size was made to fill the memory.
 _MOST_UNPACKED, _SMALL = 3, 1 << 20
@@ -47,9 +47,8 @@ def read_weights(path: Path) -> State:
         return read_tensors(path)[1]
     _check_archive(path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_PASSED_OVER):
-            # What torch advises is no advice to who has the file.
-            warnings.simplefilter("ignore")
+        # What torch advises is no advice to who has the file.
+        with quiet, torch.serialization.safe_globals(_PASSED_OVER):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's word for a class or function that the file wants to have called.

@@ -1,0 +1,36 @@
+"""Other libraries' warnings, kept from whom they cannot help."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from contextlib import ExitStack
+
+
+class _Quiet:
+    """``with quiet:`` no warning is shown, whatever other threads enter and leave meanwhile.
+
+    `warnings.catch_warnings` is for one thread: the filters are the process's, so who leaves first brings back the old ones
+    for all, and who leaves last may bring back the silence. Here the first one in catches, and the last one out lets go.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.close()
+
+
+quiet = _Quiet()
