@@ -63,7 +63,7 @@ class Batch:
         """Images stay bytes until `to`, which makes moving them cheap.
 
         Images of different sizes are filled up with the mean colour at the right and bottom to the largest height and
-        width, which become those of the frames; targets with first axes of different lengths with zeros at the end.
+        width, which become those of the frames; targets with axes of different lengths with zeros at the end.
         """
         height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (0, 1))
         names = samples[0].targets
@@ -101,9 +101,10 @@ def _filled(image: Image, size: Size) -> Image:
 def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     if len({array.shape for array in arrays}) == 1:
         return np.stack(arrays)
-    stacked = np.zeros((len(arrays), max(len(array) for array in arrays), *arrays[0].shape[1:]), arrays[0].dtype)
+    largest = np.max([array.shape for array in arrays], axis=0)
+    stacked = np.zeros((len(arrays), *largest), arrays[0].dtype)
     for row, array in zip(stacked, arrays, strict=True):
-        row[: len(array)] = array
+        row[tuple(map(slice, array.shape))] = array
     return stacked
 
 

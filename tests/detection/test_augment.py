@@ -17,7 +17,7 @@ from hrnet.detection.augment import Augment, View, augmented, paste_objects, ran
 from hrnet.detection.boxes import boxes_to_input
 from hrnet.detection.data import DetectionDataset
 from hrnet.detection.model import picture_frame
-from hrnet.detection.spec import DetectionSpec, faster_rcnn, mask_rcnn
+from hrnet.detection.spec import DetectionSpec, faster_rcnn, hybrid_task_cascade, mask_rcnn
 from hrnet.formats.records import Object, Picture, Runs
 from hrnet.spec import SMALL_BACKBONE
 from hrnet.task import MEAN_COLOUR, Draw
@@ -57,6 +57,36 @@ def picture(folder: Path, number: int, things: list[tuple[Object, np.ndarray]]) 
     path = folder / f"{number}.png"
     Image.fromarray(image).save(path)
     return Picture(path, SIZE, number, objects=tuple(thing for thing, _ in things))
+
+
+def test_maps_of_pixels_go_where_their_pictures_go(tmp_path: Path) -> None:
+    # Oracle: the picture, every pixel of which has the colour of its class, in a mosaic with pasted objects.
+    rng = np.random.default_rng(0)
+    spec = replace(SPEC, detector=replace(hybrid_task_cascade(), semantic_classes=8))
+    made: list[Picture] = []
+    for number in range(4):
+        classes = rng.integers(0, 7, (7, 9), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+        thing, mask = shape(number, (20, 20, 60, 50))
+        classes[mask] = number
+        Image.fromarray(COLOURS[classes].astype(np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(classes).save(tmp_path / f"{number}-map.png")
+        path = None if number == 3 else tmp_path / f"{number}-map.png"
+        made.append(Picture(tmp_path / f"{number}.png", SIZE, number, objects=(thing,), label_map=path))
+    augment = Augment(scale=(1.0, 2.0), mosaic=0.5, paste=0.5)
+    known = 0.0
+    for seed in range(20):
+        view = augmented(made, seed % 3, spec, augment, np.random.default_rng(seed))
+        assert view.stuff is not None
+        seen = view.stuff != 255
+        known += seen.mean() / 20
+        # Bilinear reading mixes colours where classes meet: of squares of 10 pixels and more at a scale of 0.4 to 2.
+        assert (painted(view) == view.stuff)[seen].mean() > 0.75
+        target = targets_of(view, spec, stuff=True)["stuff"]
+        assert target.shape == (8, 12)
+        assert (target.astype(int) == (view.stuff[4::8, 4::8].astype(int) + 1) % 256).all()
+    assert 0.5 < known < 1
+    plain = augmented([replace(one, label_map=None) for one in made], 0, spec, augment, rng)
+    assert targets_of(plain, spec, stuff=True)["stuff"].max() == 0
 
 
 @pytest.fixture

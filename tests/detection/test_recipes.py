@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from hrnet.cli import main
+from hrnet.detection.boxes import Objects
 from hrnet.detection.published import SCHEDULES
 from hrnet.detection.rcnn import RCNN
 from hrnet.detection.recipes import RECIPES, SMALL, DetectionRecipe, prepare
@@ -31,6 +32,7 @@ from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
 from hrnet.recipe import BEST, STATE
 from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
+from hrnet.task import Batch, Draw
 from hrnet.tasks import build_model, recipe_to_json
 
 STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
@@ -166,7 +168,9 @@ def small(recipe: DetectionRecipe, folder: Path, **changes: Any) -> DetectionRec
     return replace(
         recipe,
         model=replace(recipe.model, backbone=TINY, input_size=(64, 64), fit="canvas", detector=detector),
-        data=replace(recipe.data, images=(folder,), annotations=(), val_images=None, val_annotations=None, **changes),
+        data=replace(
+            recipe.data, images=(folder,), annotations=(), val_images=None, val_annotations=None, **{"stuff": ()} | changes
+        ),
         train=replace(
             recipe.train, epochs=2, batch=2, evaluate_every=2, workers=0, precision="fp32", trackers=(), examples=0,
             warmup_steps=0,
@@ -216,6 +220,50 @@ def test_the_semantic_branch_follows_the_classes(tmp_path: Path) -> None:
     job = prepare(small(RECIPES["detection-coco-htc-w18-20e"], paint(tmp_path)))
     assert job.model.spec.class_names == ("ring", "bar")
     assert job.model.spec.detector.semantic_classes == 3  # the classes, and what is none of them
+
+
+def test_the_semantic_branch_learns_maps_of_pixels(tmp_path: Path) -> None:
+    # Oracle: the maps; a class for every pixel of a column, mirrored with the picture.
+    folder, maps = paint(tmp_path / "set"), tmp_path / "maps"
+    maps.mkdir()
+    columns = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
+    for number in range(5):
+        Image.fromarray(columns).save(maps / f"{number}.png")
+    recipe = small(RECIPES["detection-coco-htc-w18-20e"], folder, stuff=(maps,))
+    assert RECIPES["detection-coco-htc-w18-20e"].data.stuff
+    job = prepare(recipe)
+    assert job.model.spec.detector.semantic_classes == 183
+    assert any("1 pictures have no label picture" in message and "5.png" in message for message in job.messages)
+    batch = Batch.stack([job.train[Draw(0, number)] for number in (0, 5)])
+    known, unknown = (one.stuff for one in Objects.of(batch))
+    assert known is not None
+    assert unknown is not None
+    row = np.arange(4, 64, 8)
+    row = 63 - row if batch.frames[0].matrix[0, 0] < 0 else row
+    expected = np.full((8, 8), 255)
+    expected[:6] = row
+    assert known.tolist() == expected.tolist()
+    assert unknown.unique().tolist() == [255]
+    losses = job.model.loss(batch.to(torch.device("cpu")))
+    assert torch.isfinite(losses["semantic"])
+    assert losses["semantic"] > 0
+
+
+def test_maps_of_pixels_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
+    # Oracle: the cure is named.
+    folder, maps = paint(tmp_path / "set"), tmp_path / "maps"
+    recipe = small(RECIPES["detection-coco-htc-w18-20e"], folder, stuff=(maps,))
+    with pytest.raises(InputError, match=r"--data\.stuff without a folder"):
+        prepare(recipe)
+    maps.mkdir()
+    Image.fromarray(np.full((48, 64), 200, np.uint8)).save(maps / "0.png")
+    with pytest.raises(InputError, match=r"0.png has the value 200 in 3072 pixels, expected 0 to 182 or 255"):
+        prepare(recipe).train[Draw(0, 0)]
+    with pytest.raises(InputError, match="1 folders of pictures and 2 of maps"):
+        prepare(replace(recipe, data=replace(recipe.data, stuff=(maps, maps))))
+    other = small(RECIPES["detection-own-mask"], folder, stuff=(maps,))
+    with pytest.raises(InputError, match="for networks with a semantic branch"):
+        prepare(other)
 
 
 def test_the_semantic_branch_is_left_out_where_a_byte_has_no_room_for_its_classes(tmp_path: Path) -> None:

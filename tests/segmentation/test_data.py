@@ -7,14 +7,13 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
+from hrnet.formats.label_maps import LabelledPicture, read_labels
 from hrnet.geometry import Frame, flip_order, warp_labels
 from hrnet.segmentation.data import (
     Augment,
-    LabelledPicture,
     SegmentationDataset,
     match_classes,
     random_frame,
-    read_labels,
     read_segmentation,
 )
 from hrnet.segmentation.spec import SegmentationSpec

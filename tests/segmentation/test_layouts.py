@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
+from hrnet.formats.label_maps import read_labels
 from hrnet.segmentation.classes import CONTEXT_59, cityscapes_ids
-from hrnet.segmentation.data import match_classes, read_labels, read_segmentation
+from hrnet.segmentation.data import match_classes, read_segmentation
 
 CITYSCAPES = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14,
               28: 15, 31: 16, 32: 17, 33: 18}  # fmt: skip

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet.formats.label_maps import LabelledPicture
 from hrnet.report.pictures import choose
 from hrnet.results import SemanticMap
-from hrnet.segmentation.data import LabelledPicture
 from hrnet.segmentation.metrics import (
     SegmentationEvaluator,
     confusion_counts,

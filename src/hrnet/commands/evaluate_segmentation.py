@@ -12,9 +12,10 @@ from hrnet.commands.evaluate import Evaluate, Scored, say
 from hrnet.engine.progress import Progress
 from hrnet.errors import InputError
 from hrnet.formats.compare import hold_out
+from hrnet.formats.label_maps import LabelledPicture
 from hrnet.images import image_size, read_image
 from hrnet.predictor import Picture, Predictor
-from hrnet.segmentation.data import LabelledPicture, match_classes, read_segmentation
+from hrnet.segmentation.data import match_classes, read_segmentation
 from hrnet.segmentation.metrics import SegmentationEvaluator
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec

@@ -15,11 +15,14 @@ from jaxtyping import Bool, Float, UInt8
 from hrnet.detection.boxes import boxes_to_input, boxes_to_source
 from hrnet.detection.chips import CHIP_CELLS, mask_chip
 from hrnet.detection.model import picture_frame
+from hrnet.detection.semantic import STRIDE
 from hrnet.detection.spec import DetectionSpec
+from hrnet.formats.label_maps import LabelledPicture, read_labels
 from hrnet.formats.records import Object, Picture
-from hrnet.geometry import Frame, Image, Size, clip_boxes, warp
+from hrnet.geometry import Frame, Image, Size, clip_boxes, warp, warp_labels
 from hrnet.images import read_labelled
 from hrnet.photometric import recolour
+from hrnet.results import OUTSIDE
 from hrnet.task import MEAN_COLOUR
 
 # Pixels of the input: from an object with a shorter side nothing can be learned.
@@ -121,11 +124,24 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """An input and what is labelled in it; of a mosaic the frame is that of its first picture."""
+    """An input and what is labelled in it; of a mosaic the frame is that of its first picture.
+
+    Attributes:
+        image: of the input.
+        frame: that shows it.
+        objects: that are seen.
+        stuff: the class of each pixel, 255 where nothing is known; None where the picture has no map of them.
+    """
 
     image: Image
     frame: Frame
     objects: tuple[Seen, ...]
+    stuff: UInt8[np.ndarray, "h w"] | None = None
+
+    @property
+    def known_stuff(self) -> UInt8[np.ndarray, "h w"]:
+        """The class of each pixel, all 255 without a map."""
+        return np.full(self.image.shape[:2], OUTSIDE, np.uint8) if self.stuff is None else self.stuff
 
 
 def augmented(
@@ -145,11 +161,11 @@ def augmented(
     if rng.random() < augment.mosaic:
         view = _mosaic(pictures, index, drawn, augment, rng)
     else:
-        view = _look(pictures[index], random_frame(plain, augment, rng), augment, rng)
+        view = _look(pictures[index], random_frame(plain, augment, rng), spec, augment, rng)
     if rng.random() < augment.paste:
         other = pictures[int(rng.integers(len(pictures)))]
         frame = random_frame(picture_frame(other.size, drawn), augment, rng, canvas=plain.size)
-        view = paste_objects(view, _look(other, frame, augment, rng), augment.keep, rng)
+        view = paste_objects(view, _look(other, frame, spec, augment, rng), augment.keep, rng)
     return view
 
 
@@ -201,14 +217,19 @@ def _is_mirrored(frame: Frame) -> bool:
     return bool(frame.matrix[0, 0] < 0)
 
 
-def _look(picture: Picture, frame: Frame, augment: Augment, rng: np.random.Generator) -> View:
+def _look(picture: Picture, frame: Frame, spec: DetectionSpec, augment: Augment, rng: np.random.Generator) -> View:
     """What a frame shows of a picture."""
     image = warp(read_labelled(picture.path, picture.size), frame, antialias=augment.antialias, fill=MEAN_COLOUR)
     if augment.colour:
         image = recolour(image, augment.colour, rng)
         _fill_outside(image, frame)
     height, width = frame.size
-    return View(image, frame, _seen(picture.objects, frame, np.array([0, 0, width, height], float), augment.keep))
+    seen = _seen(picture.objects, frame, np.array([0, 0, width, height], float), augment.keep)
+    if picture.label_map is None:
+        return View(image, frame, seen)
+    meaning = tuple(range(spec.pixel_classes))
+    labels = read_labels(LabelledPicture(picture.path, picture.label_map, picture.size, meaning))
+    return View(image, frame, seen, warp_labels(labels, frame, OUTSIDE))
 
 
 def _fill_outside(image: Image, frame: Frame) -> None:
@@ -244,6 +265,7 @@ def _mosaic(
     """Four pictures around a point of one canvas, each cut at the edges of its part."""
     height, width = picture_frame(pictures[index].size, spec).size
     canvas = np.empty((height, width, 3), np.uint8)
+    stuff = np.empty((height, width), np.uint8)
     across, down = (round(float(rng.uniform(*_CROSSING)) * side) for side in (width, height))
     chosen = [index, *rng.integers(len(pictures), size=3).tolist()]
     scale = (augment.scale[0] * _MOSAIC_SCALE[0], augment.scale[1] * _MOSAIC_SCALE[1])
@@ -252,13 +274,15 @@ def _mosaic(
     for number, (x1, y1, x2, y2) in zip(chosen, parts, strict=True):
         plain = picture_frame(pictures[number].size, spec)
         small = random_frame(plain, replace(augment, scale=scale), rng, canvas=(y2 - y1, x2 - x1))
-        view = _look(pictures[number], small, augment, rng)
+        view = _look(pictures[number], small, spec, augment, rng)
         canvas[y1:y2, x1:x2] = view.image
+        stuff[y1:y2, x1:x2] = view.known_stuff
         shift = np.array([x1, y1], float)
         frame = Frame(small.matrix + np.column_stack([np.zeros((2, 2)), shift]), (height, width), small.source_size)
         objects = tuple(replace(one, frame=frame, box=one.box + np.tile(shift, 2)) for one in view.objects)
-        views.append(View(view.image, frame, objects))
-    return View(canvas, views[0].frame, tuple(one for view in views for one in view.objects))
+        views.append(View(view.image, frame, objects, view.stuff))
+    known = any(view.stuff is not None for view in views)
+    return View(canvas, views[0].frame, tuple(one for view in views for one in view.objects), stuff if known else None)
 
 
 def paste_objects(view: View, other: View, keep: float, rng: np.random.Generator) -> View:
@@ -277,7 +301,9 @@ def paste_objects(view: View, other: View, keep: float, rng: np.random.Generator
         front |= one.pixels(size)
     behind = [_hidden(one, front, keep) for one in view.objects]
     image = np.where(front[..., None], other.image, view.image)
-    return View(image, view.frame, (*(one for one in behind if one is not None), *chosen))
+    known = view.stuff is not None or other.stuff is not None
+    stuff = np.where(front, other.known_stuff, view.known_stuff) if known else None
+    return View(image, view.frame, (*(one for one in behind if one is not None), *chosen), stuff)
 
 
 def _hidden(one: Seen, front: Bool[np.ndarray, "h w"], keep: float) -> Seen | None:
@@ -300,12 +326,18 @@ def _bounds(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, 4]:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
 
 
-def targets_of(view: View, spec: DetectionSpec) -> dict[str, np.ndarray]:
+def targets_of(view: View, spec: DetectionSpec, stuff: bool = False) -> dict[str, np.ndarray]:
     """What a detector learns from a view, k objects.
 
+    Args:
+        view: of a picture, or of several.
+        spec: of the model.
+        stuff: whether it learns from maps of the pixels' classes.
+
     Returns:
-        `count`; `boxes` (`k 4`) in pixels of the input; `labels` (`k`); `crowd` (`k`): what counts for nothing; and where
-        the model finds masks `masks` (`k c c`): chips, in the coordinates of the boxes.
+        `count`; `boxes` (`k 4`) in pixels of the input; `labels` (`k`); `crowd` (`k`): what counts for nothing; where the
+        model finds masks `masks` (`k c c`): chips, in the coordinates of the boxes; and with `stuff` that (`h w`, bytes):
+        1 and the class of the pixel around the middle of each cell of the semantic branch, 0 where nothing is known.
     """
     masks = spec.has_masks
     # Of an object without mask a model that finds masks would learn that it has none.
@@ -322,4 +354,7 @@ def targets_of(view: View, spec: DetectionSpec) -> dict[str, np.ndarray]:
             if not nothing:
                 chip[:] = one.chip()
         targets["masks"] = chips
+    if stuff:
+        # As bytes, so that 255 becomes 0.
+        targets["stuff"] = view.known_stuff[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] + np.uint8(1)
     return targets

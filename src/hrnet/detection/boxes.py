@@ -77,7 +77,8 @@ class Objects:
                     labels=targets["labels"][index, :count][kept],
                     crowd=boxes[real & crowd],
                     masks=None if masks is None else masks[index, :count][kept],
-                    stuff=None if stuff is None else stuff[index],
+                    # Bytes, one more than the class, so that what fills up a batch counts for nothing: 0 becomes 255.
+                    stuff=None if stuff is None else (stuff[index] - 1).long(),
                 )
             )
         return found

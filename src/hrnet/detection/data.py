@@ -15,6 +15,7 @@ from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, only_part
 from hrnet.formats.defects import sentences
+from hrnet.formats.files import entries
 from hrnet.formats.recognise import TITLES, read
 from hrnet.formats.records import DataSet, Object, Picture
 from hrnet.geometry import Size, clip_boxes, warp
@@ -170,6 +171,26 @@ def match_classes(
     )
 
 
+def with_stuff(data: DetectionSet, folder: Path) -> DetectionSet:
+    """The same pictures, each with the label picture of its stem; pictures without one are named, and stay.
+
+    Raises:
+        InputError: the folder holds none of them.
+    """
+    maps = {path.stem: path for path in entries(folder) if path.suffix.lower() == ".png"}
+    pictures = tuple(replace(one, label_map=maps.get(one.path.stem)) for one in data.pictures)
+    missing = [one.path for one in pictures if one.label_map is None]
+    if len(missing) == len(pictures):
+        raise InputError(
+            f"{folder} holds no label picture {missing[0].stem}.png, nor one of any other picture of the set; name the "
+            "folder with the maps of its pixels' classes, or give --data.stuff without a folder to learn the objects."
+        )
+    note = (
+        f"{len(missing)} pictures have no label picture in {folder}, first {missing[0].name}: their pixels say nothing."
+    )
+    return replace(data, pictures=pictures, problems=(*data.problems, *([note] if missing else [])))
+
+
 def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower())) or name
 
@@ -183,6 +204,7 @@ class DetectionDataset:
         self.spec = spec
         self.augment = augment
         self.seed = seed
+        self.stuff = any(picture.label_map is not None for picture in pictures)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -191,7 +213,7 @@ class DetectionDataset:
         if isinstance(key, Draw):
             rng = random_generator(self.seed, key)
             view = augmented(self.pictures, key.sample, self.spec, self.augment, rng)
-            return Sample(view.image, view.frame, targets_of(view, self.spec), key.sample)
+            return Sample(view.image, view.frame, targets_of(view, self.spec, self.stuff), key.sample)
         picture = self.pictures[key]
         frame = picture_frame(picture.size, self.spec)
         image = read_labelled(picture.path, picture.size)

@@ -38,6 +38,9 @@ class DetectionData:
         val_annotations: its labels.
         hold_out: where there is nothing to score on, n keeps every n-th training picture for it and out of training: those at
             positions 0, n, 2n ... in the order of their paths; 0 keeps none.
+        stuff: folders of label pictures for a semantic branch, PNGs with the stems of the pictures, each folder for the
+            `images` at the same place; their numbers are the branch's classes, 255 counts for nothing. None: its targets
+            are made of the objects.
         aliases: pairs of a class of the data sets and the model's class that it counts as.
         augment: random changes of the training samples.
     """
@@ -48,6 +51,7 @@ class DetectionData:
     val_images: Path | None = None
     val_annotations: Path | None = None
     hold_out: int = 0
+    stuff: tuple[Path, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     augment: Augment = field(default_factory=Augment)
 
@@ -94,6 +98,8 @@ _COCO_DATA = DetectionData(
     val_images=Path("data/coco/val2017"),
     val_annotations=Path("data/coco/annotations/instances_val2017.json"),
 )
+# Source: mmdetection's configuration of HTC.
+_STUFF = Path("data/coco/stuffthingmaps/train2017")
 _PAPER = "arXiv 1908.07919"
 _README = "README of HRNet-Object-Detection"
 _MMDET = "mmdetection's model zoo"
@@ -115,12 +121,13 @@ def _coco(
     augment: Augment | None = None,
     sync_norm: bool = False,
 ) -> DetectionRecipe:
+    model = DetectionSpec(COCO, detector, hrnet(width), frozen_norms=not sync_norm)
     epochs, milestones = SCHEDULES[schedule]
     ending = ("-syncbn" if sync_norm else "") + ("-ms" if augment else "")
     return DetectionRecipe(
         name=f"detection-coco-{family}-w{width}-{schedule}{ending}",
-        model=DetectionSpec(COCO, detector, hrnet(width), frozen_norms=not sync_norm),
-        data=replace(_COCO_DATA, augment=augment or Augment()),
+        model=model,
+        data=replace(_COCO_DATA, augment=augment or Augment(), stuff=(_STUFF,) * bool(model.pixel_classes)),
         train=replace(train, epochs=epochs, milestones=milestones, sync_norm=sync_norm),
         published=_figure(ap, source),
     )

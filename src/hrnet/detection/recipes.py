@@ -13,6 +13,7 @@ from hrnet.detection.data import (
     detection_set,
     match_classes,
     read_parts,
+    with_stuff,
 )
 from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.model import DetectionModel
@@ -161,6 +162,8 @@ def prepare(recipe: DetectionRecipe) -> Job:
     sets = [detection_set(choose_part(parts, part)) for parts in opened for part in data.parts]
     messages: list[str] = []
     spec = _with_classes_of(sets[0], recipe.model, data, messages)
+    if data.stuff:
+        sets = _with_stuff(sets, spec, data)
     sets = [match_classes(one, spec.class_names, data.aliases) for one in sets]
     for one in sets:
         messages += [message for message in (*one.notes, *one.problems) if message not in messages]
@@ -191,12 +194,26 @@ def _with_classes_of(
     detector = spec.detector
     if isinstance(detector, RCNNSpec) and detector.semantic_classes:
         # The objects' classes, and what is none of them; beyond what a map of pixels can tell apart, HTC works without.
-        classes = len(names) + 1
+        classes = max(len(names) + 1, detector.semantic_classes if where.stuff else 0)
         if classes > MOST_PIXEL_CLASSES:
             messages.append("The semantic branch is left out: it tells at most 254 classes of objects apart.")
             classes = 0
         detector = replace(detector, semantic_classes=classes)
     return replace(spec, class_names=names, detector=detector)
+
+
+def _with_stuff(sets: Sequence[DetectionSet], spec: DetectionSpec, data: DetectionData) -> list[DetectionSet]:
+    """The sets with the maps of their pixels' classes."""
+    if not spec.pixel_classes:
+        raise InputError(
+            "Maps of pixels' classes (--data.stuff) are for networks with a semantic branch; leave them out."
+        )
+    if len(data.stuff) != len(data.images):
+        raise InputError(
+            f"{len(data.images)} folders of pictures and {len(data.stuff)} of maps of pixels' classes: give one for each."
+        )
+    folders = [folder for folder in data.stuff for _ in data.parts]
+    return [with_stuff(one, folder) for one, folder in zip(sets, folders, strict=True)]
 
 
 def _check_objects(pictures: Sequence[Picture], spec: DetectionSpec, messages: list[str]) -> None:

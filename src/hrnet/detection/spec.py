@@ -288,8 +288,13 @@ class DetectionSpec:
             raise ValueError(f"With fit='sides' the short side comes first in input_size, not {self.input_size}.")
         if self.backbone.high_resolution_only:
             raise ValueError("Detection reads all four maps; the backbone must not be high_resolution_only.")
-        if isinstance(self.detector, RCNNSpec) and 0 < self.detector.semantic_classes <= count:
+        if 0 < self.pixel_classes <= count:
             raise ValueError(f"{count} classes of objects, and what is none, need more semantic_classes.")
+
+    @property
+    def pixel_classes(self) -> int:
+        """Classes of the semantic branch; 0 without one."""
+        return self.detector.semantic_classes if isinstance(self.detector, RCNNSpec) else 0
 
     @property
     def has_masks(self) -> bool:

@@ -7,29 +7,26 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8, UInt16
 
 from hrnet.errors import InputError
 from hrnet.formats import masks
 from hrnet.formats.compare import Part, choose_part, roles
+from hrnet.formats.label_maps import LabelledPicture, misfit, read_labels, read_values, strange, strange_values
 from hrnet.formats.masks import count_values
 from hrnet.formats.records import DataSet
 from hrnet.formats.sides import infer_pairs
 from hrnet.geometry import Frame, Size, flip_order, warp, warp_labels
-from hrnet.images import image_size, read_indices, read_labelled
+from hrnet.images import image_size, read_labelled
 from hrnet.photometric import recolour
 from hrnet.results import OUTSIDE
-from hrnet.segmentation.layouts import Layout, find_layout, find_part, read_matlab
+from hrnet.segmentation.layouts import Layout, find_layout, find_part
 from hrnet.segmentation.model import picture_frame
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.task import Draw, Sample, random_generator
 
-# In a table of labels: a number that has no meaning.
-_STRANGE = 256
 # Sentences about what was left out, of one set.
 _EXAMPLES = 10
 
@@ -69,24 +66,6 @@ class Augment:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPicture:
-    """A picture, and the file that holds a number for each of its pixels.
-
-    Attributes:
-        path: of the picture.
-        labels_path: of the numbers.
-        size: height and width of both.
-        meaning: the label that each number stands for, from 0 on; 255 for nothing. A 255 that it does not reach stands for
-            nothing too. Empty: numbers are labels.
-    """
-
-    path: Path
-    labels_path: Path
-    size: Size
-    meaning: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class SegmentationSet:
     """What a data set with label pictures holds.
 
@@ -105,48 +84,6 @@ class SegmentationSet:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     named: bool = True
-
-
-def read_labels(one: LabelledPicture) -> UInt8[np.ndarray, "h w"]:
-    """The label of each pixel, 255 where it has none.
-
-    Raises:
-        InputError: the file cannot be read, has another size, or numbers without a meaning.
-    """
-    values = read_values(one.labels_path)
-    size = (values.shape[0], values.shape[1])
-    if size != one.size:
-        raise InputError(_misfit(one.path, one.labels_path, size, one.size))
-    table = _table(one.meaning)
-    # Every byte has a place in the table.
-    inside = True if values.dtype == np.uint8 else (values >= 0) & (values < len(table))
-    labels = table[values if inside is True else np.where(inside, values, 0)]
-    strange = (labels == _STRANGE) | np.logical_not(inside)
-    if strange.any():
-        raise InputError(_strange(one, int(values[strange][0]), int(strange.sum())))
-    return labels.astype(np.uint8)
-
-
-def read_values(path: Path) -> Int[np.ndarray, "h w"]:
-    """The numbers that a label file stores, one a pixel; errors as of `read_indices` and `read_matlab`."""
-    return read_matlab(path) if path.suffix.lower() == ".mat" else read_indices(path)
-
-
-@cache
-def _table(meaning: tuple[int, ...]) -> UInt16[np.ndarray, " v"]:
-    """The label of every number that may occur, or that it has none."""
-    known = meaning or tuple(range(OUTSIDE))
-    table = np.full(max(len(known), 256), _STRANGE, np.uint16)
-    table[OUTSIDE] = OUTSIDE
-    table[: len(known)] = known
-    return table
-
-
-def _strange(one: LabelledPicture, value: int, count: int) -> str:
-    return (
-        f"{one.labels_path} has the value {value} in {count} pixels, expected 0 to {len(one.meaning or range(OUTSIDE)) - 1} "
-        f"or {OUTSIDE} to ignore; correct them, or name the class."
-    )
 
 
 def read_segmentation(images: Path, annotations: Path | None = None, part: Part = "train") -> SegmentationSet:
@@ -294,14 +231,7 @@ def _look(files: tuple[Path, Path]) -> _Looked | str:
     return (
         _Looked(path, labels_path, size, count_values(values))
         if size in sizes
-        else _misfit(path, labels_path, size, sizes[0])
-    )
-
-
-def _misfit(path: Path, labels_path: Path, found: Size, expected: Size) -> str:
-    return (
-        f"{labels_path} has {found[1]} x {found[0]} pixels, its picture {path.name} {expected[1]} x {expected[0]}; "
-        "export it at the size of its picture."
+        else misfit(path, labels_path, size, sizes[0])
     )
 
 
@@ -309,12 +239,11 @@ def _understood(looked: Sequence[_Looked], meaning: tuple[int, ...]) -> tuple[tu
     """The pictures whose numbers all mean something, and sentences about the others."""
     pictures: list[LabelledPicture] = []
     problems: list[str] = []
-    table = _table(meaning)
     for one in looked:
         picture = LabelledPicture(one.path, one.labels_path, one.size, meaning)
-        strange = [value for value in one.counts if not 0 <= value < len(table) or table[value] == _STRANGE]
-        if strange:
-            problems.append(_strange(picture, strange[0], one.counts[strange[0]]))
+        meaningless = strange_values(one.counts, meaning)
+        if meaningless:
+            problems.append(strange(picture, meaningless[0], one.counts[meaningless[0]]))
         else:
             pictures.append(picture)
     return tuple(pictures), problems

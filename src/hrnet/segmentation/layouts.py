@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int
-
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part
 from hrnet.formats.files import entries, is_file, is_folder, read_text
@@ -92,28 +89,6 @@ def find_part(images: Path, annotations: Path, part: Part) -> Layout | None:
             if files:
                 return replace(found, files=files)
     return None
-
-
-def read_matlab(path: Path) -> Int[np.ndarray, "h w"]:
-    """The numbers of a MATLAB file as COCO-Stuff (`S`) and PASCAL-Context (`LabelMap`) come in.
-
-    Raises:
-        InputError: it cannot be read, or holds neither.
-    """
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise InputError(
-            f"{path} is a MATLAB file, which is read by scipy: `pip install scipy`, or save its numbers as PNG."
-        ) from None
-    try:
-        content = loadmat(path, variable_names=["S", "LabelMap"])
-    except Exception as error:  # its parser raises whatever damaged bytes lead to
-        raise InputError(f"{path} is no MATLAB file that can be read ({error}); copy it again.") from None
-    values = next((content[name] for name in ("S", "LabelMap") if name in content), None)
-    if values is None or values.ndim != 2 or not values.size:
-        raise InputError(f"{path} holds no label map called S or LabelMap; name the right file.")
-    return values.astype(np.int64)
 
 
 def _paired(

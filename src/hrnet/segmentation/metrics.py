@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 
 from hrnet.findings import Case, Findings, Matrix, Measure
+from hrnet.formats.label_maps import LabelledPicture, read_labels
 from hrnet.results import OUTSIDE, SemanticMap
-from hrnet.segmentation.data import LabelledPicture, read_labels
 from hrnet.segmentation.spec import SegmentationSpec
 
 # Source: arXiv 2103.16562, section 4: the outline is this wide, as a share of the picture's diagonal.

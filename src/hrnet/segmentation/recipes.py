@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, hold_out, pair_folders
+from hrnet.formats.label_maps import LabelledPicture
 from hrnet.recipe import OURS, Published, TrainSpec
 from hrnet.segmentation.classes import (
     ADE20K,
@@ -23,7 +24,6 @@ from hrnet.segmentation.classes import (
 )
 from hrnet.segmentation.data import (
     Augment,
-    LabelledPicture,
     SegmentationDataset,
     SegmentationSet,
     has_part,
