@@ -64,8 +64,10 @@ def test_heads_of_a_cascade(informed: bool) -> None:
     for stage, logits in enumerate(expected):
         torch.testing.assert_close(heads(features, stage), logits)
         torch.testing.assert_close(heads.each(features)[stage], logits)
-    mean = torch.stack([of_labels(one, labels).sigmoid() for one in (expected[-1:] if informed else expected)]).mean(0)
-    torch.testing.assert_close(heads.together(features, labels).sigmoid(), mean, rtol=1e-5, atol=1e-5)
+    for heads.average in (True, False):
+        chosen = expected if heads.average else expected[-1:]
+        mean = torch.stack([of_labels(one, labels).sigmoid() for one in chosen]).mean(0)
+        torch.testing.assert_close(heads.together(features, labels).sigmoid(), mean, rtol=1e-5, atol=1e-5)
     assert any("previous" in name for name, _ in heads.named_parameters()) == informed
 
 

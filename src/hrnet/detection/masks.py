@@ -78,14 +78,18 @@ class MaskHeads(nn.Module):
         num_classes: maps of each region.
         channels: of the features, and inside.
         informed: whether each reads what the one before it has found of the same region.
+        average: see `together`.
     """
 
-    def __init__(self, num_stages: int, num_classes: int, channels: int = 256, informed: bool = False) -> None:
+    def __init__(
+        self, num_stages: int, num_classes: int, channels: int = 256, informed: bool = False, average: bool = True
+    ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             MaskHead(num_classes, channels, informed=informed and stage > 0) for stage in range(num_stages)
         )
         self.informed = informed
+        self.average = average
 
     def forward(self, features: Float[Tensor, "p c h w"], stage: int) -> Float[Tensor, "p k H W"]:
         """The logits of one stage; of the heads before it only what it reads of them is computed."""
@@ -103,13 +107,8 @@ class MaskHeads(nn.Module):
         return logits
 
     def together(self, features: Float[Tensor, "p c h w"], labels: Int[Tensor, " p"]) -> Float[Tensor, "p m m"]:
-        """Of each region's class the logits of the mean of all stages' probabilities.
-
-        Where the heads inform one another, those of the last alone, which has seen what all the others found.
-
-        Source: mmdetection 3.3, which does both; its version 2 took the mean here too.
-        """
-        if self.informed or len(self.stages) == 1:
+        """Of each region's class the logits of the mean of all stages' probabilities; without `average` the last stage's."""
+        if not self.average or len(self.stages) == 1:
             return of_labels(self(features, len(self.stages) - 1), labels).float()
         logits = [of_labels(one, labels).float() for one in self.each(features)]
         # What is certain stays finite.

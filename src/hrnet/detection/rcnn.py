@@ -110,7 +110,9 @@ class RCNN(nn.Module):
         self.boxes = nn.ModuleList(BoxHead(num_classes, spec) for _ in spec.stages)
         informed = spec.masks == "interleaved"
         self.masks = (
-            None if spec.masks == "none" else MaskHeads(len(spec.stages), num_classes, width, informed=informed)
+            None
+            if spec.masks == "none"
+            else MaskHeads(len(spec.stages), num_classes, width, informed=informed, average=spec.average_masks)
         )
         self.semantic = SemanticHead(spec.semantic_classes, width, spec.num_levels) if spec.semantic_classes else None
 

@@ -80,6 +80,7 @@ class RCNNSpec:
         head_width: of the two fully connected layers of a stage.
         masks: ``none``; ``parallel``: from the same regions as the boxes; ``interleaved``: from boxes that the stage has
             corrected, each head reading what the one before it has found.
+        average_masks: whether a mask is the mean of what the heads of all stages say, or what the last one says.
         semantic_classes: of the branch that classifies all pixels; 0 for none. The objects' classes come first.
         semantic_weight: of the branch's loss.
         score_threshold: what is less sure is no result.
@@ -105,6 +106,7 @@ class RCNNSpec:
     class_agnostic: bool = False
     head_width: int = 1024
     masks: Masks = "none"
+    average_masks: bool = True
     semantic_classes: int = 0
     semantic_weight: float = 0.2
     score_threshold: float = 0.05
@@ -240,9 +242,12 @@ def cascade_mask_rcnn() -> RCNNSpec:
 def hybrid_task_cascade() -> RCNNSpec:
     """HTC: masks from corrected boxes, heads that inform one another, and a semantic branch.
 
-    Source: mmdetection, whose authors ran the published rows: 183 classes of pixels (COCO's objects and stuff).
+    Source: mmdetection, whose authors ran the published rows: 183 classes of pixels (COCO's objects and stuff). Masks are the
+    last head's alone in its version 3.3, whose outputs these are; its version 2 took the mean.
     """
-    return replace(cascade_rcnn(), masks="interleaved", semantic_classes=183, score_threshold=0.001)
+    return replace(
+        cascade_rcnn(), masks="interleaved", average_masks=False, semantic_classes=183, score_threshold=0.001
+    )
 
 
 def fcos() -> FCOSSpec:
