@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from contextlib import ExitStack
@@ -15,6 +16,12 @@ class _Quiet:
     """
 
     def __init__(self) -> None:
+        self._start()
+        # Another thread may be inside, and never leaves in the new process.
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start)
+
+    def _start(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
         self._caught = ExitStack()
