@@ -133,3 +133,6 @@ def test_lists_of_one_class_repeat_the_others(tmp_path: Path, paint: Callable[..
     (folder / "ImageSets/Main/cell_train.txt").write_text("a  1\nb -1\n")
     assert [one.part for one in read(folder)] == ["train", "val"]
     assert [one.part for one in read(folder / "ImageSets/Main/val.txt")] == ["val"]
+    for pictures in (folder, folder / "JPEGImages"):
+        (one,) = read(folder / "ImageSets/Main/val.txt", pictures)
+        assert [picture.path.parent.name for picture in one.pictures] == ["JPEGImages"] * 2

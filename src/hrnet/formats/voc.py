@@ -43,7 +43,9 @@ def _layout(path: Path, images: Path | None = None) -> _Layout | None:
     for folder in (root / "Annotations", root / "annotations", root):
         if any(entry.suffix.lower() == ".xml" for entry in entries(folder)):
             named = root.parent if folder == root and root.name.lower() == "annotations" else root
-            places = (images,) if images else (named / "JPEGImages", named / "images", named, folder)
+            given = images or named
+            inside = (given / "JPEGImages", given / "images")
+            places = (given, *inside) if images else (*inside, given, folder)
             lists = [entry for entry in entries(named / "ImageSets" / "Main") if entry.suffix == ".txt"]
             return _Layout(named, folder, places, (path,) if listed else tuple(lists))
     return None
@@ -54,7 +56,7 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
 
     Args:
         path: the folder, that of the xml, or a list.
-        images: the folder of the pictures; None for JPEGImages, images, or the folder itself.
+        images: the folder that holds the pictures, itself or in JPEGImages or images; None for that of the set.
 
     Raises:
         InputError: there is no xml.
