@@ -1,4 +1,4 @@
-# make demo: install and run on the shipped picture.   make test: everything that is checked.
+# make demo: install and run on the shipped image.   make test: everything that is checked.
 PYTHON ?= python3
 BIN := .venv/bin
 

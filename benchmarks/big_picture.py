@@ -1,10 +1,10 @@
-"""Peak memory and time of `hrnet predict` on one very large picture, beside the same on a small one.
+"""Peak memory and time of `hrnet predict` on one very large image, beside the same on a small one.
 
-    python benchmarks/big_picture.py MODEL [--size 9000 12000]
+    python benchmarks/big_image.py MODEL [--size 9000 12000]
 
-The picture is made here: smooth, with edges. Each command runs in a process of its own, whose largest resident memory is
-what the system says at its end. The small picture shows what the model and its runtime need. Rows: the whole picture
-fitted into the input, and windows at the picture's own scale.
+The image is made here: smooth, with edges. Each command runs in a process of its own, whose largest resident memory is
+what the system says at its end. The small image shows what the model and its runtime need. Rows: the whole image
+fitted into the input, and windows at the image's own scale.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(options: Options) -> None:
         height, width = hrnet.load(options.model).spec.input_size
         small, large = folder / "small.jpg", folder / "large.jpg"
         for path, size in ((small, (height, width)), (large, options.size)):
-            Pillow.fromarray(picture(*size)).save(path, quality=90)
+            Pillow.fromarray(image(*size)).save(path, quality=90)
         print(f"large: {options.size[1]} x {options.size[0]} pixels, input of the model {width} x {height}")
         for more in ([], ["--windows"]):
             rows = [measure(options, path, folder, more) for path in (small, large)]
@@ -54,7 +54,7 @@ def main(options: Options) -> None:
             )
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     coarse = np.random.default_rng(0).integers(0, 256, (height // 200 + 2, width // 200 + 2, 3)).astype(np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
 

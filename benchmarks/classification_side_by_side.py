@@ -1,7 +1,7 @@
 """A recipe's network and torchvision's ResNet-18, trained one after the other in the same way: data, order, augmentation,
 steps, optimizer, schedule and averaging are those of the recipe.
 
-python benchmarks/classification_side_by_side.py CIFAR [--epochs 30] [--optimizer adamw] [--pictures 200]
+python benchmarks/classification_side_by_side.py CIFAR [--epochs 30] [--optimizer adamw] [--images 200]
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.models import resnet18
 
-from hrnet.backbone import count_multiply_accumulates
 from hrnet.classification.data import ClassificationDataset
 from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel, ClassificationOutput
 from hrnet.classification.recipes import RECIPES, ClassificationRecipe, prepare
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.engine.job import Job
 from hrnet.engine.train import Trainer
-from hrnet.task import Job, TaskModel
+from hrnet.nn.backbone import count_multiply_accumulates
+from hrnet.nn.task import TaskModel
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Options:
     """instead of the recipe's"""
     optimizer: Literal["muon", "adamw"] | None = None
     """instead of the recipe's; of ResNet-18's wide layers Muon takes three times as long as the gradient"""
-    pictures: int | None = None
+    most_images: int | None = None
     """only so many for training and for scoring, spread over the classes; for a trial"""
 
 
@@ -49,7 +50,7 @@ class ResNet18(ClassificationModel):
         self.backbone = resnet18(num_classes=spec.num_classes)  # type: ignore[assignment]  # it stands in for one here
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
-        return ClassificationOutput(self.backbone(self.normalise(images)))
+        return ClassificationOutput(self.backbone(self.normalize(images)))
 
 
 def trained(job: Job, recipe: ClassificationRecipe) -> str:
@@ -72,8 +73,8 @@ def trained(job: Job, recipe: ClassificationRecipe) -> str:
 def thinned(samples: ClassificationDataset, count: int | None) -> ClassificationDataset:
     if count is None:
         return samples
-    pictures = samples.pictures[:: max(len(samples) // count, 1)]
-    return ClassificationDataset(pictures, samples.spec, samples.augment, samples.seed)
+    images = samples.images[:: max(len(samples) // count, 1)]
+    return ClassificationDataset(images, samples.spec, samples.augment, samples.seed)
 
 
 def main(options: Options) -> None:
@@ -89,23 +90,23 @@ def main(options: Options) -> None:
     for network in (ClassificationModel, ResNet18):
         torch.manual_seed(recipe.train.seed)
         job = prepare(recipe)
-        lines.append(trained(with_parts(job, network(job.model.spec), options.pictures), recipe))
+        lines.append(trained(with_parts(job, network(job.model.spec), options.most_images), recipe))
     print(f"{'network':<22}{'top-1, %':>8}{'minutes':>10}{'parameters, M':>14}{'operations, M':>14}")
     print("\n".join(lines))
 
 
-def with_parts(job: Job, model: ClassificationModel, pictures: int | None) -> Job:
-    """The job with another network, and of a trial few pictures."""
+def with_parts(job: Job, model: ClassificationModel, images: int | None) -> Job:
+    """The job with another network, and of a trial few images."""
     learned, scored = job.train, job.validation
     assert isinstance(learned, ClassificationDataset)
     assert isinstance(scored, ClassificationDataset)
-    scored = thinned(scored, pictures)
+    scored = thinned(scored, images)
     return replace(
         job,
         model=model,
-        train=thinned(learned, pictures),
+        train=thinned(learned, images),
         validation=scored,
-        evaluator=lambda: ClassificationEvaluator(scored.pictures, scored.spec),
+        evaluator=lambda: ClassificationEvaluator(scored.images, scored.spec),
     )
 
 

@@ -1,7 +1,7 @@
-"""Annotated pictures side by side: `python benchmarks/contact_sheet.py OUT.jpg PICTURE... [--columns 5]`.
+"""Annotated images side by side: `python benchmarks/contact_sheet.py OUT.jpg IMAGE... [--columns 5]`.
 
-With `--detector detection` the people of a picture are found first.
-With `--model segmentation --labels DIR` the truth, of which each picture's PNG lies in DIR, stands left of what was found.
+With `--detector detection` the people of an image are found first.
+With `--model segmentation --labels DIR` the truth, of which each image's PNG lies in DIR, stands left of what was found.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import tyro
 from PIL import Image
 
 import hrnet
-from hrnet.geometry import Frame, warp, warp_labels
-from hrnet.images import image_size, read_image, read_indices
+from hrnet.io.geometry import Frame, warp, warp_labels
+from hrnet.io.images import image_size, read_image, read_indices
 from hrnet.results import OUTSIDE, SemanticMap
 
 CELL = (300, 400)
@@ -25,7 +25,7 @@ CELL = (300, 400)
 @dataclass
 class Options:
     out: Annotated[Path, tyro.conf.Positional]
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     model: str = "pose"
     detector: str | None = None
     columns: int = 5
@@ -33,14 +33,14 @@ class Options:
 
 
 def cell_of(path: Path) -> Frame:
-    """The picture at the size of a cell, so that what is drawn on a small one can be seen."""
+    """The image at the size of a cell, so that what is drawn on a small one can be seen."""
     height, width = image_size(path)
     factor = min(CELL[0] / width, CELL[1] / height)
     return Frame.resize((height, width), (round(height * factor), round(width * factor)))
 
 
 def truth(path: Path, labels: Path, names: tuple[str, ...]) -> Image.Image:
-    """A picture in the colours of its labels."""
+    """An image in the colors of its labels."""
     frame = cell_of(path)
     values = warp_labels(read_indices(labels / f"{path.stem}.png").astype(np.uint8), frame, OUTSIDE)
     return SemanticMap(values, names, warp(read_image(path), frame)).plot()
@@ -50,10 +50,10 @@ def main(options: Options) -> None:
     model = hrnet.load(options.model)
     detector = hrnet.load(options.detector) if options.detector else None
     results = hrnet.Predictor(model, detector=detector)(
-        [warp(read_image(path), cell_of(path)) for path in options.pictures]
+        [warp(read_image(path), cell_of(path)) for path in options.images]
     )
     tiles: list[Image.Image] = []
-    for path, result in zip(options.pictures, results, strict=True):
+    for path, result in zip(options.images, results, strict=True):
         if options.labels is not None:
             tiles.append(truth(path, options.labels, model.spec.class_names))
         tiles.append(result.plot())

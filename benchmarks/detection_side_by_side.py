@@ -29,10 +29,11 @@ from hrnet.detection.recipes import RECIPES, prepare
 from hrnet.detection.spec import DetectionSpec
 from hrnet.engine.batches import reading
 from hrnet.engine.evaluate import evaluate
+from hrnet.engine.job import Job
 from hrnet.engine.progress import Progress
 from hrnet.engine.train import Trainer
-from hrnet.geometry import Size
-from hrnet.task import Batch, Job, TaskModel
+from hrnet.io.geometry import Size
+from hrnet.nn.task import Batch, TaskModel
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Options:
     images: Path = Path("data/pennfudan")
     """a data set with boxes; its masks are not used"""
     recipe: str = "detection-pennfudan-faster"
-    """with a canvas for all pictures"""
+    """with a canvas for all images"""
     epochs: int | None = None
     """instead of the recipe's"""
     minutes: float | None = None
@@ -177,7 +178,7 @@ def main(options: Options) -> None:
     ours, theirs = sides.values()
     precision = "bf16" if ours.trainer.accelerator.mixed_precision == "bf16" else "fp32"
     print(
-        f"{recipe.name}, {len(job.train)} pictures at {recipe.model.input_size}, batch {recipe.train.batch}, "
+        f"{recipe.name}, {len(job.train)} images at {recipe.model.input_size}, batch {recipe.train.batch}, "
         f"{len(ours.seconds)} steps, {torch.get_num_threads()} threads, {precision}"
     )
     scored = () if options.steps_only is not None else ("AP", "AP50")

@@ -25,12 +25,12 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import hrnet.cli
-import hrnet.commands.train
+import hrnet.cli.train
 import hrnet.engine.train  # imported once, for all forks
+from hrnet.engine.recipe import BEST, LOG, STATE
 from hrnet.engine.state import Position, read_state, write_state
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.pose.recipes import RECIPES
-from hrnet.recipe import BEST, LOG, STATE
-from hrnet.spec import HRNetSpec, StageSpec
 from hrnet.tasks import recipe_to_json
 
 
@@ -44,7 +44,7 @@ class Options:
 
 
 def synthetic(folder: Path) -> Path:
-    """Sixteen pictures of sticks, their COCO json, and the recipe of a tiny network."""
+    """Sixteen images of sticks, their COCO json, and the recipe of a tiny network."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for number in range(16):

@@ -1,10 +1,10 @@
-"""Person detectors on the same pictures: COCO's AP of the people, and milliseconds a picture.
+"""Person detectors on the same images: COCO's AP of the people, and milliseconds an image.
 
 python benchmarks/person_detectors.py detection runs/htc/last.safetensors OTHER.xml --images PENN/test \\
     --annotations PENN/annotations/test.json
 
 OTHER.xml is OpenVINO IR with the input 1 3 h w (ImageNet statistics), boxes 1 n 4 in pixels of it and scores 1 1 n before
-suppression. One picture at a time, from decoded pixels to boxes, in turns.
+suppression. One image at a time, from decoded pixels to boxes, in turns.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from hrnet.detection.model import DetectionModel
 from hrnet.detection.recipes import RECIPES
 from hrnet.detection.spec import DetectionSpec
 from hrnet.formats.compare import Part
-from hrnet.images import read_image
+from hrnet.io.images import read_image
+from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD
 from hrnet.results import Detections
-from hrnet.task import IMAGENET_MEAN, IMAGENET_STD
 
 # Of the other, as its authors have them.
 LEAST, OVERLAP, MOST = 0.025, 0.6, 100
@@ -84,23 +84,23 @@ def main(options: Options) -> None:
     aliases = RECIPES["detection-person"].data.aliases
     data = match_classes(read_detection(options.images, options.annotations, options.part), ("person",), aliases)
     sides = {name: Other(Path(name)) if name.endswith(".xml") else Ours(name) for name in options.detectors}
-    pictures = [read_image(picture.path) for picture in data.pictures]
+    records = [read_image(record.path) for record in data.images]
     # It compiles, too.
-    found = {name: [side(image) for image in pictures] for name, side in sides.items()}
+    found = {name: [side(image) for image in records] for name, side in sides.items()}
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(options.rounds):
-        for image in pictures:
+        for image in records:
             for name, side in sides.items():
                 start = time.perf_counter()
                 side(image)
                 times[name].append(1000 * (time.perf_counter() - start))
-    print(f"{len(pictures)} pictures, {torch.get_num_threads()} threads, median of {options.rounds} rounds")
+    print(f"{len(records)} images, {torch.get_num_threads()} threads, median of {options.rounds} rounds")
     shown = ("AP", "AP50", "AP75", "mask-AP", "mask-AP50")
     width = max(map(len, sides)) + 2
     print(f"{'detector':<{width}}{'M':>8}" + "".join(f"{figure:>10}" for figure in shown) + f"{'ms':>8}")
     for name, side in sides.items():
-        evaluator = DetectionEvaluator(data.pictures, DetectionSpec(("person",)))
-        evaluator.update(range(len(pictures)), found[name])
+        evaluator = DetectionEvaluator(data.images, DetectionSpec(("person",)))
+        evaluator.update(range(len(records)), found[name])
         figures = evaluator.compute()
         columns = "".join(f"{figures[figure]:10.3f}" if figure in figures else f"{'':10}" for figure in shown)
         size = f"{side.parameters:8.2f}" if isinstance(side, Ours) else f"{'':8}"

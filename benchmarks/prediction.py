@@ -1,4 +1,4 @@
-"""Time per picture of `Predictor` over a folder, end to end, and where it goes; runtimes interleaved in one run.
+"""Time per image of `Predictor` over a folder, end to end, and where it goes; runtimes interleaved in one run.
 
 python benchmarks/prediction.py FOLDER [--model pose|detection|...] [--rounds 3]
 python benchmarks/prediction.py FOLDER --detector detection|RUN|FILE --draw   # people: found, posed, drawn
@@ -15,10 +15,10 @@ from typing import Annotated
 import tyro
 
 import hrnet
-from hrnet.images import find_images
+from hrnet.inference.runtime import Precision
+from hrnet.io.images import find_images
 from hrnet.predictor import Seconds
 from hrnet.results import Detections, Poses
-from hrnet.runtime import Precision
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Options:
     detector: str | None = None
     """finds the people that a pose model looks at; a name, a run folder or a file"""
     rounds: int = 3
-    pictures: int | None = None
+    images: int | None = None
     """only so many, spread over the folder"""
     batch: int | None = None
     """inputs that go through the network together; without it as many as hold two million pixels, at most 16"""
@@ -61,7 +61,7 @@ def run(options: Options, predictor: hrnet.Predictor, paths: list[Path]) -> tupl
 
 def main(options: Options) -> None:
     paths = find_images(str(options.folder))
-    paths = paths[:: max(len(paths) // options.pictures, 1)][: options.pictures] if options.pictures else paths
+    paths = paths[:: max(len(paths) // options.images, 1)][: options.images] if options.images else paths
     sides = {runtime: predictor_of(options, runtime) for runtime in options.runtimes}
     times: dict[str, list[float]] = {name: [] for name in sides}
     parts: dict[str, dict[str, float]] = {}
@@ -82,8 +82,8 @@ def main(options: Options) -> None:
         split = ", ".join(
             f"{part} {1000 * seconds / len(paths):.1f}" for part, seconds in parts[name].items() if seconds
         )
-        rates = f"{len(paths) / whole:.1f} pictures and {counts[name] / whole:.1f} found a second"
-        print(f"{name:<14} {1000 * whole / len(paths):8.1f} ms a picture ({split}; reading overlaps); {rates}")
+        rates = f"{len(paths) / whole:.1f} images and {counts[name] / whole:.1f} found a second"
+        print(f"{name:<14} {1000 * whole / len(paths):8.1f} ms an image ({split}; reading overlaps); {rates}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Memory and time of segmentation, one picture at a time: ours beside the same network written in the plain, published way.
+"""Memory and time of segmentation, one image at a time: ours beside the same network written in the plain, published way.
 
 python benchmarks/segmentation_memory.py [--networks w48 w18-small-v2] [--works train forward] [--rounds 3]
     [--size 512 1024] [--context]
 
 Memory is what the work adds to the largest resident size of a fresh process that holds PyTorch and the weights already, and
 that gives every freed megabyte back, so that it is what the work needs and not what the C library keeps. Times are processor
-seconds, which neighbours on the machine disturb less than the clock, taken in turns in one process that keeps freed memory
+seconds, which neighbors on the machine disturb less than the clock, taken in turns in one process that keeps freed memory
 as training does; set OMP_NUM_THREADS=1, or waiting threads count too.
 """
 
@@ -27,14 +27,14 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.backbone import BasicBlock, Bottleneck, ConvBN, HRNet
 from hrnet.engine.hardware import keep_freed_memory
-from hrnet.geometry import Size
-from hrnet.representation import ConcatConv2d, PixelHead, concatenate
+from hrnet.io.geometry import Size
+from hrnet.nn.backbone import BasicBlock, Bottleneck, ConvBN, HRNet
+from hrnet.nn.representation import ConcatConv2d, PixelHead, concatenate
+from hrnet.nn.spec import hrnet, hrnet_small_v2
+from hrnet.nn.task import Batch
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
-from hrnet.spec import hrnet, hrnet_small_v2
-from hrnet.task import Batch
 
 BACKBONES = {"w48": hrnet(48, fusion_upsample="bilinear"), "w18-small-v2": hrnet_small_v2(fusion_upsample="bilinear")}
 # Source: malloc.h of glibc.
@@ -110,7 +110,7 @@ PLAIN: dict[type[nn.Module], type[nn.Module]] = {
 
 
 class Published(SegmentationModel):
-    """Each layer as one would write it, everything kept, the concatenation made, the loss of all pictures at once."""
+    """Each layer as one would write it, everything kept, the concatenation made, the loss of all images at once."""
 
     def __init__(self, spec: SegmentationSpec) -> None:
         super().__init__(spec)

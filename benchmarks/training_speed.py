@@ -15,10 +15,10 @@ import torch
 import tyro
 
 from hrnet.engine.hardware import bf16_unit
-from hrnet.geometry import Frame
+from hrnet.io.geometry import Frame
+from hrnet.nn.task import Batch
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES
-from hrnet.task import Batch
 
 
 @dataclass
@@ -76,7 +76,7 @@ def main(options: Options) -> None:
         f"{options.recipe} at {options.size}, batch {options.batch}, unit {bf16_unit()}, {torch.get_num_threads()} threads"
     )
     for name, value in medians.items():
-        print(f"{name:<20} {value:.3f} s a step, {options.batch / value:.1f} pictures a second")
+        print(f"{name:<20} {value:.3f} s a step, {options.batch / value:.1f} images a second")
     slow, fast = medians.values()
     print(f"ratio {slow / fast:.2f}")
 

@@ -1,4 +1,4 @@
-"""Pictures in, results out, for every task. Oracles: the model called by hand on the same inputs, the order of the inputs."""
+"""Images in, results out, for every task. Oracles: the model called by hand on the same inputs, the order of the inputs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ import hrnet
 from hrnet import predictor as module
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.detection.model import DetectionModel, picture_frame
+from hrnet.detection.model import DetectionModel, image_frame
 from hrnet.detection.spec import DetectionSpec, FCOSSpec
 from hrnet.errors import InputError
-from hrnet.geometry import Frame, Size, warp
+from hrnet.inference.processor import BoxPrompts
+from hrnet.io.geometry import Frame, Size, warp
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, TaskModel, scale_images
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
-from hrnet.results import Boxes, Classification, Detections, Poses, SemanticMap, Source
+from hrnet.results import Classification, Detections, Poses, SemanticMap, Source
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.segmentation.windows import Protocol, segment
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, TaskModel, scale_images
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
 
@@ -45,7 +46,7 @@ def backbone(high: bool = False) -> HRNetSpec:
 
 
 def lively(model: TaskModel[Any]) -> None:
-    """Weights with which outputs depend on the picture."""
+    """Weights with which outputs depend on the image."""
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.5)
@@ -76,7 +77,7 @@ def classification() -> ClassificationModel:
     return model
 
 
-def pictures(count: int) -> list[np.ndarray]:
+def random_images(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [
         rng.integers(0, 256, (rng.integers(40, 120), rng.integers(40, 120), 3), dtype=np.uint8) for _ in range(count)
@@ -87,16 +88,16 @@ def pictures(count: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("batch", [None, 2])
 @pytest.mark.parametrize("make", [pose, segmentation, classification])
 def test_batches_change_nothing(make: Callable[[], TaskModel[Any]], batch: int | None, flip: bool) -> None:
-    """Each picture on its own, its inputs warped and its outputs decoded here. Rounding of the network's sums depends on
+    """Each image on its own, its inputs warped and its outputs decoded here. Rounding of the network's sums depends on
     the batch: 1e-4 relative to scores of about 1; of label maps a few pixels where two classes are level."""
     model = make()
-    images = pictures(5)
+    images = random_images(5)
     found = list(hrnet.Predictor(model, runtime="torch", device="cpu", batch=batch, flip=flip)(images))
     assert len(found) == len(images)
     for image, result in zip(images, found, strict=True):
         assert result.source is image
         size = (image.shape[0], image.shape[1])
-        boxes = Boxes.whole(size)
+        boxes = BoxPrompts.whole(size)
         (frame,) = model.frames(size, boxes)
         inputs = scale_images(torch.from_numpy(warp(image, frame)[None]).permute(0, 3, 1, 2))
         with torch.inference_mode():
@@ -115,7 +116,7 @@ def test_batches_change_nothing(make: Callable[[], TaskModel[Any]], batch: int |
 
 
 def test_a_protocol_is_followed() -> None:
-    model, images = segmentation(), pictures(3)
+    model, images = segmentation(), random_images(3)
     protocol = Protocol((0.75, 1.5), True, "sliding", native=True)
     found = list(hrnet.Predictor(model, runtime="torch", device="cpu", protocol=protocol)(images))
     for image, result in zip(images, found, strict=True):
@@ -127,10 +128,10 @@ def test_what_does_not_fit_the_model_is_refused() -> None:
         hrnet.Predictor(pose(), runtime="torch", device="cpu", protocol=Protocol())
     predictor = hrnet.Predictor(segmentation(), runtime="torch", device="cpu")
     with pytest.raises(InputError, match="leave out the boxes"):
-        predictor(pictures(1), boxes=lambda _: None)
+        predictor(random_images(1), boxes=lambda _: None)
 
 
-def test_broken_pictures_are_left_out_in_order(tmp_path: Path) -> None:
+def test_broken_images_are_left_out_in_order(tmp_path: Path) -> None:
     paths = []
     for number in range(6):
         path = tmp_path / f"{number}.png"
@@ -143,7 +144,7 @@ def test_broken_pictures_are_left_out_in_order(tmp_path: Path) -> None:
     for protocol in (None, Protocol()):
         told.clear()
         predictor = hrnet.Predictor(segmentation(), runtime="torch", device="cpu", protocol=protocol)
-        found = list(predictor(paths, on_error=lambda picture, _: told.append(Path(str(picture)).name)))
+        found = list(predictor(paths, on_error=lambda image, _: told.append(Path(str(image)).name)))
         assert [result.source.name for result in found] == ["1.png", "2.png", "4.png"]
         assert told == ["0.png", "3.png", "5.png"]
         with pytest.raises(InputError, match=r"0\.png"):
@@ -151,7 +152,7 @@ def test_broken_pictures_are_left_out_in_order(tmp_path: Path) -> None:
 
 
 def test_reading_ahead_stops_at_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for three pictures: so many wait to be used, one is handed out, and one more is on its way."""
+    """Room for three images: so many wait to be used, one is handed out, and one more is on its way."""
     read: list[int] = []
     enough = threading.Event()
     images = [np.zeros((100, 100, 3), np.uint8) for _ in range(20)]
@@ -175,7 +176,7 @@ def test_reading_ahead_stops_at_a_number_of_bytes(monkeypatch: pytest.MonkeyPatc
 
 def test_stopping_early_leaves_no_thread() -> None:
     before = threading.active_count()
-    results = hrnet.Predictor(segmentation(), runtime="torch", device="cpu", batch=1)(pictures(50))
+    results = hrnet.Predictor(segmentation(), runtime="torch", device="cpu", batch=1)(random_images(50))
     next(results)
     results.close()  # type: ignore[attr-defined]  # a generator
     assert threading.active_count() == before
@@ -186,7 +187,7 @@ class Seen(NamedTuple):
 
 
 class Rectangles(TaskModel[Detections]):
-    """Finds the one bright rectangle of a picture, exactly: white is a person, red a cat."""
+    """Finds the one bright rectangle of an image, exactly: white is a person, red a cat."""
 
     def __init__(self) -> None:
         super().__init__(DetectionSpec(("cat", "person"), FCOSSpec(), backbone(), (64, 96)))
@@ -211,15 +212,15 @@ class Rectangles(TaskModel[Detections]):
         label = int(image[1, rows[0], columns[0]] > 0.99)
         return Detections(box, np.array([0.9]), np.array([label]), names)
 
-    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
-        return [picture_frame(size, self.spec)]
+    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
+        return [image_frame(size, self.spec)]
 
-    def join(self, results: Sequence[Detections], boxes: Boxes, source: Source) -> Detections:
+    def join(self, results: Sequence[Detections], boxes: BoxPrompts, source: Source) -> Detections:
         return results[0]
 
 
 def scenes(count: int) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """Pictures of three sizes that go into an input as they are, each with a rectangle or none, and where it is."""
+    """Images of three sizes that go into an input as they are, each with a rectangle or none, and where it is."""
     rng = np.random.default_rng(0)
     images, boxes = [], []
     for number in range(count):
@@ -274,7 +275,7 @@ def test_people_are_found_first() -> None:
         assert result.source is image
         assert len(result) == (box is not None)
         if box is not None:
-            told = Boxes(box[None], np.array([0.9]))
+            told = BoxPrompts(box[None], np.array([0.9]))
             alone = hrnet.Predictor(model, runtime="torch", device="cpu")
             (expected,) = alone(image, boxes=lambda _, told=told: told)
             np.testing.assert_array_equal(result.boxes, expected.boxes)

@@ -93,7 +93,7 @@ def test_masks_keep_every_pixel_and_have_cocos_runs(share: float) -> None:
         np.testing.assert_array_equal(masks[[2, 0]].full(0), full[2])
 
 
-def test_masks_of_a_large_picture_are_small() -> None:
+def test_masks_of_a_large_image_are_small() -> None:
     """A hundred objects in twelve megapixels: as many bytes as pixels of the objects' own bounds."""
     mask = np.zeros((3000, 4000), bool)
     mask[100:150, 200:300] = True
@@ -110,7 +110,7 @@ def test_masks_of_a_large_picture_are_small() -> None:
         (np.ones((2, 2), np.uint8), (0, 0)),
     ],
 )
-def test_masks_outside_their_picture_are_refused(crop: np.ndarray, corner: tuple[int, int]) -> None:
+def test_masks_outside_their_image_are_refused(crop: np.ndarray, corner: tuple[int, int]) -> None:
     with pytest.raises(REFUSED):
         Masks((crop,), np.array([corner]), (6, 10))
 

@@ -10,12 +10,12 @@ from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, centernet, fcos, hybrid_task_cascade
+from hrnet.nn.spec import hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import LossSpec, SegmentationSpec
-from hrnet.spec import hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.tasks import (
     RECIPES,
     ModelSpec,

@@ -13,7 +13,7 @@ import torch
 import tyro
 
 import hrnet
-from hrnet.checkpoint import save_model
+from hrnet.io.checkpoint import save_model
 
 
 @dataclass

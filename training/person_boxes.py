@@ -1,10 +1,10 @@
-"""Boxes of the shipped person detector: people in pictures of sports and streets, where a teacher sees them.
+"""Boxes of the shipped person detector: people in images of sports and streets, where a teacher sees them.
 
 python training/person_boxes.py LSP LSPET CCP TEACHER.xml OUT [--every 5]
 
 LSP and LSPET hold ``annotations/train.json`` and ``train/``, CCP ``images/train``. TEACHER is a pedestrian detector as
 OpenVINO IR (input 1 3 320 320, ImageNet statistics; output boxes 1 n 4 in pixels of the input and scores 1 1 n). OUT gets
-``lsp.json``, ``lspet.json`` and ``ccp.json``. Who has labelled joints has the teacher's box where that agrees with them, and
+``lsp.json``, ``lspet.json`` and ``ccp.json``. Who has labeled joints has the teacher's box where that agrees with them, and
 the one around the joints where not; others are the teacher's alone, and those it is not sure of become crowds, which training
 leaves out.
 """
@@ -24,8 +24,8 @@ import torch
 import tyro
 from torchvision.ops import box_iou, nms
 
-from hrnet.images import read_image
-from hrnet.task import IMAGENET_MEAN, IMAGENET_STD
+from hrnet.io.images import read_image
+from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = 320
 # Scores from which a box is a person, and from which it may be one; the overlap that makes two boxes one.
@@ -42,7 +42,7 @@ class Options:
     teacher: Annotated[Path, tyro.conf.Positional]
     out: Annotated[Path, tyro.conf.Positional]
     every: int = 1
-    """of LSPET each so many-th picture only: its people are all alike, one in the middle"""
+    """of LSPET each so many-th image only: its people are all alike, one in the middle"""
 
 
 class Teacher:
@@ -50,7 +50,7 @@ class Teacher:
         self.network = openvino.Core().compile_model(str(path), "CPU")
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes left, top, right, bottom in pixels (n 4) and scores (n), of the picture and its mirror image."""
+        """Boxes left, top, right, bottom in pixels (n 4) and scores (n), of the image and its mirror image."""
         height, width = image.shape[:2]
         found = []
         for mirrored in (False, True):
@@ -70,7 +70,7 @@ class Teacher:
 
 
 def around(labels: np.ndarray, width: int, height: int) -> np.ndarray | None:
-    """The box of a body with these joints (k 3), left, top, right, bottom; None where too few are labelled to say."""
+    """The box of a body with these joints (k 3), left, top, right, bottom; None where too few are labeled to say."""
     points = labels[labels[:, 2] > 0, :2]
     if len(points) < 10:
         return None
@@ -81,7 +81,7 @@ def around(labels: np.ndarray, width: int, height: int) -> np.ndarray | None:
 def boxes_of(
     image: np.ndarray, joints: np.ndarray | None, teacher: Teacher, counts: Counter[str]
 ) -> list[tuple[np.ndarray, bool]] | None:
-    """Boxes of one picture, and which are doubtful; None where nobody is found."""
+    """Boxes of one image, and which are doubtful; None where nobody is found."""
     boxes, scores = teacher(image)
     own = around(joints, image.shape[1], image.shape[0]) if joints is not None else None
     if joints is not None and own is None:
@@ -106,8 +106,8 @@ def boxes_of(
     return people if any(not doubtful for _, doubtful in people) else None
 
 
-def labelled(folder: Path, joints: dict[str, np.ndarray] | None, teacher: Teacher) -> dict[str, Any]:
-    """COCO's json of the pictures of a folder: all, or those with joints (k 3)."""
+def labeled(folder: Path, joints: dict[str, np.ndarray] | None, teacher: Teacher) -> dict[str, Any]:
+    """COCO's json of the images of a folder: all, or those with joints (k 3)."""
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
     counts: Counter[str] = Counter()
     for name in sorted(joints) if joints is not None else sorted(path.name for path in folder.iterdir()):
@@ -142,9 +142,9 @@ def main(options: Options) -> None:
         joints = joints_of(folder / "annotations/train.json")
         if name == "lspet":
             joints = dict(sorted(joints.items())[:: options.every])
-        content = labelled(folder / "train", joints, teacher)
+        content = labeled(folder / "train", joints, teacher)
         (options.out / f"{name}.json").write_text(json.dumps(content))
-    (options.out / "ccp.json").write_text(json.dumps(labelled(options.ccp / "images/train", None, teacher)))
+    (options.out / "ccp.json").write_text(json.dumps(labeled(options.ccp / "images/train", None, teacher)))
 
 
 if __name__ == "__main__":

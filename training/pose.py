@@ -25,18 +25,18 @@ import tyro
 from pose_labels import FACE
 
 import hrnet
-from hrnet.checkpoint import save_model
 from hrnet.engine.evaluate import evaluate
 from hrnet.engine.hardware import gains_from_bf16
 from hrnet.engine.optim import build_optimizer
 from hrnet.engine.transfer import transfer
-from hrnet.geometry import Frame, flip_order
-from hrnet.images import read_image
+from hrnet.io.checkpoint import save_model
+from hrnet.io.geometry import Frame, flip_order
+from hrnet.io.images import read_image
+from hrnet.nn.task import Batch, Sample, SampleKey
 from hrnet.pose.data import Instance, PoseDataset, read_coco_keypoints, rename_keypoints
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES
-from hrnet.task import Batch, Draw, Sample
 
 AUGMENT = RECIPES["pose-lsp"].data.augment
 
@@ -57,28 +57,28 @@ class Options:
     average: float = 0.985
     local_steps: int = 8
     repeat_lsp: int = 2
-    all_of_lsp: bool = False  # train on the held-out pictures as well; the figures along the way then say less
+    all_of_lsp: bool = False  # train on the held-out images as well; the figures along the way then say less
     scale: float = AUGMENT.scale
     rotation: float = AUGMENT.rotation
-    colour: float = AUGMENT.colour
+    color: float = AUGMENT.color
     cover: float = 0.0
     evaluate_minutes: float = 7
     seed: int = 0
 
 
 class Kept(PoseDataset):
-    """Samples of pictures that stay in memory once they were read; hidden face points teach an empty heatmap.
+    """Samples of images that stay in memory once they were read; hidden face points teach an empty heatmap.
 
     A share `cover` of the training crops has a rectangle of another crop put upon it, a tenth to a half as wide and as high.
     """
 
     def __init__(self, *arguments: Any, cover: float = 0.0) -> None:
         super().__init__(*arguments)
-        self.pictures: dict[Path, np.ndarray] = {}
+        self.images: dict[Path, np.ndarray] = {}
         self.cover = cover
         self.last: np.ndarray | None = None
 
-    def _augmented(self, draw: Draw) -> Sample:
+    def _augmented(self, draw: SampleKey) -> Sample:
         sample, rng = super()._augmented(draw), np.random.default_rng((self.seed, draw.epoch, draw.sample, 1))
         own, other, self.last = sample.image, self.last, sample.image
         if other is None or rng.random() >= self.cover:
@@ -90,9 +90,9 @@ class Kept(PoseDataset):
         return replace(sample, image=covered)
 
     def _read(self, instance: Instance) -> np.ndarray:
-        if instance.path not in self.pictures:
-            self.pictures[instance.path] = read_image(instance.path)
-        return self.pictures[instance.path]
+        if instance.path not in self.images:
+            self.images[instance.path] = read_image(instance.path)
+        return self.images[instance.path]
 
     def _targets(self, instance: Instance, frame: Frame, cut: np.ndarray | None) -> dict[str, np.ndarray]:
         targets = super()._targets(instance, frame, cut)
@@ -117,7 +117,7 @@ class Run:
         print(*transfer(self.model, first.state_dict(), first.named_outputs(), options.init), sep="\n")
         fit, held_out = self._read(options.lsp, "lsp_fit"), self._read(options.lsp, "lsp_val")
         lsp = fit + held_out if options.all_of_lsp else fit
-        augment = replace(AUGMENT, scale=options.scale, rotation=options.rotation, colour=options.colour)
+        augment = replace(AUGMENT, scale=options.scale, rotation=options.rotation, color=options.color)
         together = lsp * options.repeat_lsp + self._read(options.lspet, "lspet")
         self.data = Kept(together, self.spec, augment, options.seed, cover=options.cover)
         self.held_out = Kept(held_out, self.spec, AUGMENT)
@@ -145,14 +145,16 @@ class Run:
         if self.rank == 0:
             self._evaluate()
 
-    def _draws(self) -> Iterator[list[Draw]]:
+    def _draws(self) -> Iterator[list[SampleKey]]:
         together = self.options.batch * self.world
         for epoch in range(1_000_000):
             order = np.random.default_rng((self.options.seed, epoch)).permutation(len(self.data))
             for begin in range(0, len(order) - together + 1, together):
-                yield [Draw(epoch, int(index)) for index in order[begin + self.rank : begin + together : self.world]]
+                yield [
+                    SampleKey(epoch, int(index)) for index in order[begin + self.rank : begin + together : self.world]
+                ]
 
-    def _train_step(self, draws: list[Draw], progress: float) -> None:
+    def _train_step(self, draws: list[SampleKey], progress: float) -> None:
         warm = min(1.0, (self.step + 1) / self.options.warmup_steps)
         rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress)) * warm
         batch = Batch.stack([self.data[draw] for draw in draws]).to(torch.device("cpu"))

@@ -4,7 +4,7 @@ python training/pose_labels.py LSP LSPET TEACHER.xml OUT
 
 LSP and LSPET hold ``annotations/train.json`` and ``train/``. TEACHER is a network with COCO's seventeen keypoints as
 OpenVINO IR (input 1 3 256 192, ImageNet statistics; output heatmaps). OUT gets ``lsp_fit.json`` and ``lsp_val.json`` (800 and
-200 pictures of LSP), and ``lspet.json``. Of LSP only the face points are the teacher's; its own labels stay. A nose or an eye
+200 images of LSP), and ``lspet.json``. Of LSP only the face points are the teacher's; its own labels stay. A nose or an eye
 with visibility 1 is known not to be in sight: the teacher puts a face on heads seen from behind.
 """
 
@@ -21,10 +21,10 @@ import numpy as np
 import openvino
 import tyro
 
-from hrnet.geometry import Frame, warp
-from hrnet.images import read_image
+from hrnet.io.geometry import Frame, warp
+from hrnet.io.images import read_image
+from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD
 from hrnet.pose.skeletons import COCO
-from hrnet.task import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = (256, 192)
 FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
@@ -47,7 +47,7 @@ class Options:
 
 
 class Teacher:
-    """Keypoints x, y, score (17 3) in pixels of the picture, and the spread of the views that gave them."""
+    """Keypoints x, y, score (17 3) in pixels of the image, and the spread of the views that gave them."""
 
     def __init__(self, path: Path) -> None:
         self.network = openvino.Core().compile_model(str(path), "CPU")
@@ -89,8 +89,8 @@ def _frame_around(points: np.ndarray, turn: float, mirror: bool, size: tuple[int
     low, high = turned.min(0), turned.max(0)
     width, height = high - low
     span = 1.25 * max(width, height * SIZE[1] / SIZE[0], 8.0)
-    centre = rotation.T @ ((low + high) / 2)
-    return Frame.around((centre[0], centre[1]), span, SIZE, size, rotation=turn, flip=mirror, unbiased=True)
+    center = rotation.T @ ((low + high) / 2)
+    return Frame.around((center[0], center[1]), span, SIZE, size, rotation=turn, flip=mirror, unbiased=True)
 
 
 def _peak(heatmap: np.ndarray) -> tuple[float, float, float]:
@@ -108,10 +108,10 @@ def _peak(heatmap: np.ndarray) -> tuple[float, float, float]:
     return column + step[0], row + step[1], score
 
 
-def lean(points: np.ndarray, labelled: np.ndarray, names: list[str]) -> float | None:
-    """Degrees from upright to the line from the hips to the shoulders; None where one of the four is not labelled."""
+def lean(points: np.ndarray, labeled: np.ndarray, names: list[str]) -> float | None:
+    """Degrees from upright to the line from the hips to the shoulders; None where one of the four is not labeled."""
     hips, shoulders = ([names.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("hip", "shoulder"))
-    if not labelled[hips + shoulders].all():
+    if not labeled[hips + shoulders].all():
         return None
     x, y = points[shoulders].mean(0) - points[hips].mean(0)
     return float(np.degrees(np.arctan2(x, -y)))
@@ -150,7 +150,7 @@ def mend(labels: np.ndarray, found: np.ndarray, spread: np.ndarray, size: float,
 def turn_away(labels: np.ndarray, names: list[str]) -> np.ndarray:
     """The labels with the face points of a person seen from behind taken away (k 3).
 
-    The ears are not labelled then. Nose and eyes get visibility 1, at the middle of the head, unless the nose lies beyond the
+    The ears are not labeled then. Nose and eyes get visibility 1, at the middle of the head, unless the nose lies beyond the
     ears: that is a head turned aside, of which nothing is said.
     """
     turned = lean(labels[:, :2], labels[:, 2] > 0, names)
@@ -180,18 +180,18 @@ def relabel(folder: Path, teacher: Teacher, ids: set[int] | None, mending: bool)
     category = content["categories"][0]
     names: list[str] = category["keypoints"]
     place = [COCO.names.index(name) if name in COCO.names else -1 for name in names]
-    pictures = {picture["id"]: picture for picture in content["images"]}
+    records = {record["id"]: record for record in content["images"]}
     kept, counts = [], Counter[str]()
     for entry in content["annotations"]:
         if ids is not None and entry["image_id"] not in ids:
             continue
         labels = np.array(entry["keypoints"], dtype=float).reshape(-1, 3)
-        labelled = labels[:, 2] > 0
+        labeled = labels[:, 2] > 0
         x, y, width, height = entry["bbox"]
         corners = np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]])
-        image = read_image(folder / "train" / pictures[entry["image_id"]]["file_name"])
-        inside = labels[labelled, :2] if labelled.sum() >= 12 else corners
-        turned = lean(labels[:, :2], labelled, names)
+        image = read_image(folder / "train" / records[entry["image_id"]]["file_name"])
+        inside = labels[labeled, :2] if labeled.sum() >= 12 else corners
+        turned = lean(labels[:, :2], labeled, names)
         found, spread = teacher(image, inside, turned, (0,) if mending else (-25, 0, 25))
         size = _torso(labels, names, max(width, height))
         if mending:
@@ -208,7 +208,7 @@ def relabel(folder: Path, teacher: Teacher, ids: set[int] | None, mending: bool)
     print(folder.name, dict(counts))
     used = {entry["image_id"] for entry in kept}
     category = {**category, "keypoints": [*names, *FACE], "skeleton": category["skeleton"] + FACE_LINKS}
-    images = [picture for picture in content["images"] if picture["id"] in used]
+    images = [record for record in content["images"] if record["id"] in used]
     return {"images": images, "annotations": kept, "categories": [category]}
 
 

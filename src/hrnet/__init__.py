@@ -12,27 +12,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hrnet import spec
-
 if TYPE_CHECKING:
-    from hrnet.backbone import HRNet
     from hrnet.errors import InputError
-    from hrnet.features import features_only
+    from hrnet.io.zoo import load
+    from hrnet.nn import spec
+    from hrnet.nn.backbone import HRNet
+    from hrnet.nn.features import features_only
     from hrnet.predictor import Predictor
     from hrnet.tasks import build_model as create_model
-    from hrnet.zoo import load
 
 __version__ = "0.1.0"
 __all__ = ["HRNet", "InputError", "Predictor", "create_model", "features_only", "load", "spec"]
 
 # torch is imported with the first of these that is used, so that `hrnet --help` answers at once.
 _PLACES = {
-    "HRNet": ("hrnet.backbone", "HRNet"),
+    "HRNet": ("hrnet.nn.backbone", "HRNet"),
     "InputError": ("hrnet.errors", "InputError"),
     "Predictor": ("hrnet.predictor", "Predictor"),
     "create_model": ("hrnet.tasks", "build_model"),
-    "features_only": ("hrnet.features", "features_only"),
-    "load": ("hrnet.zoo", "load"),
+    "features_only": ("hrnet.nn.features", "features_only"),
+    "load": ("hrnet.io.zoo", "load"),
+    "spec": ("hrnet.nn.spec", ""),
 }
 
 
@@ -40,7 +40,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'hrnet' has no attribute {name!r}")
     module, attribute = _PLACES[name]
-    return getattr(importlib.import_module(module), attribute)
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

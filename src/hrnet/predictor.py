@@ -1,4 +1,4 @@
-"""Pictures in, results out: the same inputs as in evaluation, batched, through a compiled forward."""
+"""Images in, results out: the same inputs as in evaluation, batched, through a compiled forward."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ import numpy as np
 import torch
 
 from hrnet.errors import InputError
-from hrnet.geometry import Frame, Image, Size, warp
-from hrnet.headless import BackboneModel, refuse_headless
-from hrnet.images import check_image, read_image
+from hrnet.inference.processor import BoxPrompts
+from hrnet.inference.runtime import Precision, compile_forward
+from hrnet.io.geometry import Frame, Image, Size, warp
+from hrnet.io.images import check_image, read_image
+from hrnet.nn.backbone_model import BackboneModel, refuse_headless
+from hrnet.nn.task import TaskModel, scale_images
 from hrnet.pose.boxes import person_boxes, person_labels
-from hrnet.results import Boxes, SemanticMap
-from hrnet.runtime import Precision, compile_forward
+from hrnet.results import SemanticMap
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.windows import Protocol, segment
-from hrnet.task import TaskModel, scale_images
 
-Picture = str | Path | np.ndarray
-# How far decoding runs ahead of the network: in pictures, and in bytes after which no further one is begun.
+ImageSource = str | Path | np.ndarray
+# How far decoding runs ahead of the network: in images, and in bytes after which no further one is begun.
 _AHEAD, _AHEAD_BYTES = 32, 1 << 28
 # At most so many inputs go through the network together, and so many pixels, if nothing else is asked for.
 _BATCH, _BATCH_PIXELS = 16, 1 << 21
-# Pixels of pictures and inputs after which a batch does not wait to be full: some results are as large as their pictures.
+# Pixels of images and inputs after which a batch does not wait to be full: some results are as large as their images.
 _PENDING_PIXELS = 1 << 28
-# The same in pictures: inputs of a rare size do not hold up the results of all that come after them.
+# The same in images: inputs of a rare size do not hold up the results of all that come after them.
 _PENDING = 64
-# The same in pixels where the pictures themselves are held, which a detector looks at before the model does.
+# The same in pixels where the images themselves are held, which a detector looks at before the model does.
 _HELD_PIXELS = _AHEAD_BYTES // 3
 
 
@@ -45,7 +46,7 @@ class Seconds:
     """Where a predictor's time went. Reading overlaps with the rest, so the parts may exceed the whole.
 
     Attributes:
-        read: opening and decoding pictures.
+        read: opening and decoding images.
         detect: all that a detector does before the model looks.
         crop: making inputs.
         network: its forward.
@@ -69,10 +70,10 @@ class Seconds:
 
 @dataclass(slots=True)
 class _Pending:
-    """A picture whose inputs are on their way through the network; pixels: its own and those of its inputs."""
+    """An image whose inputs are on their way through the network; pixels: its own and those of its inputs."""
 
     source: Path | np.ndarray
-    boxes: Boxes
+    boxes: BoxPrompts
     inputs: int
     pixels: int
     results: list[Any]
@@ -87,7 +88,7 @@ class _Input(NamedTuple):
 
 
 class _Room:
-    """Bytes of pictures that were read and not yet used; the reader waits while there are too many."""
+    """Bytes of images that were read and not yet used; the reader waits while there are too many."""
 
     def __init__(self, limit: float) -> None:
         self._limit, self._held, self._changed = limit, 0, Condition()
@@ -119,10 +120,10 @@ class Predictor:
         precision: ``auto``, ``fp32`` or ``bf16``.
         batch: inputs that go through the network together; None for as many as hold two million pixels, at most 16.
         flip: average with the mirrored inputs, as the published figures do; twice the time.
-        protocol: how a segmentation model looks at pictures: windows, scales, mirrored too (`flip` is not asked then);
-            None for the whole picture.
+        protocol: how a segmentation model looks at images: windows, scales, mirrored too (`flip` is not asked then);
+            None for the whole image.
         detector: finds the people that a model which looks into boxes is to look at; a detection model, or a predictor
-            with one. None for the whole picture.
+            with one. None for the whole image.
         detector_score: what the detector is less sure of is not looked at.
 
     Attributes:
@@ -151,9 +152,9 @@ class Predictor:
         if protocol is not None and not isinstance(model, SegmentationModel):
             raise InputError("Windows and scales are for segmentation models; leave them out.")
         if flip and not model.flips:
-            raise InputError("This model has no average over mirrored pictures; leave out flip.")
+            raise InputError("This model has no average over mirrored images; leave out flip.")
         if detector is not None and not model.takes_boxes:
-            raise InputError("This model looks at whole pictures; leave out the detector.")
+            raise InputError("This model looks at whole images; leave out the detector.")
         if isinstance(detector, TaskModel):
             detector = Predictor(detector, runtime=runtime, device=device, precision=precision)
         if detector is not None:
@@ -169,27 +170,27 @@ class Predictor:
 
     def __call__(
         self,
-        pictures: Iterable[Picture] | Picture,
+        images: Iterable[ImageSource] | ImageSource,
         *,
-        boxes: Callable[[Picture], Boxes | None] | None = None,
-        on_error: Callable[[Picture, InputError], None] | None = None,
+        boxes: Callable[[ImageSource], BoxPrompts | None] | None = None,
+        on_error: Callable[[ImageSource, InputError], None] | None = None,
     ) -> Iterator[Any]:
-        """One result a picture, in order: `Poses`, `SemanticMap`, `Detections` or `Classification`, as the model finds.
+        """One result an image, in order: `Poses`, `SemanticMap`, `Detections` or `Classification`, as the model finds.
 
         Args:
-            pictures: paths, or RGB arrays `h w 3` of bytes.
-            boxes: where to look in a picture; where it returns None the whole picture is one object. Without it the
-                detector is asked, and without a detector every picture is one object.
-            on_error: told of a picture that cannot be read, which is then left out; without it the error is raised.
+            images: paths, or RGB arrays `h w 3` of bytes.
+            boxes: where to look in an image; where it returns None the whole image is one object. Without it the
+                detector is asked, and without a detector every image is one object.
+            on_error: told of an image that cannot be read, which is then left out; without it the error is raised.
 
         Raises:
-            InputError: a picture cannot be read, or boxes are given to a model that looks at whole pictures.
+            InputError: an image cannot be read, or boxes are given to a model that looks at whole images.
         """
         if boxes is not None and not self.model.takes_boxes:
-            raise InputError("This model looks at whole pictures; leave out the boxes.")
-        if isinstance(pictures, str | Path | np.ndarray):
-            pictures = [pictures]
-        read = self._read_ahead(pictures, on_error)
+            raise InputError("This model looks at whole images; leave out the boxes.")
+        if isinstance(images, str | Path | np.ndarray):
+            images = [images]
+        read = self._read_ahead(images, on_error)
         if self.protocol is not None:
             return self._segmented(read)
         if boxes is None and self.detector is not None:
@@ -201,48 +202,48 @@ class Predictor:
         """Of the classes, of models that have some."""
         return getattr(self.model.spec, "class_names", ())
 
-    def _segmented(self, pictures: Iterator[tuple[Picture, Image]]) -> Iterator[SemanticMap]:
-        """By the protocol, one picture after the other."""
+    def _segmented(self, sources: Iterator[tuple[ImageSource, Image]]) -> Iterator[SemanticMap]:
+        """By the protocol, one image after the other."""
         assert isinstance(self.model, SegmentationModel)
         assert self.protocol is not None
-        for picture, image in pictures:
+        for source, image in sources:
             with self.seconds.measure("network"):
                 labels = segment(image, self.model, self._forward, self.protocol, self.batch)
             del image  # not held while somebody draws
-            yield SemanticMap(labels, self.model.spec.class_names, _source(picture))
+            yield SemanticMap(labels, self.model.spec.class_names, _source(source))
 
     def _people(
-        self, pictures: Iterator[tuple[Picture, Image]], detector: Predictor
-    ) -> Iterator[tuple[Picture, Image, Boxes]]:
-        """Pictures and the people that a detector finds in them, some pictures ahead."""
-        held: deque[tuple[Picture, Image]] = deque()
+        self, sources: Iterator[tuple[ImageSource, Image]], detector: Predictor
+    ) -> Iterator[tuple[ImageSource, Image, BoxPrompts]]:
+        """Images and the people that a detector finds in them, some images ahead."""
+        held: deque[tuple[ImageSource, Image]] = deque()
 
-        def shown() -> Iterator[tuple[Picture, Image, Boxes]]:
-            for picture, image in pictures:
-                held.append((picture, image))
-                yield picture, image, Boxes.whole((image.shape[0], image.shape[1]))
+        def shown() -> Iterator[tuple[ImageSource, Image, BoxPrompts]]:
+            for source, image in sources:
+                held.append((source, image))
+                yield source, image, BoxPrompts.whole((image.shape[0], image.shape[1]))
 
         for found in detector._batched(shown(), _HELD_PIXELS):
-            picture, image = held.popleft()
+            source, image = held.popleft()
             parts = detector.seconds
             self.seconds.detect = parts.crop + parts.network + parts.decode
-            yield picture, image, person_boxes(found, self.detector_score)
-            del image  # not held while the next picture is looked at
+            yield source, image, person_boxes(found, self.detector_score)
+            del image  # not held while the next image is looked at
 
     def _batched(
-        self, pictures: Iterator[tuple[Picture, Image, Boxes]], most_pixels: int = _PENDING_PIXELS
+        self, sources: Iterator[tuple[ImageSource, Image, BoxPrompts]], most_pixels: int = _PENDING_PIXELS
     ) -> Iterator[Any]:
         """Results in order. Inputs of one size go through the network together.
 
         Args:
-            pictures: and where to look in them.
-            most_pixels: of pictures without a result, and of their inputs.
+            images: and where to look in them.
+            most_pixels: of images without a result, and of their inputs.
         """
         pending: deque[_Pending] = deque()
         waiting: dict[Size, list[_Input]] = {}
-        for picture, image, boxes in pictures:
+        for source, image, boxes in sources:
             with self.seconds.measure("crop"):
-                owner, inputs = self._inputs(picture, image, boxes)
+                owner, inputs = self._inputs(source, image, boxes)
             del image  # not held while somebody draws
             pending.append(owner)
             for one in inputs:
@@ -260,11 +261,11 @@ class Predictor:
             self._run(inputs)
         yield from self._finished(pending)
 
-    def _inputs(self, picture: Picture, image: Image, boxes: Boxes) -> tuple[_Pending, list[_Input]]:
+    def _inputs(self, source: ImageSource, image: Image, boxes: BoxPrompts) -> tuple[_Pending, list[_Input]]:
         size = (image.shape[0], image.shape[1])
         frames = self.model.frames(size, boxes)
         pixels = math.prod(size) + sum(math.prod(frame.size) for frame in frames)
-        owner = _Pending(_source(picture), boxes, len(frames), pixels, [])
+        owner = _Pending(_source(source), boxes, len(frames), pixels, [])
         return owner, [_Input(warp(image, frame, fill=self.model.fill), frame, owner) for frame in frames]
 
     def _batch_of(self, size: Size) -> int:
@@ -272,30 +273,30 @@ class Predictor:
         return self.batch or min(_BATCH, max(1, _BATCH_PIXELS // math.prod(size)))
 
     def _read_ahead(
-        self, pictures: Iterable[Picture], on_error: Callable[[Picture, InputError], None] | None
-    ) -> Iterator[tuple[Picture, Image]]:
-        """Pictures in order, decoded in a thread of their own while the network works."""
-        waiting: deque[tuple[Picture, Future[Image]]] = deque()
+        self, sources: Iterable[ImageSource], on_error: Callable[[ImageSource, InputError], None] | None
+    ) -> Iterator[tuple[ImageSource, Image]]:
+        """Images in order, decoded in a thread of their own while the network works."""
+        waiting: deque[tuple[ImageSource, Future[Image]]] = deque()
         room = _Room(_AHEAD_BYTES)
         reader = ThreadPoolExecutor(1)
 
-        def next_read() -> Iterator[tuple[Picture, Image]]:
-            picture, future = waiting.popleft()
+        def next_read() -> Iterator[tuple[ImageSource, Image]]:
+            source, future = waiting.popleft()
             try:
                 image = [future.result()]
             except InputError as error:
                 if on_error is None:
                     raise
-                on_error(picture, error)
+                on_error(source, error)
                 return
             del future
             room.hold(-image[0].nbytes)
             # Popped: what is handed out is not held here too.
-            yield picture, image.pop()
+            yield source, image.pop()
 
         try:
-            for picture in pictures:
-                waiting.append((picture, reader.submit(self._read, picture, room)))
+            for source in sources:
+                waiting.append((source, reader.submit(self._read, source, room)))
                 if len(waiting) > _AHEAD:
                     yield from next_read()
             while waiting:
@@ -304,10 +305,10 @@ class Predictor:
             room.open()
             reader.shutdown(cancel_futures=True)
 
-    def _read(self, picture: Picture, room: _Room) -> Image:
+    def _read(self, source: ImageSource, room: _Room) -> Image:
         room.wait()
         with self.seconds.measure("read"):
-            image = check_image(picture) if isinstance(picture, np.ndarray) else read_image(picture)
+            image = check_image(source) if isinstance(source, np.ndarray) else read_image(source)
         room.hold(image.nbytes)
         return image
 
@@ -333,14 +334,14 @@ class Predictor:
 
 
 def _aimed(
-    pictures: Iterator[tuple[Picture, Image]], boxes: Callable[[Picture], Boxes | None] | None
-) -> Iterator[tuple[Picture, Image, Boxes]]:
-    """Pictures and where to look in them."""
-    for picture, image in pictures:
-        found = boxes(picture) if boxes else None
-        yield picture, image, Boxes.whole((image.shape[0], image.shape[1])) if found is None else found
-        del image  # not held while the next picture is looked at
+    sources: Iterator[tuple[ImageSource, Image]], boxes: Callable[[ImageSource], BoxPrompts | None] | None
+) -> Iterator[tuple[ImageSource, Image, BoxPrompts]]:
+    """Images and where to look in them."""
+    for source, image in sources:
+        found = boxes(source) if boxes else None
+        yield source, image, BoxPrompts.whole((image.shape[0], image.shape[1])) if found is None else found
+        del image  # not held while the next image is looked at
 
 
-def _source(picture: Picture) -> Path | np.ndarray:
-    return picture if isinstance(picture, np.ndarray) else Path(picture)
+def _source(image: ImageSource) -> Path | np.ndarray:
+    return image if isinstance(image, np.ndarray) else Path(image)

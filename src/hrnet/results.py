@@ -1,4 +1,4 @@
-"""What a prediction is: frozen records in pixels of the original picture.
+"""What a prediction is: frozen records in pixels of the original image.
 
 Boxes are x1 y1 x2 y2, points (x, y), labels 0..K-1, scores in [0, 1].
 """
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from hrnet.errors import InputError
-from hrnet.geometry import Size
+from hrnet.io.geometry import Size
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -32,37 +32,18 @@ def _rounded(values: np.ndarray, digits: int) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Boxes:
-    """Where to look in one picture.
-
-    Attributes:
-        boxes: `n 4`, x1 y1 x2 y2, pixels of the picture.
-        scores: `n`, of the detector; the scores of what is found there are multiplied by them.
-    """
-
-    boxes: Float[np.ndarray, "n 4"]
-    scores: Float[np.ndarray, " n"]
-
-    @classmethod
-    def whole(cls, size: Size) -> Boxes:
-        """The whole picture, of a height and width, as one object."""
-        height, width = size
-        return cls(np.array([[0.0, 0.0, width - 1.0, height - 1.0]]), np.ones(1))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Poses:
-    """Keypoints of the people (or animals, or things) of one picture.
+    """Keypoints of the people (or animals, or things) of one image.
 
     Attributes:
-        keypoints: `n k 2`, pixels of the picture.
+        keypoints: `n k 2`, pixels of the image.
         keypoint_scores: `n k`, the height of each heatmap's peak.
         boxes: `n 4`, where each was looked for.
         scores: `n`, box score times the mean of the keypoint scores above 0.2.
         names: of the k keypoints.
         links: pairs of keypoints that a drawing joins.
         pairs: a left and a right keypoint each.
-        source: the picture, or where it is.
+        source: the image, or where it is.
     """
 
     keypoints: Float[np.ndarray, "n k 2"]
@@ -119,20 +100,20 @@ class Poses:
         return kind(xy=self.keypoints.astype(np.float32), class_id=np.zeros(len(self), int), **scores)
 
     def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
-        """The picture with the people drawn on it; keypoints below the threshold are left out."""
-        from hrnet.draw import draw_poses  # what draws stands above what is drawn
+        """The image with the people drawn on it; keypoints below the threshold are left out."""
+        from hrnet.vis.draw import draw_poses  # what draws stands above what is drawn
 
         return draw_poses(self, threshold=threshold)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classification:
-    """What one picture shows.
+    """What one image shows.
 
     Attributes:
         scores: `k`, the probability of each class.
         names: of the k classes.
-        source: the picture, or where it is.
+        source: the image, or where it is.
     """
 
     scores: Float[np.ndarray, " k"]
@@ -178,20 +159,20 @@ class Classification:
         return _supervision().Classifications(np.arange(len(self.names)), self.scores.astype(np.float32))
 
     def plot(self) -> PIL.Image.Image:
-        """The picture with the best classes written below it."""
-        from hrnet.draw import draw_classes  # what draws stands above what is drawn
+        """The image with the best classes written below it."""
+        from hrnet.vis.draw import draw_classes  # what draws stands above what is drawn
 
         return draw_classes(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SemanticMap:
-    """A class for every pixel of one picture.
+    """A class for every pixel of one image.
 
     Attributes:
-        labels: `h w`, the size of the picture; 255 where the network did not see it.
+        labels: `h w`, the size of the image; 255 where the network did not see it.
         names: of the classes.
-        source: the picture, or where it is.
+        source: the image, or where it is.
     """
 
     labels: UInt8[np.ndarray, "h w"]
@@ -206,7 +187,7 @@ class SemanticMap:
             raise ValueError(f"Label {inside.max()} has no name; there are {len(self.names)}.")
 
     def shares(self) -> Float[np.ndarray, " k"]:
-        """Which part of the picture each class covers, from 0 to 1."""
+        """Which part of the image each class covers, from 0 to 1."""
         flat, counts = self.labels.ravel(), np.zeros(OUTSIDE + 1, int)
         # In parts: bincount makes an eight-byte number of each label.
         for start in range(0, len(flat), _COUNTED):
@@ -240,26 +221,26 @@ class SemanticMap:
         return json.dumps(self.to_dict())
 
     def to_image(self) -> PIL.Image.Image:
-        """The labels as a picture that stores them: a palette picture, whose colours are those of `plot`."""
-        from hrnet.draw import label_picture  # what draws stands above what is drawn
+        """The labels as an image that stores them: a palette image, whose colors are those of `plot`."""
+        from hrnet.vis.draw import label_image  # what draws stands above what is drawn
 
-        return label_picture(self)
+        return label_image(self)
 
     def plot(self) -> PIL.Image.Image:
-        """The picture with each class in its colour, and what the colours mean below it."""
-        from hrnet.draw import draw_labels  # what draws stands above what is drawn
+        """The image with each class in its color, and what the colors mean below it."""
+        from hrnet.vis.draw import draw_labels  # what draws stands above what is drawn
 
         return draw_labels(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
-    """Which pixels belong to each object of one picture, kept as small pictures: nothing is held of what lies outside.
+    """Which pixels belong to each object of one image, kept as small images: nothing is held of what lies outside.
 
     Attributes:
         crops: `h w` each, true on the object; of any size, none too.
-        corners: `n 2`, x and y of the picture's pixel that is the first of each crop.
-        size: height and width of the picture, inside which all crops lie.
+        corners: `n 2`, x and y of the image's pixel that is the first of each crop.
+        size: height and width of the image, inside which all crops lie.
     """
 
     crops: tuple[Bool[np.ndarray, "_ _"], ...]
@@ -272,11 +253,11 @@ class Masks:
         for crop, (x, y) in zip(self.crops, self.corners.tolist(), strict=True):
             inside = 0 <= x <= self.size[1] - crop.shape[1] and 0 <= y <= self.size[0] - crop.shape[0]
             if crop.dtype != bool or not inside:
-                raise ValueError(f"A crop of {crop.dtype} {crop.shape} at {x}, {y} is not in a picture of {self.size}.")
+                raise ValueError(f"A crop of {crop.dtype} {crop.shape} at {x}, {y} is not in an image of {self.size}.")
 
     @classmethod
     def of(cls, masks: Sequence[Bool[np.ndarray, "h w"]] | Bool[np.ndarray, "n h w"], size: Size) -> Masks:
-        """Of masks as large as the picture."""
+        """Of masks as large as the image."""
         crops, corners = [], []
         for mask in masks:
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -296,7 +277,7 @@ class Masks:
         return Masks(tuple(self.crops[index] for index in indices), self.corners[indices], self.size)
 
     def full(self, index: int) -> Bool[np.ndarray, "h w"]:
-        """One mask as large as the picture."""
+        """One mask as large as the image."""
         mask, crop, (x, y) = np.zeros(self.size, bool), self.crops[index], self.corners[index]
         mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
         return mask
@@ -320,16 +301,16 @@ class Masks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """The objects of one picture.
+    """The objects of one image.
 
     Attributes:
-        boxes: `n 4`, x1 y1 x2 y2, counted from the outer edge of the first pixel: a box that fills a picture of w x h
+        boxes: `n 4`, x1 y1 x2 y2, counted from the outer edge of the first pixel: a box that fills an image of w x h
             pixels is 0 0 w h.
         scores: `n`.
         labels: `n`, the class of each.
         names: of the classes.
         masks: `n`, of models that find them.
-        source: the picture, or where it is.
+        source: the image, or where it is.
     """
 
     boxes: Float[np.ndarray, "n 4"]
@@ -392,7 +373,7 @@ class Detections:
         return json.dumps(self.to_dict())
 
     def to_supervision(self) -> Any:
-        """As a `Detections` of the library supervision, with masks as large as the picture.
+        """As a `Detections` of the library supervision, with masks as large as the image.
 
         Raises:
             InputError: supervision is not installed.
@@ -410,8 +391,8 @@ class Detections:
         )
 
     def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
-        """The picture with the objects drawn on it; those with a lower score are left out."""
-        from hrnet.draw import draw_detections  # what draws stands above what is drawn
+        """The image with the objects drawn on it; those with a lower score are left out."""
+        from hrnet.vis.draw import draw_detections  # what draws stands above what is drawn
 
         return draw_detections(self, threshold=threshold)
 

@@ -14,15 +14,16 @@ from hrnet.classification.spec import ClassificationSpec
 from hrnet.detection import recipes as detection
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec
+from hrnet.engine.job import Job
 from hrnet.errors import InputError
-from hrnet.headless import BackboneModel, BackboneSpec
+from hrnet.nn.backbone_model import BackboneModel, BackboneSpec
+from hrnet.nn.task import TaskModel
 from hrnet.pose import recipes as pose
 from hrnet.pose.model import PoseModel
 from hrnet.pose.spec import PoseSpec
 from hrnet.segmentation import recipes as segmentation
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.task import Job, TaskModel
 
 ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec | DetectionSpec | BackboneSpec
 Recipe = (

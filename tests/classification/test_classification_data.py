@@ -25,10 +25,10 @@ from hrnet.classification.data import (
 from hrnet.classification.model import middle_frame
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
-from hrnet.formats.records import Picture
-from hrnet.geometry import warp
-from hrnet.spec import hrnet
-from hrnet.task import Draw
+from hrnet.formats.records import ImageRecord
+from hrnet.io.geometry import warp
+from hrnet.nn.spec import hrnet
+from hrnet.nn.task import SampleKey
 
 Folders = Callable[..., Path]
 PETS = {"cat": 3, "dog": 2}
@@ -44,18 +44,18 @@ def test_folders_are_classes(folders: Folders, held_out: str) -> None:
     train, val = read_classification(path), read_classification(path, "val")
     assert train.class_names == val.class_names == ("cat", "dog")
     for one, expected in ((train, PETS), (val, {"dog": 2, "cat": 1})):
-        assert Counter(picture.path.parent.name for picture in one.pictures) == expected
-        assert all(one.class_names[picture.label or 0] == picture.path.parent.name for picture in one.pictures)
+        assert Counter(image.path.parent.name for image in one.images) == expected
+        assert all(one.class_names[image.label or 0] == image.path.parent.name for image in one.images)
         assert not one.problems
 
 
-def test_broken_pictures_are_named_and_left_out(folders: Folders) -> None:
+def test_broken_images_are_named_and_left_out(folders: Folders) -> None:
     path = folders({"train": PETS})
     whole = (path / "train/cat/0.png").read_bytes()
     (path / "train/cat/0.png").write_bytes(whole[: len(whole) // 2])  # its header is whole
-    (path / "train/dog/0.png").write_text("no picture")
+    (path / "train/dog/0.png").write_text("no image")
     data = read_classification(path)
-    assert len(data.pictures) == 3
+    assert len(data.images) == 3
     assert len(data.problems) == 2
     assert all(any(name in text for text in data.problems) for name in ("cat/0.png", "dog/0.png"))
 
@@ -68,31 +68,31 @@ def test_empty_and_unknown_classes_are_one_sentence_each(folders: Folders) -> No
     assert len(train.notes) == 1
     (problem,) = val.problems
     assert "fox" in problem
-    assert len(val.pictures) == 1
+    assert len(val.images) == 1
 
 
 def test_another_kind_of_data_set_and_an_empty_one_are_refused(folders: Folders, tmp_path: Path) -> None:
     coco = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "labels.json").write_text(json.dumps(coco))
-    with pytest.raises(InputError, match="folder of pictures for each class"):
+    with pytest.raises(InputError, match="folder of images for each class"):
         read_parts(tmp_path / "labels.json")
     path = folders({"train": {"cat": 1}})
-    (path / "train/cat/0.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="no picture that can be used"):
+    (path / "train/cat/0.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="no image that can be used"):
         classification_set(read_parts(path)[0])
 
 
 def test_classes_are_matched_by_name(folders: Folders) -> None:
     data = read_classification(folders({"train": {"Cat": 1, "dog": 2, "emu": 1}}))
     matched = match_classes(data, ("dog", "fox", "cat"))
-    assert {picture.path.parent.name: picture.label for picture in matched.pictures} == {"Cat": 2, "dog": 0}
+    assert {image.path.parent.name: image.label for image in matched.images} == {"Cat": 2, "dog": 0}
     (note,) = matched.notes
     assert "emu" in note
     with pytest.raises(InputError, match="no name in common"):
         match_classes(data, ("fox", "hen", "ibis"))
     # Of a model without names, as the published ones are when their files are read.
     nameless = match_classes(data, ClassificationSpec(num_classes=3).class_names)
-    assert [picture.label for picture in nameless.pictures] == [picture.label for picture in data.pictures]
+    assert [image.label for image in nameless.images] == [image.label for image in data.images]
     assert "no names" in nameless.notes[0]
     with pytest.raises(InputError, match="no name in common"):
         match_classes(data, ClassificationSpec(num_classes=4).class_names)
@@ -119,7 +119,7 @@ def test_crops_are_distributed_as_torchvisions() -> None:
 
 
 def test_a_crop_that_never_fits_is_the_middle() -> None:
-    # Closed form: of a picture 10 times as wide as high, the widest allowed crop of full height.
+    # Closed form: of an image 10 times as wide as high, the widest allowed crop of full height.
     frame = random_frame((50, 500), (64, 64), Augment(area=(1, 1), flip=0), np.random.default_rng(0))
     low, high = frame.to_source(np.array([[-0.5, -0.5], [63.5, 63.5]])) + 0.5
     np.testing.assert_allclose(high - low, [50 * 4 / 3, 50])
@@ -127,8 +127,8 @@ def test_a_crop_that_never_fits_is_the_middle() -> None:
     assert 0 <= low[0] <= 500 - 50 * 4 / 3
 
 
-def test_the_whole_picture_shifted_and_mirrored() -> None:
-    # Closed form: with the whole area and the picture's aspect nothing is drawn but the shift.
+def test_the_whole_image_shifted_and_mirrored() -> None:
+    # Closed form: with the whole area and the image's aspect nothing is drawn but the shift.
     augment = Augment(area=(1, 1), aspect=(1, 1), shift=0.25, flip=1)
     image = np.random.default_rng(0).integers(1, 256, (32, 32, 3), np.uint8)
     frame = random_frame((32, 32), (32, 32), augment, np.random.default_rng(3))
@@ -138,10 +138,10 @@ def test_the_whole_picture_shifted_and_mirrored() -> None:
     rounded = frame.matrix.round()
     np.testing.assert_array_equal(rounded[:, :2], [[-1, 0], [0, 1]])
     assert np.linalg.det(frame.matrix[:, :2]) == pytest.approx(-1)
-    assert (warp(image, frame) == 0).any()  # what lies beyond the picture is black
+    assert (warp(image, frame) == 0).any()  # what lies beyond the image is black
 
 
-def test_the_middle_of_a_picture_is_what_torchvision_resizes_and_crops() -> None:
+def test_the_middle_of_a_image_is_what_torchvision_resizes_and_crops() -> None:
     # Oracle: Resize(256) and CenterCrop(224) of the published test, by coordinates: 224 of 256 pixels of the shorter side,
     # as many of the other, around the middle.
     frame = middle_frame((300, 500), spec("a", "b", size=(224, 224)))
@@ -175,28 +175,30 @@ def test_cutmix_says_how_much_is_left(share: float, middle: tuple[float, float])
         assert left >= share - 0.05
 
 
-def _pictures(folders: Folders) -> tuple[tuple[Picture, ...], ClassificationSpec]:
+def _images(folders: Folders) -> tuple[tuple[ImageRecord, ...], ClassificationSpec]:
     data = read_classification(folders({"train": {"cat": 4, "dog": 4}}))
-    return data.pictures, spec(*data.class_names)
+    return data.images, spec(*data.class_names)
 
 
 def test_samples_depend_on_their_draw_alone(folders: Folders) -> None:
-    pictures, small = _pictures(folders)
-    augment = Augment(colour=0.2, mixup=0.4, cutmix=1.0)
-    one, other = (ClassificationDataset(pictures, small, augment, seed=3) for _ in range(2))
-    for draw in (Draw(0, 1), Draw(1, 1), Draw(0, 5)):
+    images, small = _images(folders)
+    augment = Augment(color=0.2, mixup=0.4, cutmix=1.0)
+    one, other = (ClassificationDataset(images, small, augment, seed=3) for _ in range(2))
+    for draw in (SampleKey(0, 1), SampleKey(1, 1), SampleKey(0, 5)):
         first = one[draw]
         second = other[draw]
         np.testing.assert_array_equal(first.image, second.image)
         assert {name: value.item() for name, value in first.targets.items()} == {
             name: value.item() for name, value in second.targets.items()
         }
-    assert (one[Draw(0, 1)].image != one[Draw(1, 1)].image).any()
-    assert (ClassificationDataset(pictures, small, augment, seed=4)[Draw(0, 1)].image != one[Draw(0, 1)].image).any()
+    assert (one[SampleKey(0, 1)].image != one[SampleKey(1, 1)].image).any()
+    assert (
+        ClassificationDataset(images, small, augment, seed=4)[SampleKey(0, 1)].image != one[SampleKey(0, 1)].image
+    ).any()
 
 
 def test_mixed_targets_say_what_is_in_the_sample(tmp_path: Path) -> None:
-    # Closed form: white and black pictures: the mean of the pixels is the weight of white. Tolerance: half a byte. (Crops
+    # Closed form: white and black images: the mean of the pixels is the weight of white. Tolerance: half a byte. (Crops
     # are reduced, not enlarged, so that no pixel is read between the outermost ones and the black beyond.)
     for name, value in (("black", 0), ("white", 255)):
         folder = tmp_path / "train" / name
@@ -205,14 +207,14 @@ def test_mixed_targets_say_what_is_in_the_sample(tmp_path: Path) -> None:
             Image.new("RGB", (200, 200), (value,) * 3).save(folder / f"{number}.png")
     data = read_classification(tmp_path)
     samples = ClassificationDataset(
-        data.pictures, spec(*data.class_names), Augment((0.5, 1.0), mixup=1.0, cutmix=1.0, mixed=0.7)
+        data.images, spec(*data.class_names), Augment((0.5, 1.0), mixup=1.0, cutmix=1.0, mixed=0.7)
     )
     kinds = Counter()
     for epoch in range(20):
         for index in range(6):
-            sample = samples[Draw(epoch, index)]
+            sample = samples[SampleKey(epoch, index)]
             label, other, share = (sample.targets[name].item() for name in ("labels", "others", "share"))
-            assert label == data.pictures[index].label
+            assert label == data.images[index].label
             white = share * label + (1 - share) * other
             assert sample.image.mean() / 255 == pytest.approx(white, abs=0.5 / 255 + 1e-4)
             kinds["alone" if share == 1 else "two" if len(np.unique(sample.image)) == 2 else "blend"] += 1

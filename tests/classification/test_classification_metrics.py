@@ -8,16 +8,16 @@ from PIL import Image
 
 from hrnet.classification.metrics import ClassificationEvaluator, confusion_matrix
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.formats.records import Picture
-from hrnet.report.pictures import figure
+from hrnet.engine.evaluator import Evaluator
+from hrnet.formats.records import ImageRecord
+from hrnet.nn.spec import hrnet
 from hrnet.results import Classification
-from hrnet.spec import hrnet
-from hrnet.task import Evaluator
+from hrnet.vis.report.images import figure
 
 
 def evaluator(labels: list[int], classes: int) -> ClassificationEvaluator:
-    pictures = [Picture(Path(f"{index}.png"), (30, 40), index, label=label) for index, label in enumerate(labels)]
-    return ClassificationEvaluator(pictures, ClassificationSpec(num_classes=classes, backbone=hrnet(8)))
+    images = [ImageRecord(Path(f"{index}.png"), (30, 40), index, label=label) for index, label in enumerate(labels)]
+    return ClassificationEvaluator(images, ClassificationSpec(num_classes=classes, backbone=hrnet(8)))
 
 
 def results(scores: np.ndarray) -> list[Classification]:
@@ -93,7 +93,7 @@ def test_the_page_shows_the_worst_and_the_sureness() -> None:
     assert {str(index) for index in np.argsort(-errors)[:12]} <= shown
     assert 12 <= len(shown) <= 30
     (line,) = findings.charts[0].series
-    # All pictures answered: the accuracy over all.
+    # All images answered: the accuracy over all.
     assert line.x[-1] == 100
     assert line.y[-1] == pytest.approx(scored.compute()["top-1"], rel=1e-12)
     hits = scores.argmax(1) == labels
@@ -102,7 +102,7 @@ def test_the_page_shows_the_worst_and_the_sureness() -> None:
 
 
 def test_a_large_confusion_matrix_shows_the_classes_with_most_mistakes() -> None:
-    # Closed form: 30 classes of 10 pictures; of class c, c pictures (at most 9) are taken for the next one.
+    # Closed form: 30 classes of 10 images; of class c, c images (at most 9) are taken for the next one.
     counts = np.zeros((30, 30), np.int64)
     for label in range(30):
         wrong = min(label, 9)
@@ -118,8 +118,8 @@ def test_a_large_confusion_matrix_shows_the_classes_with_most_mistakes() -> None
 def test_a_case_is_drawn_with_its_class_and_what_was_found(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (40, 30), (90, 120, 90)).save(path)
-    pictures = [Picture(path, (30, 40), 0, label=1)]
-    scored = ClassificationEvaluator(pictures, ClassificationSpec(("cat", "dog"), backbone=hrnet(8)))
+    images = [ImageRecord(path, (30, 40), 0, label=1)]
+    scored = ClassificationEvaluator(images, ClassificationSpec(("cat", "dog"), backbone=hrnet(8)))
     scored.update([0], [Classification(np.array([0.9, 0.1]), ("cat", "dog"))])
     (case,) = scored.findings().cases
     assert "dog taken for cat (0.90)" in case.words

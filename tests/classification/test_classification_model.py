@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.backbone import count_multiply_accumulates
 from hrnet.classification.model import ClassificationModel, ClassificationOutput
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.geometry import Frame
-from hrnet.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
-from hrnet.task import Batch
+from hrnet.io.geometry import Frame
+from hrnet.nn.backbone import count_multiply_accumulates
+from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.nn.task import Batch
 
 TINY = HRNetSpec(
     stages=(StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1)),

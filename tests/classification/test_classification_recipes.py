@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrnet.checkpoint import load_model, save_model
 from hrnet.classification.data import Augment
 from hrnet.classification.recipes import RECIPES, ClassificationData, ClassificationRecipe, prepare
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.cli import main
 from hrnet.engine.optim import build_optimizer, learning_rate
+from hrnet.engine.recipe import BEST, TrainSpec
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
-from hrnet.recipe import BEST, TrainSpec
-from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
+from hrnet.io.checkpoint import load_model, save_model
+from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
 from hrnet.tasks import RECIPES as ALL
 from hrnet.tasks import recipe_from_json, recipe_to_json
 
@@ -53,7 +53,7 @@ def test_published_runs_have_the_released_settings(name: str) -> None:
     assert recipe.data.augment == Augment((0.08, 1.0), (3 / 4, 4 / 3), 0.0, 0.5)
     train = recipe.train
     assert (train.optimizer, train.nesterov, train.batch, train.weight_decay) == ("sgd", True, 128, 1e-4)
-    # A set of 1280 has 10 steps an epoch. By the paper the rate is 0.1 for 256 pictures, and falls after 30, 60, 90 of 100.
+    # A set of 1280 has 10 steps an epoch. By the paper the rate is 0.1 for 256 images, and falls after 30, 60, 90 of 100.
     rates = [learning_rate(train, epoch * 10, 10) for epoch in (0, 29, 30, 60, 90, 99)]
     assert rates == pytest.approx([0.05, 0.05, 0.005, 0.0005, 0.00005, 0.00005])
     assert train.epochs == 100
@@ -92,11 +92,11 @@ def test_the_data_sets_classes_take_the_place_of_none(folders: Folders) -> None:
     assert len(job.train) == 8
     assert job.validation is not None
     assert len(job.validation) == 3
-    assert any("no picture to learn emu" in message for message in job.messages)
+    assert any("no image to learn emu" in message for message in job.messages)
     assert any("3 classes: cat, dog, emu" in message for message in job.messages)
 
 
-def test_pictures_are_held_out_where_there_is_nothing_to_score_on(folders: Folders) -> None:
+def test_images_are_held_out_where_there_is_nothing_to_score_on(folders: Folders) -> None:
     path = folders({"": {"cat": 5, "dog": 5}})
     job = prepare(tiny(path, hold_out=5))
     assert job.validation is not None
@@ -147,25 +147,25 @@ def test_train_evaluate_predict_and_the_page(
     broken.write_bytes(broken.read_bytes()[:200])
     figures, page = tmp_path / "figures.json", tmp_path / "page"
     arguments = ["--images", str(path), "--out", str(figures), "--report", str(page), "--runtime", "torch", *device]
-    assert main(["evaluate", str(run), *arguments]) == 1  # a picture had to be left out
+    assert main(["evaluate", str(run), *arguments]) == 1  # an image had to be left out
     said = capsys.readouterr()
     assert "dog/0.png" in said.err
     content = json.loads(figures.read_text())
     assert (content["task"], content["images"]) == ("classification", 5)
     shown = (page / "report.html").read_text()
-    for words in ("What is taken for what", "Accuracy of the surest pictures", "the most frequent class"):
+    for words in ("What is taken for what", "Accuracy of the surest images", "the most frequent class"):
         assert words in shown
 
     out = tmp_path / "out"
-    pictures = [str(path / f"val/{name}/{number}.png") for name in ("cat", "dog") for number in (1, 2)]
+    images = [str(path / f"val/{name}/{number}.png") for name in ("cat", "dog") for number in (1, 2)]
     more = ["--runtime", "torch", *device]
-    assert main(["predict", str(run), *pictures, str(path / "val/cat/0.png"), "--out", str(out), *more]) == 0
+    assert main(["predict", str(run), *images, str(path / "val/cat/0.png"), "--out", str(out), *more]) == 0
     assert "cat 0." in capsys.readouterr().out
     found = [json.loads(file.read_text()) for file in out.glob("*.json")]
     hits = [one["classes"][0]["name"] == Path(one["file"]).parent.name for one in found]
     assert content["metrics"]["top-1"] == pytest.approx(100 * sum(hits) / 5, rel=1e-12)
     assert len(list(out.glob("*.png"))) == 5
-    assert main(["predict", str(run), *pictures, "--json", *more]) == 0
+    assert main(["predict", str(run), *images, "--json", *more]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [Path(line["file"]).name for line in lines] == ["1.png", "2.png", "1.png", "2.png"]
     assert all({one["name"] for one in line["classes"]} == {"cat", "dog"} for line in lines)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hrnet.detection.boxes import Objects
-from hrnet.spec import HRNetSpec, StageSpec
+from hrnet.nn.spec import HRNetSpec, StageSpec
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def random_boxes() -> Callable[..., Tensor]:
 
 @pytest.fixture
 def objects_of() -> Callable[..., Objects]:
-    """Makes the objects of one picture; without a crowd unless one is given."""
+    """Makes the objects of one image; without a crowd unless one is given."""
 
     def made(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> Objects:
         return Objects(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)

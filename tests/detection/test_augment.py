@@ -1,6 +1,6 @@
-"""What augmentation does to pictures, boxes and masks.
+"""What augmentation does to images, boxes and masks.
 
-Oracle: the picture itself. Every object is painted in a colour of its own, so that the input shows where it is; a label may
+Oracle: the image itself. Every object is painted in a color of its own, so that the input shows where it is; a label may
 differ from that by the pixels at its border, which bilinear reading mixes. Other oracles are closed forms.
 """
 
@@ -16,14 +16,14 @@ from PIL import Image
 from hrnet.detection.augment import Augment, View, augmented, paste_objects, random_frame, targets_of
 from hrnet.detection.boxes import boxes_to_input
 from hrnet.detection.data import DetectionDataset
-from hrnet.detection.model import picture_frame
+from hrnet.detection.model import image_frame
 from hrnet.detection.spec import DetectionSpec, faster_rcnn, hybrid_task_cascade, mask_rcnn
-from hrnet.formats.records import Object, Picture, Runs
-from hrnet.spec import SMALL_BACKBONE
-from hrnet.task import MEAN_COLOUR, Draw
+from hrnet.formats.records import ImageRecord, Object, Runs
+from hrnet.nn.spec import SMALL_BACKBONE
+from hrnet.nn.task import MEAN_COLOR, SampleKey
 
-COLOURS = np.array(
-    [[255, 0, 0], [0, 0, 255], [0, 255, 0], [255, 255, 0], [255, 0, 255], [0, 255, 255], [0, 0, 0], MEAN_COLOUR]
+COLORS = np.array(
+    [[255, 0, 0], [0, 0, 255], [0, 255, 0], [255, 255, 0], [255, 0, 255], [0, 255, 255], [0, 0, 0], MEAN_COLOR]
 )
 NAMES = ("a", "b", "c", "d", "e", "f")
 SIZE = (70, 90)
@@ -33,7 +33,7 @@ SHAPE = np.array([[0.2, 0], [0.8, 0], [1, 0.3], [1, 0.9], [0.6, 1], [0, 1], [0, 
 
 
 def shape(label: int, box: tuple[int, int, int, int], how: str = "polygons") -> tuple[Object, np.ndarray]:
-    """An object, and which pixels of the picture are its own."""
+    """An object, and which pixels of the image are its own."""
     x1, y1, x2, y2 = box
     polygon = np.array([x1, y1]) + SHAPE * [x2 - x1, y2 - y1]
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
@@ -50,28 +50,28 @@ def shape(label: int, box: tuple[int, int, int, int], how: str = "polygons") -> 
     return thing, mask
 
 
-def picture(folder: Path, number: int, things: list[tuple[Object, np.ndarray]]) -> Picture:
+def image(folder: Path, number: int, things: list[tuple[Object, np.ndarray]]) -> ImageRecord:
     image = np.zeros((*SIZE, 3), np.uint8)
     for thing, mask in things:
-        image[mask] = COLOURS[thing.label]
+        image[mask] = COLORS[thing.label]
     path = folder / f"{number}.png"
     Image.fromarray(image).save(path)
-    return Picture(path, SIZE, number, objects=tuple(thing for thing, _ in things))
+    return ImageRecord(path, SIZE, number, objects=tuple(thing for thing, _ in things))
 
 
-def test_maps_of_pixels_go_where_their_pictures_go(tmp_path: Path) -> None:
-    # Oracle: the picture, every pixel of which has the colour of its class, in a mosaic with pasted objects.
+def test_maps_of_pixels_go_where_their_images_go(tmp_path: Path) -> None:
+    # Oracle: the image, every pixel of which has the color of its class, in a mosaic with pasted objects.
     rng = np.random.default_rng(0)
     spec = replace(SPEC, detector=replace(hybrid_task_cascade(), semantic_classes=8))
-    made: list[Picture] = []
+    made: list[ImageRecord] = []
     for number in range(4):
         classes = rng.integers(0, 7, (7, 9), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
         thing, mask = shape(number, (20, 20, 60, 50))
         classes[mask] = number
-        Image.fromarray(COLOURS[classes].astype(np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(COLORS[classes].astype(np.uint8)).save(tmp_path / f"{number}.png")
         Image.fromarray(classes).save(tmp_path / f"{number}-map.png")
         path = None if number == 3 else tmp_path / f"{number}-map.png"
-        made.append(Picture(tmp_path / f"{number}.png", SIZE, number, objects=(thing,), label_map=path))
+        made.append(ImageRecord(tmp_path / f"{number}.png", SIZE, number, objects=(thing,), label_map=path))
     augment = Augment(scale=(1.0, 2.0), mosaic=0.5, paste=0.5)
     known = 0.0
     for seed in range(20):
@@ -79,7 +79,7 @@ def test_maps_of_pixels_go_where_their_pictures_go(tmp_path: Path) -> None:
         assert view.stuff is not None
         seen = view.stuff != 255
         known += seen.mean() / 20
-        # Bilinear reading mixes colours where classes meet: of squares of 10 pixels and more at a scale of 0.4 to 2.
+        # Bilinear reading mixes colors where classes meet: of squares of 10 pixels and more at a scale of 0.4 to 2.
         assert (painted(view) == view.stuff)[seen].mean() > 0.75
         target = targets_of(view, spec, stuff=True)["stuff"]
         assert target.shape == (8, 12)
@@ -90,31 +90,31 @@ def test_maps_of_pixels_go_where_their_pictures_go(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Picture]:
-    """Six pictures, two objects each, and one without."""
+def images(tmp_path: Path) -> list[ImageRecord]:
+    """Six images, two objects each, and one without."""
     boxes = [
         ((8, 6, 36, 30), (45, 30, 85, 66)),
         ((20, 20, 60, 50), (66, 5, 88, 60)),
         ((0, 0, 40, 40), (50, 34, 90, 70)),
     ]
     made = [
-        picture(tmp_path, 2 * row + half, [shape((row + half) % 6, one), shape((row + 3 + half) % 6, other, "runs")])
+        image(tmp_path, 2 * row + half, [shape((row + half) % 6, one), shape((row + 3 + half) % 6, other, "runs")])
         for row, (one, other) in enumerate(boxes)
         for half in (0, 1)
     ]
-    return [*made, picture(tmp_path, 6, [])]
+    return [*made, image(tmp_path, 6, [])]
 
 
 def painted(view: View) -> np.ndarray:
-    """The label of the colour that each pixel is nearest to; 6 and 7 for none."""
-    return np.square(view.image[:, :, None].astype(int) - COLOURS).sum(-1).argmin(-1)
+    """The label of the color that each pixel is nearest to; 6 and 7 for none."""
+    return np.square(view.image[:, :, None].astype(int) - COLORS).sum(-1).argmin(-1)
 
 
 def check(view: View) -> None:
-    """Labels and picture say the same."""
+    """Labels and image say the same."""
     shown = painted(view)
     size = shown.shape
-    # A slanted side of pixels is off by up to a pixel of the picture, and so wide is what mixes two colours.
+    # A slanted side of pixels is off by up to a pixel of the image, and so wide is what mixes two colors.
     reach = math.ceil(max([view.frame.scale, 1.0, *(one.frame.scale for one in view.objects)]))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     for label in range(len(NAMES)):
@@ -132,7 +132,7 @@ def check(view: View) -> None:
             continue
         rows, columns = np.nonzero(one.pixels(size))
         bounds = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-        # A pixel is the object's where its centre is: up to half a pixel on each side, and another half where the polygon
+        # A pixel is the object's where its center is: up to half a pixel on each side, and another half where the polygon
         # touches its box in a short side only, or a cut took the long one.
         assert np.abs(bounds - one.box).max() <= 6 if one.mask is None else np.abs(bounds - one.box).max() <= 1
         assert (one.box >= 0).all()
@@ -150,27 +150,27 @@ AUGMENTS = {
 
 
 @pytest.mark.parametrize("name", AUGMENTS)
-def test_labels_lie_where_the_picture_shows_the_objects(pictures: list[Picture], name: str) -> None:
+def test_labels_lie_where_the_image_shows_the_objects(images: list[ImageRecord], name: str) -> None:
     objects = 0
     for seed in range(30):
-        view = augmented(pictures, seed % len(pictures), SPEC, AUGMENTS[name], np.random.default_rng(seed))
+        view = augmented(images, seed % len(images), SPEC, AUGMENTS[name], np.random.default_rng(seed))
         check(view)
         objects += sum(not one.ignored for one in view.objects)
     assert objects > 20
 
 
 @pytest.mark.parametrize("fit", ["canvas", "sides"])
-def test_boxes_are_cut_and_kept_by_their_share(pictures: list[Picture], fit: str) -> None:
-    """Oracle: the corners of the labelled box through the matrix, and the area of what lies in the input."""
+def test_boxes_are_cut_and_kept_by_their_share(images: list[ImageRecord], fit: str) -> None:
+    """Oracle: the corners of the labeled box through the matrix, and the area of what lies in the input."""
     spec = replace(SPEC, fit=fit, detector=faster_rcnn())
     augment = Augment(scale=(0.5, 3), keep=0.4)
     lost = ignored = 0
     for seed in range(60):
-        view = augmented(pictures, seed % 6, spec, augment, np.random.default_rng(seed))
+        view = augmented(images, seed % 6, spec, augment, np.random.default_rng(seed))
         height, width = view.image.shape[:2]
         assert view.frame.size == (height, width)
         seen = {one.thing.place: one for one in view.objects}
-        for thing in pictures[seed % 6].objects:
+        for thing in images[seed % 6].objects:
             assert thing.box is not None
             corners = thing.box.reshape(2, 2) - 0.5
             (xa, ya), (xb, yb) = corners @ view.frame.matrix[:, :2].T + view.frame.matrix[:, 2] + 0.5
@@ -190,9 +190,9 @@ def test_boxes_are_cut_and_kept_by_their_share(pictures: list[Picture], fit: str
     assert min(lost, ignored) > 5
 
 
-def test_without_augmentation_the_sample_is_the_plain_picture(pictures: list[Picture]) -> None:
-    data = DetectionDataset(pictures, SPEC, Augment(flip=0))
-    plain, sample = data[1], data[Draw(3, 1)]
+def test_without_augmentation_the_sample_is_the_plain_image(images: list[ImageRecord]) -> None:
+    data = DetectionDataset(images, SPEC, Augment(flip=0))
+    plain, sample = data[1], data[SampleKey(3, 1)]
     np.testing.assert_array_equal(sample.image, plain.image)
     np.testing.assert_array_equal(sample.frame.matrix, plain.frame.matrix)
     assert not plain.targets
@@ -200,11 +200,11 @@ def test_without_augmentation_the_sample_is_the_plain_picture(pictures: list[Pic
     assert data.describe(1).endswith("1.png")
 
 
-def test_a_mirrored_sample_is_the_mirrored_picture(pictures: list[Picture]) -> None:
+def test_a_mirrored_sample_is_the_mirrored_image(images: list[ImageRecord]) -> None:
     """Oracle: numpy's flip, exact where nothing is scaled; of the chips too."""
     spec = replace(SPEC, input_size=(96, 96))
     plain, flipped = (
-        augmented(pictures, 2, replace(spec, input_size=SIZE), Augment(flip=flip), np.random.default_rng(0))
+        augmented(images, 2, replace(spec, input_size=SIZE), Augment(flip=flip), np.random.default_rng(0))
         for flip in (0.0, 1.0)
     )
     np.testing.assert_array_equal(flipped.image, plain.image[:, ::-1])
@@ -212,41 +212,41 @@ def test_a_mirrored_sample_is_the_mirrored_picture(pictures: list[Picture]) -> N
     for one, other in zip(plain.objects, flipped.objects, strict=True):
         x1, y1, x2, y2 = one.box
         np.testing.assert_allclose(other.box, [width - x2, y1, width - x1, y2], atol=1e-12)
-        # A cell whose centre lies on a slanted side may fall to either side.
+        # A cell whose center lies on a slanted side may fall to either side.
         assert (other.chip() != one.chip()[:, ::-1]).mean() < 0.005
 
 
-def test_what_shows_no_picture_has_the_mean_colour(pictures: list[Picture]) -> None:
-    """Also where colours are changed."""
-    view = augmented(pictures, 0, SPEC, Augment(scale=(0.5, 0.5), colour=0.5), np.random.default_rng(2))
+def test_what_shows_no_image_has_the_mean_color(images: list[ImageRecord]) -> None:
+    """Also where colors are changed."""
+    view = augmented(images, 0, SPEC, Augment(scale=(0.5, 0.5), color=0.5), np.random.default_rng(2))
     whole = boxes_to_input(np.array([[0, 0, *SIZE[::-1]]], float), view.frame)[0]
     rows, columns = np.mgrid[:64, :96]
     outside = (columns < whole[0] - 1) | (columns > whole[2]) | (rows < whole[1] - 1) | (rows > whole[3])
     assert outside.mean() > 0.5
-    assert (view.image[outside] == MEAN_COLOUR).all()
+    assert (view.image[outside] == MEAN_COLOR).all()
 
 
-def test_sizes_are_drawn(pictures: list[Picture]) -> None:
+def test_sizes_are_drawn(images: list[ImageRecord]) -> None:
     """Oracle: the size of the canvas, and for sides the rule of the shorter and the longer one."""
     sizes = ((48, 64), (64, 64), (96, 128))
     found = {
-        augmented(pictures, 0, SPEC, Augment(sizes=sizes), np.random.default_rng(seed)).frame.size for seed in range(40)
+        augmented(images, 0, SPEC, Augment(sizes=sizes), np.random.default_rng(seed)).frame.size for seed in range(40)
     }
     assert found == set(sizes)
     spec = replace(SPEC, fit="sides")
     between = Augment(sizes=((64, 200), (128, 200)), sizes_between=True)
     shorter: list[float] = []
     for seed in range(200):
-        frame = augmented(pictures, 6, spec, between, np.random.default_rng(seed)).frame
+        frame = augmented(images, 6, spec, between, np.random.default_rng(seed)).frame
         shorter.append(frame.matrix[1, 1] * SIZE[0])
         assert frame.size[0] % 32 == frame.size[1] % 32 == 0
     assert 63 < min(shorter) < 70
     assert 122 < max(shorter) < 129  # 200 for the longer side is never the limit below 155
 
 
-def test_a_crop_lies_anywhere(pictures: list[Picture]) -> None:
+def test_a_crop_lies_anywhere(images: list[ImageRecord]) -> None:
     """Oracle: what is larger than the canvas covers it, what is smaller lies in it, and both ends are reached."""
-    plain = picture_frame(SIZE, SPEC)
+    plain = image_frame(SIZE, SPEC)
     for factor in (0.5, 2.0):
         corners: list[np.ndarray] = []
         for seed in range(200):
@@ -264,14 +264,14 @@ def test_a_crop_lies_anywhere(pictures: list[Picture]) -> None:
         assert share.max(0) == pytest.approx([1, 1], abs=0.05)
 
 
-def test_what_is_hidden_is_cut_from_the_objects_behind(pictures: list[Picture]) -> None:
+def test_what_is_hidden_is_cut_from_the_objects_behind(images: list[ImageRecord]) -> None:
     """Oracle: sets of pixels, counted here."""
     augment = Augment(flip=0)
     hidden = ignored = gone = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         behind, other = (
-            augmented(pictures, int(rng.integers(6)), SPEC, replace(augment, scale=(0.6, 2)), rng) for _ in range(2)
+            augmented(images, int(rng.integers(6)), SPEC, replace(augment, scale=(0.6, 2)), rng) for _ in range(2)
         )
         view = paste_objects(behind, other, 0.5, rng)
         before = [one for one in behind.objects if not one.ignored]
@@ -298,7 +298,7 @@ def test_what_is_hidden_is_cut_from_the_objects_behind(pictures: list[Picture]) 
                 rows, columns = np.nonzero(left)
                 assert mine.box[0] >= min(columns.min(), one.box[0])
                 assert mine.box[2] <= max(columns.max() + 1, one.box[2])
-                # The centre of a pixel that belongs to it lies in the box.
+                # The center of a pixel that belongs to it lies in the box.
                 assert (mine.box[1] <= rows.min() + 0.5, mine.box[3] >= rows.max() + 0.5) == (True, True)
             ignored += mine.ignored
     assert min(hidden, ignored, gone) > 0
@@ -315,7 +315,7 @@ def test_targets_tell_what_counts_for_nothing(tmp_path: Path) -> None:
         (replace(hard, difficult=True), third),
         (clear, fourth),
     ]
-    one = picture(tmp_path, 0, things)
+    one = image(tmp_path, 0, things)
     view = augmented([one], 0, SPEC, Augment(flip=0), np.random.default_rng(0))
     targets = targets_of(view, SPEC)
     assert {name: (value.dtype, value.shape) for name, value in targets.items()} == {
@@ -337,11 +337,11 @@ def test_targets_tell_what_counts_for_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_a_sample_follows_from_its_draw_alone(pictures: list[Picture]) -> None:
-    data = DetectionDataset(pictures, SPEC, AUGMENTS["all"], seed=5)
-    first = data[Draw(2, 3)]
-    other = data[Draw(3, 3)]
-    again = DetectionDataset(pictures, SPEC, AUGMENTS["all"], seed=5)[Draw(2, 3)]
+def test_a_sample_follows_from_its_draw_alone(images: list[ImageRecord]) -> None:
+    data = DetectionDataset(images, SPEC, AUGMENTS["all"], seed=5)
+    first = data[SampleKey(2, 3)]
+    other = data[SampleKey(3, 3)]
+    again = DetectionDataset(images, SPEC, AUGMENTS["all"], seed=5)[SampleKey(2, 3)]
     np.testing.assert_array_equal(first.image, again.image)
     assert {name: value.tobytes() for name, value in first.targets.items()} == {
         name: value.tobytes() for name, value in again.targets.items()

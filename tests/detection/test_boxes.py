@@ -22,8 +22,8 @@ from hrnet.detection.boxes import (
     decode_boxes,
     encode_boxes,
 )
-from hrnet.geometry import Frame
-from hrnet.task import Batch
+from hrnet.io.geometry import Frame
+from hrnet.nn.task import Batch
 
 
 def test_boxes_of_different_groups_lie_apart(random_boxes) -> None:
@@ -37,7 +37,7 @@ def test_boxes_of_different_groups_lie_apart(random_boxes) -> None:
     assert not box_iou(moved, moved)[~same].any()
 
 
-def test_a_box_that_fills_the_picture_fills_the_scaled_picture() -> None:
+def test_a_box_that_fills_the_image_fills_the_scaled_image() -> None:
     """Oracle: edges lie on edges, whatever the scale."""
     frame = Frame.resize((40, 60), (100, 240))
     assert np.allclose(boxes_to_input(np.array([[0.0, 0, 60, 40]]), frame), [[0, 0, 240, 100]], atol=1e-9)
@@ -46,7 +46,7 @@ def test_a_box_that_fills_the_picture_fills_the_scaled_picture() -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_boxes_come_back(random_boxes, flip: bool) -> None:
-    """Oracle: the round trip; and of the mirrored picture that left and right stay in order."""
+    """Oracle: the round trip; and of the mirrored image that left and right stay in order."""
     frame = Frame.around((30.0, 20.0), 80.0, (64, 96), (40, 60), flip=flip)
     boxes = random_boxes(50, 40.0).double().numpy()
     there = boxes_to_input(boxes, frame)
@@ -77,7 +77,7 @@ def test_coding_comes_back(random_boxes) -> None:
 
 
 def test_coding_is_what_was_published() -> None:
-    """Oracle: arXiv 1311.2524, equations of box regression, by hand: centre (14, 22) of 8 x 12 to (18, 16) of 16 x 6."""
+    """Oracle: arXiv 1311.2524, equations of box regression, by hand: center (14, 22) of 8 x 12 to (18, 16) of 16 x 6."""
     region, box = torch.tensor([[10.0, 16, 18, 28]]), torch.tensor([[10.0, 13, 26, 19]])
     expected = torch.tensor([[4 / 8, -6 / 12, math.log(2), math.log(0.5)]])
     assert torch.allclose(encode_boxes(box, region), expected)

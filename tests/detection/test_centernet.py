@@ -15,10 +15,10 @@ from torch import Tensor
 from hrnet.detection.centernet import (
     CascadePooling,
     CenterNet,
-    CentrePooling,
+    CenterPooling,
     Peaks,
     Triplets,
-    confirm_centres,
+    confirm_centers,
     decode_triplets,
     embedding_loss,
     encode_points,
@@ -32,8 +32,8 @@ from hrnet.detection.centernet import (
 )
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, centernet
-from hrnet.runtime import compile_forward
-from hrnet.spec import hrnet
+from hrnet.inference.runtime import compile_forward
+from hrnet.nn.spec import hrnet
 
 SPEC = centernet()
 
@@ -103,8 +103,8 @@ def test_corners_look_along_edges_and_inside() -> None:
     assert reach[:6, :6].any()
 
 
-def test_centres_look_along_row_and_column() -> None:
-    reach = _reach(CentrePooling(8), 10, 10)
+def test_centers_look_along_row_and_column() -> None:
+    reach = _reach(CenterPooling(8), 10, 10)
     for before, after in itertools.product((slice(0, 7), slice(14, 24)), repeat=2):
         assert not reach[before, after].any()
     assert reach[10, :6].any()
@@ -185,7 +185,7 @@ def test_embeddings_are_pulled_and_pushed() -> None:
 
 
 def perfect(boxes: Tensor, labels: Tensor, num_classes: int, size: tuple[int, int]) -> Triplets:
-    """What a network would say that knows one picture: single cells, other cells unsure, each object another number."""
+    """What a network would say that knows one image: single cells, other cells unsure, each object another number."""
     points = encode_points(boxes, size)
     heatmaps = torch.full((1, 3, num_classes, *size), -9.0)
     embeddings, offsets = torch.zeros(1, 2, *size), torch.zeros(1, 3, 2, *size)
@@ -234,10 +234,10 @@ def test_loss_of_perfect_outputs_is_near_zero(objects_of) -> None:
     worse = triplet_loss(wrong, [objects_of(BOXES, LABELS)], SPEC)
     # Oracle for the offsets: smooth L1 of 1 is a half, for two axes of three points.
     assert abs(worse["offsets"].item() - 3) < 1e-4
-    # Distances are now 0.1 between neighbours: the mean of 1 - |i - j| / 10 over pairs of five is 0.8.
+    # Distances are now 0.1 between neighbors: the mean of 1 - |i - j| / 10 over pairs of five is 0.8.
     assert abs(worse["push"].item() - 0.1 * 0.8) < 1e-6
     assert worse["corners"] > 10
-    assert worse["centres"] > 10
+    assert worse["centers"] > 10
 
 
 def test_nothing_is_learned_in_a_crowd(objects_of) -> None:
@@ -280,12 +280,12 @@ def test_corners_pair_by_class_order_and_embedding() -> None:
         (90.0, 0.0, 0, 0.0),
     ],
 )
-def test_a_box_needs_a_centre_in_its_middle(side, shift, label, expected) -> None:
+def test_a_box_needs_a_center_in_its_middle(side, shift, label, expected) -> None:
     """Oracle: arXiv 1904.08189, section 3.2: n = 3 and n = 5; the score is the mean of the three."""
     boxes = torch.tensor([[[20.0, 20.0, 20.0 + side, 20.0 + side]]])
     middle = 20 + side / 2
-    centres = peaks([[middle + shift, middle], [500.0, 500.0]], [0.0, 0.0], [label, 1], [0.9, 0.95])
-    found = confirm_centres(boxes, torch.tensor([[0.6]]), torch.tensor([[1]]), centres)
+    centers = peaks([[middle + shift, middle], [500.0, 500.0]], [0.0, 0.0], [label, 1], [0.9, 0.95])
+    found = confirm_centers(boxes, torch.tensor([[0.6]]), torch.tensor([[1]]), centers)
     assert found.item() == pytest.approx(expected)
 
 
@@ -296,11 +296,11 @@ def test_soft_nms_is_that_of_the_paper(random_boxes) -> None:
     scores[1, 5:] = 0
     found_boxes, found_scores, found_labels = soft_nms(boxes, scores, labels, 80, 0.5)
     assert found_boxes.shape == (2, 80, 4)
-    for picture in range(2):
+    for image in range(2):
         left = [
             (score, box, label)
             for score, box, label in zip(
-                scores[picture].double().tolist(), boxes[picture].tolist(), labels[picture].tolist(), strict=True
+                scores[image].double().tolist(), boxes[image].tolist(), labels[image].tolist(), strict=True
             )
             if score > 0
         ]
@@ -308,12 +308,12 @@ def test_soft_nms_is_that_of_the_paper(random_boxes) -> None:
         while left:
             score, box, label = max(left)
             left.remove((score, box, label))
-            assert found_scores[picture, position].item() == pytest.approx(score, abs=1e-5)
-            assert found_labels[picture, position] == label
-            assert found_boxes[picture, position].tolist() == pytest.approx(box)
+            assert found_scores[image, position].item() == pytest.approx(score, abs=1e-5)
+            assert found_labels[image, position] == label
+            assert found_boxes[image, position].tolist() == pytest.approx(box)
             left = [(s * math.exp(-(iou(box, b) ** 2) / 0.5 if k == label else 0), b, k) for s, b, k in left]
             position += 1
-        assert not found_scores[picture, position:].any()
+        assert not found_scores[image, position:].any()
 
 
 def iou(box: list[float], other: list[float]) -> float:
@@ -343,7 +343,7 @@ def test_layers_of_classes_have_an_output_for_each(small) -> None:
 
 def test_compiled_forward_finds_the_same(backbone) -> None:
     """Oracle: torch. OpenVINO adds in another order: scores within 1e-5; boxes, where no other score is as near, within
-    0.01 pixels. Two pictures, though one was traced."""
+    0.01 pixels. Two images, though one was traced."""
     model = DetectionModel(
         DetectionSpec(("a", "b"), replace(SPEC, width=16, num_detections=20), backbone, (96, 96), "canvas")
     ).eval()

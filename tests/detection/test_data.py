@@ -18,7 +18,7 @@ from hrnet.detection.data import (
 )
 from hrnet.errors import InputError
 from hrnet.formats.compare import choose_part, has_part
-from hrnet.formats.records import DataSet, Object, Picture, Runs
+from hrnet.formats.records import DataSet, ImageRecord, Object, Runs
 
 SIZE = (30, 40)
 BOXES = {"a": [("cat", (2, 3, 12, 13)), ("dog", (20, 5, 40, 30))], "b": [("dog", (0, 0, 40, 30))], "c": []}
@@ -101,8 +101,8 @@ def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
         assert data.class_names == ("cat", "dog")
         assert data.category_ids == ((17, 18) if name == "coco" else ())
         assert not data.problems
-        assert [one.path.stem for one in data.pictures] == list(names)  # that without objects too
-        for one in data.pictures:
+        assert [one.path.stem for one in data.images] == list(names)  # that without objects too
+        for one in data.images:
             assert one.size == SIZE
             found = [(data.class_names[thing.label], thing.box) for thing in one.objects]
             assert [kind for kind, _ in found] == [kind for kind, _ in BOXES[one.path.stem]]
@@ -114,10 +114,10 @@ def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
             ]
 
 
-def test_pictures_and_labels_can_be_named_apart(tmp_path: Path) -> None:
+def test_images_and_labels_can_be_named_apart(tmp_path: Path) -> None:
     folder = coco(tmp_path)
     data = read_detection(folder / "val", folder / "annotations/instances_val.json", "val")
-    assert [one.path.name for one in data.pictures] == ["b.png"]
+    assert [one.path.name for one in data.images] == ["b.png"]
     parts = read_parts(folder)
     assert (has_part(parts, "val"), has_part(parts, "test"), has_part(parts[:1], "train")) == (True, False, False)
 
@@ -126,12 +126,12 @@ def test_masks_and_crowds_are_kept(tmp_path: Path) -> None:
     """Outlines, run lengths as numbers; a crowd stays one, for it counts for nothing but is there."""
     counts = [5 * 30 + 4, 6, 24, 6, 30 * 40 - (5 * 30 + 4) - 36]
     data = read_detection(coco(tmp_path, segmentation={"size": [30, 40], "counts": counts}, iscrowd=1))
-    thing = data.pictures[0].objects[0]
+    thing = data.images[0].objects[0]
     assert thing.crowd
     assert thing.runs is not None
     assert thing.runs.mask().sum() == 12
     polygon = [[2, 3, 12, 3, 12, 13]]
-    thing = read_detection(coco(tmp_path / "other", segmentation=polygon)).pictures[0].objects[0]
+    thing = read_detection(coco(tmp_path / "other", segmentation=polygon)).images[0].objects[0]
     np.testing.assert_array_equal(thing.polygons[0], [[2, 3], [12, 3], [12, 13]])
 
 
@@ -148,11 +148,11 @@ def test_boxes_come_from_outlines_and_are_cut_at_the_border() -> None:
         Object(0, "five", polygons=(np.array([[3.0, 4], [9, 4], [5, 4]]),)),
     )
     made = DataSet(
-        "coco", Path("x.json"), pictures=(Picture(Path("a.png"), SIZE, 1, Path("x.json"), things),), classes=("a",)
+        "coco", Path("x.json"), images=(ImageRecord(Path("a.png"), SIZE, 1, Path("x.json"), things),), classes=("a",)
     )
     found = detection_set(made)
     np.testing.assert_array_equal(
-        [thing.box for thing in found.pictures[0].objects], [[0, 2, 25, 9.5], [6, 4, 9, 10], [30, 10, 40, 30]]
+        [thing.box for thing in found.images[0].objects], [[0, 2, 25, 9.5], [6, 4, 9, 10], [30, 10, 40, 30]]
     )
     assert [("four" in one, "five" in one) for one in found.problems] == [(True, False), (False, True)]
 
@@ -164,7 +164,7 @@ def test_degenerate_boxes_are_left_out_and_named(tmp_path: Path) -> None:
     content["annotations"][0]["bbox"] = [5, 5, 0, 3]
     file.write_text(json.dumps(content))
     data = read_detection(folder)
-    assert len(data.pictures[0].objects) == 1
+    assert len(data.images[0].objects) == 1
     (problem,) = data.problems
     assert "annotation 1" in problem
     assert "degenerate" in problem
@@ -172,12 +172,12 @@ def test_degenerate_boxes_are_left_out_and_named(tmp_path: Path) -> None:
 
 def made(*names: str, ids: tuple[int, ...] = ()) -> DetectionSet:
     things = tuple(Object(label, "x", box=np.array([0, 0, 5, 5.0])) for label in range(len(names)))
-    return DetectionSet(names, ids, (Picture(Path("a.png"), SIZE, 1, objects=things),))
+    return DetectionSet(names, ids, (ImageRecord(Path("a.png"), SIZE, 1, objects=things),))
 
 
 def test_classes_are_matched_by_name() -> None:
     found = match_classes(made("Dog", "traffic_light", "cat", ids=(3, 5, 9)), ("cat", "dog"))
-    assert [thing.label for thing in found.pictures[0].objects] == [1, 0]
+    assert [thing.label for thing in found.images[0].objects] == [1, 0]
     assert found.category_ids == (9, 3)
     assert found.notes == ("The model does not know traffic_light: such objects are left out.",)
     same = made("cat", "dog", ids=(1, 2))
@@ -187,7 +187,7 @@ def test_classes_are_matched_by_name() -> None:
 def test_aliases_make_several_classes_one() -> None:
     data = made("pedestrian", "rider", "car", ids=(1, 2, 3))
     found = match_classes(data, ("person", "car"), (("pedestrian", "person"), ("rider", "person")))
-    assert [thing.label for thing in found.pictures[0].objects] == [0, 0, 1]
+    assert [thing.label for thing in found.images[0].objects] == [0, 0, 1]
     assert not found.category_ids  # two numbers for a person are none
     with pytest.raises(InputError, match="names no class of the model"):
         match_classes(data, ("person",), (("rider", "people"),))
@@ -203,7 +203,7 @@ def test_sets_without_objects_in_places_are_refused(tmp_path: Path) -> None:
     twice = DataSet("yolo", Path("data.yaml"), classes=("a", "a"))
     with pytest.raises(InputError, match="names one twice"):
         detection_set(twice)
-    with pytest.raises(InputError, match="no picture that can be used"):
+    with pytest.raises(InputError, match="no image that can be used"):
         detection_set(replace(twice, classes=("a",)))
 
 
@@ -218,9 +218,9 @@ def test_sets_without_objects_in_places_are_refused(tmp_path: Path) -> None:
 )
 def test_real_sets(shared: Path, name: str, train: tuple[int, int], val: tuple[int, int], classes: Any) -> None:
     parts = read_parts(shared / "data" / name)
-    for part, (pictures, objects) in {"train": train, "val": val}.items():
+    for part, (images, objects) in {"train": train, "val": val}.items():
         data = detection_set(choose_part(parts, "train" if part == "train" else "val"))
-        assert len(data.pictures) == pictures
-        assert sum(len(one.objects) for one in data.pictures) == objects
+        assert len(data.images) == images
+        assert sum(len(one.objects) for one in data.images) == objects
         assert data.class_names == classes or (classes is None and len(data.class_names) == 80)
     assert has_part(parts, "val")

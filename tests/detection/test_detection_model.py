@@ -1,4 +1,4 @@
-"""Oracles: closed forms of how a picture lies in an input, round trips through `decode`, and what a norm keeps."""
+"""Oracles: closed forms of how an image lies in an input, round trips through `decode`, and what a norm keeps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from hrnet.detection.boxes import DetectionOutput, boxes_to_input
-from hrnet.detection.model import DetectionModel, picture_frame
+from hrnet.detection.model import DetectionModel, image_frame
 from hrnet.detection.spec import BoxStage, DetectionSpec, RCNNSpec
-from hrnet.geometry import Frame
-from hrnet.results import Boxes
-from hrnet.runtime import compile_forward
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample
+from hrnet.inference.processor import BoxPrompts
+from hrnet.inference.runtime import compile_forward
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -49,18 +49,18 @@ SPEC = DetectionSpec(("cat", "dog"), DETECTOR, TINY, (64, 96), "canvas", frozen_
         ((50, 10), replace(SPEC, input_size=(64, 96)), (64, 13), (64, 96)),
     ],
 )
-def test_how_a_picture_lies_in_an_input(source, spec, shown, size) -> None:
-    """Oracle: the rules by hand; the whole picture, edges on edges, at the top left."""
-    frame = picture_frame(source, spec)
+def test_how_a_image_lies_in_an_input(source, spec, shown, size) -> None:
+    """Oracle: the rules by hand; the whole image, edges on edges, at the top left."""
+    frame = image_frame(source, spec)
     assert (frame.size, frame.source_size) == (size, source)
     whole = boxes_to_input(np.array([[0.0, 0, source[1], source[0]]]), frame)
     assert np.allclose(whole, [[0, 0, shown[1], shown[0]]], atol=1e-9)
 
 
-def test_results_are_in_pixels_of_the_picture() -> None:
-    """Oracle: a picture shown at half its size at the top left of the canvas, by hand."""
+def test_results_are_in_pixels_of_the_image() -> None:
+    """Oracle: an image shown at half its size at the top left of the canvas, by hand."""
     model = DetectionModel(SPEC)
-    frame = picture_frame((128, 150), SPEC)
+    frame = image_frame((128, 150), SPEC)
     assert frame.scale == pytest.approx(0.5)
     outputs = DetectionOutput(
         boxes=torch.tensor([[[10.0, 5, 30, 25], [60, 40, 90, 80], [80, 10, 90, 20], [0, 0, 0, 0]]]),
@@ -87,7 +87,7 @@ def test_results_are_in_pixels_of_the_picture() -> None:
 
 
 def test_decoding_a_mirrored_frame() -> None:
-    """Property: a box comes back through the frame of a mirrored picture."""
+    """Property: a box comes back through the frame of a mirrored image."""
     model = DetectionModel(replace(SPEC, detector=replace(DETECTOR, masks="none")))
     frame = Frame.around((30.0, 20.0), 80.0, (64, 96), (40, 60), flip=True)
     box = np.array([[12.0, 8, 31, 33]])
@@ -121,7 +121,7 @@ def test_frozen_norms_keep_their_statistics_and_learn_their_weights(frozen: bool
 
 
 def test_every_input_has_its_own_results() -> None:
-    """Property: one picture gives the same, alone and beside another; the spec's number of results, scores falling."""
+    """Property: one image gives the same, alone and beside another; the spec's number of results, scores falling."""
     model = DetectionModel(replace(SPEC, detector=replace(DETECTOR, score_threshold=0.01, stages=(BoxStage(),)))).eval()
     images = torch.rand(2, 3, 64, 96)
     with torch.inference_mode():
@@ -129,7 +129,7 @@ def test_every_input_has_its_own_results() -> None:
     assert both.boxes.shape == (2, 8, 4)
     assert (both.scores.diff() <= 0).all()
     assert torch.allclose(both.scores[1:], alone.scores, atol=1e-5)
-    whole = Boxes.whole((64, 96))
+    whole = BoxPrompts.whole((64, 96))
     (frame,) = model.frames((64, 96), whole)
     (result,) = model.decode(both, [frame])
     assert model.join([result], whole, Path("a.jpg")).source == Path("a.jpg")

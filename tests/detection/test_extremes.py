@@ -1,4 +1,4 @@
-"""Pictures without objects or with hundreds of them, boxes without an area, one class or more than a thousand: each kind of
+"""Images without objects or with hundreds of them, boxes without an area, one class or more than a thousand: each kind of
 detector takes a step of training on them and predicts. Oracles: properties of losses, gradients and results."""
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.detection.model import DetectionModel, picture_frame
+from hrnet.detection.model import DetectionModel, image_frame
 from hrnet.detection.spec import BoxStage, CenterNetSpec, DetectionSpec, FCOSSpec, RCNNSpec
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample
 
 TINY = HRNetSpec(
     stages=(StageSpec((4, 8), 1), StageSpec((4, 8, 16), 1), StageSpec((4, 8, 16, 32), 1)),
@@ -21,7 +21,7 @@ TINY = HRNetSpec(
     stem_width=8,
 )
 SIZE = (64, 96)
-PICTURE = (50, 80)
+IMAGE = (50, 80)
 RCNN = RCNNSpec(
     pyramid_width=8,
     head_width=16,
@@ -39,24 +39,24 @@ DETECTORS = {
         RCNN, stages=(BoxStage(), BoxStage(0.6)), class_agnostic=True, masks="interleaved"
     ),
     "fcos": FCOSSpec(pyramid_width=16, tower_convs=1, score_threshold=0.0, candidates=50),
-    "fcos of centres": FCOSSpec(pyramid_width=16, tower_convs=1, score_threshold=0.0, candidates=50, centre_radius=1.5),
+    "fcos of centers": FCOSSpec(pyramid_width=16, tower_convs=1, score_threshold=0.0, candidates=50, center_radius=1.5),
     "centernet": CenterNetSpec(width=8),
 }
 TERMS = {
     "rcnn": {"objectness", "proposals", "classes", "boxes"},
     "rcnn with masks in stages": {"objectness", "proposals", "classes", "boxes", "masks"},
-    "fcos": {"classes", "boxes", "centreness"},
-    "fcos of centres": {"classes", "boxes", "centreness"},
-    "centernet": {"corners", "centres", "pull", "push", "offsets"},
+    "fcos": {"classes", "boxes", "centerness"},
+    "fcos of centers": {"classes", "boxes", "centerness"},
+    "centernet": {"corners", "centers", "pull", "push", "offsets"},
 }
 # What is lost only where there is an object.
-OF_OBJECTS = {"proposals", "boxes", "masks", "centreness", "pull", "push", "offsets"}
+OF_OBJECTS = {"proposals", "boxes", "masks", "centerness", "pull", "push", "offsets"}
 
 
 def sample(num_objects: int, num_classes: int, flat: bool, masks: bool, index: int) -> Sample:
-    """A picture of noise and its objects; flat ones have no width or no height."""
+    """An image of noise and its objects; flat ones have no width or no height."""
     rng = np.random.default_rng(index)
-    frame = picture_frame(PICTURE, DetectionSpec(input_size=SIZE, fit="canvas"))
+    frame = image_frame(IMAGE, DetectionSpec(input_size=SIZE, fit="canvas"))
     low = rng.uniform(0, [SIZE[1] - 12, SIZE[0] - 12], (num_objects, 2))
     sides = rng.uniform(2, 12, (num_objects, 2))
     if flat:
@@ -100,7 +100,7 @@ def test_trains_and_predicts(name, num_objects, num_classes, flat) -> None:
     model.eval()
     with torch.inference_mode():
         results = model.predict(batch.images, batch.frames)
-    height, width = PICTURE
+    height, width = IMAGE
     for found in results:
         assert len(found) <= model.spec.detector.num_detections
         assert np.isfinite(found.boxes).all()

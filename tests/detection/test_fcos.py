@@ -11,11 +11,11 @@ import pytest
 import torch
 from torchvision.ops import batched_nms, box_iou
 
-from hrnet.detection.fcos import FCOS, Assigned, DenseMaps, Grid, assign, distance_iou, suppress, true_centreness
+from hrnet.detection.fcos import FCOS, Assigned, DenseMaps, Grid, assign, distance_iou, suppress, true_centerness
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, fcos
-from hrnet.runtime import compile_forward
-from hrnet.spec import hrnet
+from hrnet.inference.runtime import compile_forward
+from hrnet.nn.spec import hrnet
 
 SPEC = fcos()
 STRIDES = (8, 16, 32, 64, 128)
@@ -48,7 +48,7 @@ def grid_of(size: int) -> Grid:
 
 @pytest.mark.parametrize("radius", [None, 1.5])
 def test_points_belong_to_the_smallest_object_that_fits_their_level(random_boxes, objects_of, radius) -> None:
-    """Oracle: the rules of arXiv 1904.01355, section 3.1 and its centre sampling, point by point."""
+    """Oracle: the rules of arXiv 1904.01355, section 3.1 and its center sampling, point by point."""
     grid = grid_of(256)
     boxes, labels = random_boxes(25, 256), torch.arange(25)
     found = assign(grid, objects_of(boxes, labels), radius)
@@ -81,22 +81,22 @@ def test_points_in_crowds_are_ignored_unless_in_an_object(objects_of) -> None:
     assert found.ignored.any()
 
 
-def test_centreness_and_overlap_of_distances() -> None:
+def test_centerness_and_overlap_of_distances() -> None:
     """Oracles: arXiv 1904.01355, equation 3, by hand; torchvision's IoU of the boxes. Float32: 1e-6."""
-    assert true_centreness(torch.tensor([[5.0, 7, 5, 7]])).item() == 1
-    assert true_centreness(torch.tensor([[1.0, 2, 4, 8]])).item() == pytest.approx(0.25)
+    assert true_centerness(torch.tensor([[5.0, 7, 5, 7]])).item() == 1
+    assert true_centerness(torch.tensor([[1.0, 2, 4, 8]])).item() == pytest.approx(0.25)
     found, truth = torch.rand(20, 4) * 9 + 0.1, torch.rand(20, 4) * 9 + 0.1
     signs = torch.tensor([-1, -1, 1, 1])
     expected = box_iou(found * signs, truth * signs).diagonal()
     assert torch.allclose(distance_iou(found, truth), expected, atol=1e-6)
 
 
-def random_maps(num_classes: int, pictures: int, size: int) -> DenseMaps:
+def random_maps(num_classes: int, images: int, size: int) -> DenseMaps:
     sides = [math.ceil(size / stride) for stride in STRIDES]
     return DenseMaps(
-        [torch.randn(pictures, num_classes, side, side) for side in sides],
-        [torch.rand(pictures, 4, side, side) * 50 + 1 for side in sides],
-        [torch.randn(pictures, 1, side, side) for side in sides],
+        [torch.randn(images, num_classes, side, side) for side in sides],
+        [torch.rand(images, 4, side, side) * 50 + 1 for side in sides],
+        [torch.randn(images, 1, side, side) for side in sides],
     )
 
 
@@ -106,11 +106,11 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
     objects = [objects_of(random_boxes(8, 256), torch.randint(3, (8,))) for _ in range(2)]
     grid = grid_of(256)
     assigned = [assign(grid, one, None) for one in objects]
-    focal = boxes = centre = weight = count = 0.0
+    focal = boxes = center = weight = count = 0.0
     flat = [torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2).tolist() for levels in found]
-    for picture, one in enumerate(assigned):
+    for image, one in enumerate(assigned):
         for index, label in enumerate(one.labels.tolist()):
-            for kind, logit in enumerate(flat[0][picture][index]):
+            for kind, logit in enumerate(flat[0][image][index]):
                 score = 1 / (1 + math.exp(-logit))
                 if kind == label:
                     focal -= 0.25 * (1 - score) ** 2 * math.log(score)
@@ -118,7 +118,7 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
                     focal -= 0.75 * score**2 * math.log(1 - score)
             if label >= 0:
                 count += 1
-                truth, edges = one.distances[index].tolist(), flat[1][picture][index]
+                truth, edges = one.distances[index].tolist(), flat[1][image][index]
                 across = min(truth[0], truth[2]) / max(truth[0], truth[2])
                 central = math.sqrt(across * min(truth[1], truth[3]) / max(truth[1], truth[3]))
                 low = [min(pair) for pair in zip(truth, edges, strict=True)]
@@ -126,24 +126,24 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
                 union = sum((e[0] + e[2]) * (e[1] + e[3]) for e in (truth, edges)) - shared
                 boxes -= central * math.log(shared / union)
                 weight += central
-                logit = flat[2][picture][index][0]
-                centre += math.log(1 + math.exp(-logit)) * central + math.log(1 + math.exp(logit)) * (1 - central)
+                logit = flat[2][image][index][0]
+                center += math.log(1 + math.exp(-logit)) * central + math.log(1 + math.exp(logit)) * (1 - central)
     terms = model.dense_loss(found, objects)
     assert terms["classes"].item() == pytest.approx(focal / count, rel=1e-5)
     assert terms["boxes"].item() == pytest.approx(boxes / weight, rel=1e-5)
-    assert terms["centreness"].item() == pytest.approx(centre / count, rel=1e-5)
+    assert terms["centerness"].item() == pytest.approx(center / count, rel=1e-5)
 
 
 # ---- what is found
 
 
 def perfect(assigned: Assigned, num_classes: int, size: int) -> DenseMaps:
-    """What a network would say that knows one picture."""
+    """What a network would say that knows one image."""
     sides = [math.ceil(size / stride) for stride in STRIDES]
     logits = torch.full((len(assigned.labels), num_classes), -9.0)
     inside = assigned.labels >= 0
     logits[inside] = torch.where(torch.arange(num_classes) == assigned.labels[inside, None], 9.0, -9.0)
-    central = torch.where(inside, torch.logit(true_centreness(assigned.distances), 1e-4), -9.0)
+    central = torch.where(inside, torch.logit(true_centerness(assigned.distances), 1e-4), -9.0)
     parts = [
         value.T.split([side * side for side in sides], 1) for value in (logits, assigned.distances, central[:, None])
     ]
@@ -163,24 +163,24 @@ def test_perfect_outputs_give_the_boxes_back(small, objects_of) -> None:
     order, expected = found.boxes[0, sure, 0].argsort(), boxes[:, 0].argsort()
     assert torch.allclose(found.boxes[0, sure][order], boxes[expected], atol=1e-4, rtol=0)
     assert torch.equal(found.labels[0, sure][order], labels[expected])
-    # Points on their objects' centres are the surest; none is farther than half a stride.
+    # Points on their objects' centers are the surest; none is farther than half a stride.
     assert (found.scores[0, sure] > 0.5).all()
 
 
 @pytest.mark.parametrize("num_classes", [1, 80, 1200])
 def test_suppression_is_that_of_torchvision(random_boxes, num_classes) -> None:
-    """Oracle: torchvision's, picture by picture. Boxes are only chosen, so all is equal."""
+    """Oracle: torchvision's, image by image. Boxes are only chosen, so all is equal."""
     boxes = torch.stack([random_boxes(400, 300) for _ in range(3)])
     scores, labels = torch.rand(3, 400), torch.randint(num_classes, (3, 400))
     scores[1, 200:], scores[2] = 0, 0
     found = suppress(boxes, scores, labels, 0.5, 100, 300)
-    for picture in range(3):
-        real = scores[picture] > 0
-        kept = batched_nms(boxes[picture, real], scores[picture, real], labels[picture, real], 0.5)[:100]
-        assert torch.equal(found[0][picture, : len(kept)], boxes[picture][kept])
-        assert torch.equal(found[1][picture, : len(kept)], scores[picture][kept])
-        assert torch.equal(found[2][picture, : len(kept)], labels[picture][kept])
-        assert not found[1][picture, len(kept) :].any()
+    for image in range(3):
+        real = scores[image] > 0
+        kept = batched_nms(boxes[image, real], scores[image, real], labels[image, real], 0.5)[:100]
+        assert torch.equal(found[0][image, : len(kept)], boxes[image][kept])
+        assert torch.equal(found[1][image, : len(kept)], scores[image][kept])
+        assert torch.equal(found[2][image, : len(kept)], labels[image][kept])
+        assert not found[1][image, len(kept) :].any()
     few = suppress(boxes[:, :7], scores[:, :7], labels[:, :7], 0.5, 100, 300)
     assert few[0].shape == (3, 100, 4)
     assert not few[1][:, 7:].any()
@@ -204,12 +204,12 @@ def test_distances_keep_their_decimals_in_half_precision(small, maps_of, monkeyp
         assert (expected.max() / expected.min() > 1.001) or edges.shape[-1] == 1
 
 
-def test_unsure_classes_are_left_out_before_centreness(small) -> None:
+def test_unsure_classes_are_left_out_before_centerness(small) -> None:
     """Oracle: the released settings: the threshold is on the class alone, so a score may be lower."""
     maps = random_maps(1, 1, 128)
     for level in range(5):
         maps.logits[level].fill_(-9.0)
-        maps.centreness[level].fill_(-4.0)
+        maps.centerness[level].fill_(-4.0)
     maps.logits[0][0, 0, 3, 5] = 0.0
     maps.distances[0][0, :, 3, 5] = torch.tensor([1.0, 2.0, 3.0, 4.0])
     found = small(1).select(maps, (128, 128))
@@ -239,7 +239,7 @@ def test_layers_of_classes_have_an_output_for_each(small) -> None:
 
 def test_compiled_forward_finds_the_same(backbone) -> None:
     """Oracle: torch. OpenVINO adds in another order: scores within 1e-5; boxes, where no other score is as near, within
-    0.01 pixels. Two pictures, though one was traced."""
+    0.01 pixels. Two images, though one was traced."""
     model = DetectionModel(
         DetectionSpec(("a", "b"), replace(SPEC, pyramid_width=32), backbone, (96, 96), "canvas")
     ).eval()

@@ -1,4 +1,4 @@
-"""Masks: the head, its targets, chips of labels, and pasting into the picture."""
+"""Masks: the head, its targets, chips of labels, and pasting into the image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hrnet.detection.chips import CHIP_CELLS, mask_chip
 from hrnet.detection.masks import MaskHead, MaskHeads, mask_loss, mask_targets, of_labels, paste_masks
 from hrnet.detection.semantic import SemanticHead, semantic_loss, semantic_targets
 from hrnet.formats.records import Runs
-from hrnet.geometry import Frame, Size
+from hrnet.io.geometry import Frame, Size
 
 
 def ellipse(size: Size, box: np.ndarray) -> np.ndarray:
-    """The pixels whose centres lie in the ellipse that fills a box."""
+    """The pixels whose centers lie in the ellipse that fills a box."""
     y, x = np.ogrid[: size[0], : size[1]]
-    centre, radius = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-    distance = ((x + 0.5 - centre[0]) / radius[0]) ** 2 + ((y + 0.5 - centre[1]) / radius[1]) ** 2
+    center, radius = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    distance = ((x + 0.5 - center[0]) / radius[0]) ** 2 + ((y + 0.5 - center[1]) / radius[1]) ** 2
     return (distance <= 1).astype(np.uint8)
 
 
@@ -93,7 +93,7 @@ def test_loss_is_of_the_true_class_alone() -> None:
 
 
 def test_targets_are_what_roialign_reads_from_the_whole_mask() -> None:
-    """Oracle: RoIAlign of the mask at the picture's size, averaged over many points of each cell.
+    """Oracle: RoIAlign of the mask at the image's size, averaged over many points of each cell.
 
     A chip's cell is 1/112 of its box and the mask's pixel one pixel: the border of what a chip holds is off by half a cell
     and half a pixel at the most. Regions that overlap by half with their box are 0.7 to 1.4 times as large, so that the
@@ -138,8 +138,8 @@ def test_targets_outside_the_box_are_empty_and_flip_with_it() -> None:
     chip = (functional.interpolate(torch.rand(1, 1, 7, 7, generator=generator), (112, 112)) > 0.5)[0].byte()
     box, region = torch.tensor([[10.0, 10.0, 50.0, 30.0]]), torch.tensor([[-30.0, 5.0, 33.0, 30.0]])
     target = mask_targets(chip, box, region)
-    centres = -30 + 63 * (torch.arange(28) + 0.5) / 28
-    assert not target[0][:, centres < 10 - 63 / 28].any()
+    centers = -30 + 63 * (torch.arange(28) + 0.5) / 28
+    assert not target[0][:, centers < 10 - 63 / 28].any()
     assert target.any()
     mirror = torch.tensor([-1.0, 1.0, -1.0, 1.0])
     flipped = mask_targets(chip.flip(2), (box * mirror)[:, [2, 1, 0, 3]], (region * mirror)[:, [2, 1, 0, 3]])
@@ -147,7 +147,7 @@ def test_targets_outside_the_box_are_empty_and_flip_with_it() -> None:
 
 
 def published_pasting(probabilities: np.ndarray, boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Probabilities of each pixel of the whole picture: bilinear reading of one point a pixel (as mmdetection pastes)."""
+    """Probabilities of each pixel of the whole image: bilinear reading of one point a pixel (as mmdetection pastes)."""
     height, width = size
     pasted = []
     for cells, (x1, y1, x2, y2) in zip(probabilities, boxes, strict=True):
@@ -158,7 +158,7 @@ def published_pasting(probabilities: np.ndarray, boxes: np.ndarray, size: Size) 
     return np.array(pasted)
 
 
-def test_pasting_is_bilinear_reading_of_the_whole_picture() -> None:
+def test_pasting_is_bilinear_reading_of_the_whole_image() -> None:
     # Oracle: one point of every pixel in double precision. Where that is within 1e-4 of the threshold single precision
     # may decide otherwise.
     size = (70, 90)
@@ -179,11 +179,11 @@ def test_pasting_is_bilinear_reading_of_the_whole_picture() -> None:
 
 
 def test_pasting_holds_what_boxes_hold() -> None:
-    """A hundred objects in a picture of 12 megapixels take the bytes of their boxes, not 1.2 gigabytes."""
+    """A hundred objects in an image of 12 megapixels take the bytes of their boxes, not 1.2 gigabytes."""
     low = np.random.default_rng(5).uniform(0, 2900, (100, 2))
     masks = paste_masks(np.ones((100, 28, 28), np.float32), np.hstack([low, low + 100]), (3000, 4000))
     assert sum(crop.nbytes for crop in masks.crops) < 100 * 104**2
-    # Of ones all pixels whose centre lies in the box; at a corner, where two sides fade out, up to three are left out.
+    # Of ones all pixels whose center lies in the box; at a corner, where two sides fade out, up to three are left out.
     inside = np.prod([np.ceil(edge + 99.5) - np.ceil(edge - 0.5) for edge in low.T], axis=0)
     assert (inside - 12 <= masks.areas()).all()
     assert (masks.areas() <= inside).all()
@@ -197,7 +197,7 @@ def test_nothing_to_paste() -> None:
 
 @pytest.mark.parametrize("how", ["polygons", "runs", "pixels"])
 def test_chip_of_a_box_is_its_object(how: str) -> None:
-    """Oracle: which centres of cells lie in the ellipse. Polygons are exact but for a border that 400 straight edges cut
+    """Oracle: which centers of cells lie in the ellipse. Polygons are exact but for a border that 400 straight edges cut
     off by 3e-5 of the radius; of pixels the border is where pixels end, at most 0.71 pixels off it: 0.7 cells here."""
     box = np.array([20.0, 10.0, 132.0, 122.0])
     mask = ellipse((140, 150), box)
@@ -212,10 +212,10 @@ def test_chip_of_a_box_is_its_object(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["polygons", "pixels"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_chip_of_a_cut_box_is_rasterised_after_the_transform(how: str, flip: bool) -> None:
+def test_chip_of_a_cut_box_is_rasterized_after_the_transform(how: str, flip: bool) -> None:
     """Oracle: the outline moved into the input first, and every cell of what is left of the box asked there.
 
-    Of pixels half of one is half a pixel of the picture; its cell is 40 / 112 of one, so that cells within 2 of the border
+    Of pixels half of one is half a pixel of the image; its cell is 40 / 112 of one, so that cells within 2 of the border
     may differ.
     """
     box, source_size, size = np.array([30.0, 20.0, 130.0, 100.0]), (140, 160), (96, 128)
@@ -237,8 +237,8 @@ def test_chip_of_a_cut_box_is_rasterised_after_the_transform(how: str, flip: boo
     chip = mask_chip(outline, region, flip=flip)
     steps = (np.arange(112) + 0.5) / 112
     points = cut[:2] + np.stack(np.broadcast_arrays(steps[None, :], steps[:, None]), axis=-1) * (cut[2:] - cut[:2])
-    centre, radius = move((box[:2] + box[2:])[None] / 2)[0], scale * (box[2:] - box[:2]) / 2
-    away = np.hypot(*np.moveaxis((points - centre) / radius, -1, 0)) - 1
+    center, radius = move((box[:2] + box[2:])[None] / 2)[0], scale * (box[2:] - box[:2]) / 2
+    away = np.hypot(*np.moveaxis((points - center) / radius, -1, 0)) - 1
     clear = np.abs(away) * radius.min() > (0.05 if how == "polygons" else 1.2)
     assert 0.9 < clear.mean() < 1
     np.testing.assert_array_equal(chip[clear], (away <= 0)[clear])
@@ -259,7 +259,7 @@ def test_chip_of_several_parts_is_their_union_and_of_a_loop_its_rim() -> None:
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
 def test_chip_of_polygons_is_that_of_coco() -> None:
-    """Oracle: pycocotools' rasteriser, which rounds corners to a fifth of a pixel and follows edges in such steps: it may
+    """Oracle: pycocotools' rasterizer, which rounds corners to a fifth of a pixel and follows edges in such steps: it may
     decide otherwise of a few pixels at a border, and of no other."""
     rng = np.random.default_rng(6)
     for _ in range(20):
@@ -315,8 +315,8 @@ def test_pixels_have_the_class_of_the_smallest_object() -> None:
         expected, certain = (255 if x < 50 and y >= 100 else 3), True
         # From the largest to the smallest.
         for index in (0, 1, 2, 3):
-            centre, radius = (boxes[index, :2] + boxes[index, 2:]) / 2, (boxes[index, 2:] - boxes[index, :2]) / 2
-            away = (np.hypot(*((np.array([x, y]) - centre) / radius)) - 1) * radius.min()
+            center, radius = (boxes[index, :2] + boxes[index, 2:]) / 2, (boxes[index, 2:] - boxes[index, :2]) / 2
+            away = (np.hypot(*((np.array([x, y]) - center) / radius)) - 1) * radius.min()
             certain &= bool(abs(away) > radius.max() * 2 / 112)
             expected = int(labels[index]) if away <= 0 else expected
         border += not certain

@@ -14,11 +14,11 @@ from pycocotools import mask as reference_masks
 from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
-from hrnet.detection.coco_entries import compressed, default_ids, labelled_detections
+from hrnet.detection.coco_entries import compressed, default_ids, labeled_detections
 from hrnet.detection.metrics import FIGURES, DetectionEvaluator
 from hrnet.detection.spec import COCO, DetectionSpec, mask_rcnn
 from hrnet.formats import coco
-from hrnet.formats.records import Object, Picture, Runs
+from hrnet.formats.records import ImageRecord, Object, Runs
 from hrnet.results import Detections, Masks
 
 SIZE = (120, 160)
@@ -48,14 +48,14 @@ def reference(
     return {name: value for name, value in values.items() if value >= 0}
 
 
-def check(pictures: Sequence[Picture], truth: dict[str, Any], results: Sequence[Detections]) -> dict[str, float]:
-    """The figures, compared with pycocotools' of the results file; it reads numbers of pictures and classes as they are."""
+def check(images: Sequence[ImageRecord], truth: dict[str, Any], results: Sequence[Detections]) -> dict[str, float]:
+    """The figures, compared with pycocotools' of the results file; it reads numbers of images and classes as they are."""
     ordered = sorted(truth["categories"], key=lambda entry: entry["id"])
     evaluator = DetectionEvaluator(
-        pictures, spec_of(tuple(one["name"] for one in ordered)), [one["id"] for one in ordered]
+        images, spec_of(tuple(one["name"] for one in ordered)), [one["id"] for one in ordered]
     )
-    for start in range(0, len(pictures), 5):
-        evaluator.update(range(start, min(start + 5, len(pictures))), results[start : start + 5])
+    for start in range(0, len(images), 5):
+        evaluator.update(range(start, min(start + 5, len(images))), results[start : start + 5])
     # Results seen twice count once.
     evaluator.update([0], [Detections.none(tuple(one["name"] for one in ordered))])
     listed = json.loads(json.dumps(evaluator.coco_results()))
@@ -72,10 +72,10 @@ def check(pictures: Sequence[Picture], truth: dict[str, Any], results: Sequence[
     return metrics
 
 
-def disc(rng: np.random.Generator, centre: np.ndarray, radius: float) -> np.ndarray:
-    """A mask that is never empty, of an ellipse about a point of the picture."""
+def disc(rng: np.random.Generator, center: np.ndarray, radius: float) -> np.ndarray:
+    """A mask that is never empty, of an ellipse about a point of the image."""
     rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
-    x, y = np.clip(centre, 3, [SIZE[1] - 4, SIZE[0] - 4])
+    x, y = np.clip(center, 3, [SIZE[1] - 4, SIZE[0] - 4])
     wide, high = np.maximum(radius * rng.uniform(0.7, 1.4, 2), 1)
     return ((columns - x) / wide) ** 2 + ((rows - y) / high) ** 2 <= 1
 
@@ -86,9 +86,9 @@ def bounds(mask: np.ndarray) -> np.ndarray:
 
 
 def made(
-    seed: int, pictures: int, classes: int, objects: int, *, masks: bool = True
-) -> tuple[list[Picture], dict[str, Any], list[Detections]]:
-    """Pictures with up to so many discs, some of them crowds, some pictures empty; and what an unsure detector finds."""
+    seed: int, images: int, classes: int, objects: int, *, masks: bool = True
+) -> tuple[list[ImageRecord], dict[str, Any], list[Detections]]:
+    """Images with up to so many discs, some of them crowds, some images empty; and what an unsure detector finds."""
     rng = np.random.default_rng(seed)
     names = tuple(f"class {label}" for label in range(classes))
     truth: dict[str, Any] = {
@@ -98,12 +98,12 @@ def made(
         "categories": [{"id": 3 * label + 2, "name": name} for label, name in enumerate(names)],
     }
     listed, results = [], []
-    for number in range(pictures):
+    for number in range(images):
         count = 0 if number == 2 else int(rng.integers(0, objects + 1))
         things, shapes, labels = [], [], []
         for _ in range(count):
-            centre, radius = rng.uniform(0, 1, 2) * SIZE[::-1], rng.choice([3, 12, 30]) * rng.uniform(0.6, 1.4)
-            mask, label, crowd = disc(rng, centre, radius), int(rng.integers(classes)), bool(rng.random() < 0.1)
+            center, radius = rng.uniform(0, 1, 2) * SIZE[::-1], rng.choice([3, 12, 30]) * rng.uniform(0.6, 1.4)
+            mask, label, crowd = disc(rng, center, radius), int(rng.integers(classes)), bool(rng.random() < 0.1)
             runs = Masks.of(mask[None], SIZE).runs(0)
             area = float(mask.sum()) if rng.random() < 0.7 else None
             things.append(Object(label, "", box=bounds(mask), runs=Runs(SIZE, runs), area=area, crowd=crowd))
@@ -117,10 +117,10 @@ def made(
                 "iscrowd": int(crowd),
             })  # fmt: skip
             for _ in range(int(rng.choice([0, 1, 1, 1, 2]))):
-                shapes.append(disc(rng, centre + rng.normal(0, 0.15 * radius, 2), radius * rng.uniform(0.85, 1.2)))
+                shapes.append(disc(rng, center + rng.normal(0, 0.15 * radius, 2), radius * rng.uniform(0.85, 1.2)))
                 labels.append(label if rng.random() < 0.8 else int(rng.integers(classes)))
         truth["images"].append({"id": 10 * number + 5, "height": SIZE[0], "width": SIZE[1]})
-        listed.append(Picture(Path(f"{number}.png"), SIZE, 10 * number + 5, objects=tuple(things)))
+        listed.append(ImageRecord(Path(f"{number}.png"), SIZE, 10 * number + 5, objects=tuple(things)))
         results.append(
             Detections(
                 # Not whole pixels, as a network's are not.
@@ -142,7 +142,7 @@ def test_figures_equal_pycocotools(classes: int, objects: int, masks: bool) -> N
 
 
 def test_figures_of_500_objects_and_as_many_boxes() -> None:
-    """COCO counts the best 100 of each class in a picture; VOC all of them."""
+    """COCO counts the best 100 of each class in an image; VOC all of them."""
     metrics = check(*made(7, 1, 2, 900, masks=False))
     assert metrics["AR100"] < metrics["VOC-AP50"]
 
@@ -160,25 +160,25 @@ def test_figures_on_coco_equal_pycocotools(shared: Path) -> None:
     # Labels as in the file; pycocotools knows the classes by number.
     rng = np.random.default_rng(0)
     results = []
-    for picture in data.pictures:
-        exact = labelled_detections(picture, data.classes, masks=True)
+    for image in data.images:
+        exact = labeled_detections(image, data.classes, masks=True)
         noise = rng.normal(0, 0.03, (len(exact), 4)) * (exact.boxes[:, [2, 3, 2, 3]] - exact.boxes[:, [0, 1, 0, 1]])
         assert exact.masks is not None
-        masks = Masks.of([np.roll(exact.masks.full(i), i % 4, 1) for i in range(len(exact))], picture.size)
+        masks = Masks.of([np.roll(exact.masks.full(i), i % 4, 1) for i in range(len(exact))], image.size)
         found = replace(exact, boxes=exact.boxes + noise, scores=rng.random(len(exact)), masks=masks, source=None)
         results.append(found[rng.random(len(exact)) < 0.9])
-    metrics = check(data.pictures, truth, results)
+    metrics = check(data.images, truth, results)
     assert 0.3 < metrics["AP"] < 0.95
     assert 0.3 < metrics["mask-AP"] < 0.99
 
 
 def test_the_truth_is_perfect() -> None:
-    pictures, truth, _ = made(0, 12, 3, 8)
+    images, truth, _ = made(0, 12, 3, 8)
     names = tuple(entry["name"] for entry in truth["categories"])
-    evaluator = DetectionEvaluator(pictures, spec_of(names))
-    evaluator.update(range(12), [labelled_detections(picture, names, masks=True) for picture in pictures])
+    evaluator = DetectionEvaluator(images, spec_of(names))
+    evaluator.update(range(12), [labeled_detections(image, names, masks=True) for image in images])
     metrics = evaluator.compute()
-    recalls = {"AR1", "AR10", "mask-AR1", "mask-AR10"}  # with so many boxes a picture not all can be found
+    recalls = {"AR1", "AR10", "mask-AR1", "mask-AR10"}  # with so many boxes an image not all can be found
     assert {name for name, value in metrics.items() if value != pytest.approx(1)} <= recalls
     assert evaluator.headline in metrics
     (matrix,) = evaluator.findings().matrices
@@ -186,16 +186,16 @@ def test_the_truth_is_perfect() -> None:
     assert all(case.error == 0 for case in evaluator.findings().cases)
 
 
-def test_nothing_found_is_zero_and_nothing_labelled_is_no_figure() -> None:
-    pictures, truth, _ = made(0, 6, 2, 5)
+def test_nothing_found_is_zero_and_nothing_labeled_is_no_figure() -> None:
+    images, truth, _ = made(0, 6, 2, 5)
     names = tuple(entry["name"] for entry in truth["categories"])
-    evaluator = DetectionEvaluator(pictures, spec_of(names))
+    evaluator = DetectionEvaluator(images, spec_of(names))
     assert evaluator.compute() == {}
     evaluator.update(range(6), [Detections.none(names)] * 6)
     assert set(evaluator.compute().values()) == {0.0}
     assert evaluator.coco_results() == []
     assert all(case.error == (1 if case.truth else 0) for case in evaluator.findings().cases)
-    empty = DetectionEvaluator([replace(pictures[0], objects=())], spec_of(names))
+    empty = DetectionEvaluator([replace(images[0], objects=())], spec_of(names))
     empty.update([0], [Detections.none(names)])
     assert empty.compute() == {}
     assert not empty.findings().cases
@@ -205,7 +205,7 @@ def test_what_is_difficult_is_neither_right_nor_wrong() -> None:
     """Closed form: one of two objects is found, first; what shows the difficult one costs nothing."""
     boxes = np.array([[0, 0, 50, 50], [60, 60, 100, 100], [110, 10, 150, 50.0]])
     objects = tuple(Object(0, "", box=box, difficult=i == 2) for i, box in enumerate(boxes))
-    evaluator = DetectionEvaluator([Picture(Path("a.png"), SIZE, 1, objects=objects)], spec_of(("thing",)))
+    evaluator = DetectionEvaluator([ImageRecord(Path("a.png"), SIZE, 1, objects=objects)], spec_of(("thing",)))
     found = Detections(boxes[[2, 0]], np.array([0.9, 0.8]), np.zeros(2, int), ("thing",))
     evaluator.update([0], [found])
     metrics = evaluator.compute()
@@ -231,10 +231,10 @@ def test_classes_have_cocos_numbers(shared: Path) -> None:
     assert default_ids(("a", "b")) == (1, 2)
 
 
-def test_findings_show_curves_and_the_worst_pictures() -> None:
-    pictures, truth, results = made(5, 40, 8, 6)
+def test_findings_show_curves_and_the_worst_images() -> None:
+    images, truth, results = made(5, 40, 8, 6)
     names = tuple(entry["name"] for entry in truth["categories"])
-    evaluator = DetectionEvaluator(pictures, spec_of(names))
+    evaluator = DetectionEvaluator(images, spec_of(names))
     evaluator.update(range(40), results)
     findings, metrics = evaluator.findings(), evaluator.compute()
     assert [len(chart.series) for chart in findings.charts] == [3, 6, 3, 6]

@@ -109,7 +109,7 @@ def test_results_are_the_best_of_each_class() -> None:
 
 
 def test_samples_of_a_stage() -> None:
-    """Oracle: IoU of each region with each object, by hand: labelled boxes are on their objects, far regions background,
+    """Oracle: IoU of each region with each object, by hand: labeled boxes are on their objects, far regions background,
     what lies in a crowd is neither."""
     model = small(FAMILIES["faster"])
     boxes = torch.tensor([[10.0, 10, 30, 30], [40, 10, 80, 50]])
@@ -162,7 +162,7 @@ def test_losses_of_a_stage() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_batch_is_its_inputs(name: str) -> None:
-    """Property: an input's results do not depend on its neighbours. Tolerance: sums in another order."""
+    """Property: an input's results do not depend on its neighbors. Tolerance: sums in another order."""
     model, maps = small(FAMILIES[name], score_threshold=0.01).eval(), maps_of(3)
     with torch.inference_mode():
         together, alone = model(maps, SIZE), model([x[1:2] for x in maps], SIZE)

@@ -28,11 +28,11 @@ from hrnet.detection.spec import (
     hybrid_task_cascade,
     mask_rcnn,
 )
+from hrnet.engine.recipe import BEST, STATE
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
-from hrnet.recipe import BEST, STATE
-from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
-from hrnet.task import Batch, Draw
+from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, SampleKey
 from hrnet.tasks import build_model, recipe_to_json
 
 STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
@@ -71,7 +71,7 @@ def test_every_published_run_is_listed() -> None:
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if "centernet" not in name])
 def test_published_runs_have_the_published_settings(name: str) -> None:
-    """Oracle: the protocol as written down in the facts, for 16 pictures a step."""
+    """Oracle: the protocol as written down in the facts, for 16 images a step."""
     recipe = RECIPES[f"detection-coco-{name}"]
     train, spec, augment = recipe.train, recipe.model, recipe.data.augment
     family, rest = name.split("-w")
@@ -97,12 +97,12 @@ def test_published_runs_have_the_published_settings(name: str) -> None:
         shorter = {size[0] for size in augment.sizes}
         assert shorter == ({640, 800} if family == "fcos" else {600, 800, 1000})
         assert augment.sizes_between == (family == "fcos")
-    assert (augment.flip, augment.scale, augment.colour, augment.mosaic, augment.paste) == (0.5, (1, 1), 0, 0, 0)
+    assert (augment.flip, augment.scale, augment.color, augment.mosaic, augment.paste) == (0.5, (1, 1), 0, 0, 0)
 
 
 def test_epochs_are_the_published_iterations() -> None:
     """Oracle: 180 000 steps of 16 of FCOS, its falls at 120 000 and 160 000; 480 000 of 48 of CenterNet, its fall at 450 000;
-    of COCO's 118 287 training pictures."""
+    of COCO's 118 287 training images."""
     train = RECIPES["detection-coco-fcos-w18-2x"].train
     steps = [118_287 / 16 * epochs for epochs in (train.epochs, *train.milestones)]
     assert steps == pytest.approx([180_000, 120_000, 160_000], rel=0.02)
@@ -124,7 +124,7 @@ def test_our_networks_share_the_backbone_of_the_other_tasks() -> None:
 
 
 def paint(folder: Path, count: int = 6, outlines: bool = True, kinds: tuple[str, ...] = ("ring", "bar")) -> Path:
-    """A COCO set of squares in two colours, one or two a picture; the last picture is empty."""
+    """A COCO set of squares in two colors, one or two an image; the last image is empty."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,11 +184,11 @@ def test_a_data_set_of_any_classes_is_learned_and_a_part_held_out(tmp_path: Path
     assert job.validation is not None
     train: Any = job.train
     validation: Any = job.validation
-    assert [one.path.stem for one in validation.pictures] == ["0", "5"]
-    assert [one.path.stem for one in train.pictures] == ["1", "2", "3", "4"]
-    assert "4 objects in 6 pictures." in job.messages
+    assert [one.path.stem for one in validation.images] == ["0", "5"]
+    assert [one.path.stem for one in train.images] == ["1", "2", "3", "4"]
+    assert "4 objects in 6 images." in job.messages
     assert any("learns the data set's 2 classes: ring, bar" in message for message in job.messages)
-    assert any("2 pictures are held out" in message for message in job.messages)
+    assert any("2 images are held out" in message for message in job.messages)
 
 
 def test_classes_of_the_recipe_stay_where_one_is_common(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_classes_of_the_recipe_stay_where_one_is_common(tmp_path: Path) -> None:
     job = prepare(recipe)
     assert job.model.spec.class_names == recipe.model.class_names
     assert any("does not know unicorn" in message for message in job.messages)
-    labels = {thing.label for one in job.train.pictures for thing in one.objects}  # type: ignore[attr-defined]  # it is ours
+    labels = {thing.label for one in job.train.images for thing in one.objects}  # type: ignore[attr-defined]  # it is ours
     assert labels == {recipe.model.class_names.index("dog")}
 
 
@@ -209,11 +209,11 @@ def test_aliases_bring_several_sets_together(tmp_path: Path) -> None:
     assert job.model.spec.class_names == ("person",)
     assert job.validation is None
     assert len(job.train) == 12
-    # Three pictures show an object of the first kind, one shows one of the second.
-    assert "4 objects in 12 pictures." in job.messages
+    # Three images show an object of the first kind, one shows one of the second.
+    assert "4 objects in 12 images." in job.messages
     for folder, count in ((first, 3), (second, 1)):
         one = prepare(replace(recipe, data=replace(recipe.data, images=(folder,))))
-        assert f"{count} objects in 6 pictures." in one.messages
+        assert f"{count} objects in 6 images." in one.messages
 
 
 def test_the_semantic_branch_follows_the_classes(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_the_semantic_branch_follows_the_classes(tmp_path: Path) -> None:
 
 
 def test_the_semantic_branch_learns_maps_of_pixels(tmp_path: Path) -> None:
-    # Oracle: the maps; a class for every pixel of a column, mirrored with the picture.
+    # Oracle: the maps; a class for every pixel of a column, mirrored with the image.
     folder, maps = paint(tmp_path / "set"), tmp_path / "maps"
     maps.mkdir()
     columns = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
@@ -233,8 +233,8 @@ def test_the_semantic_branch_learns_maps_of_pixels(tmp_path: Path) -> None:
     assert RECIPES["detection-coco-htc-w18-20e"].data.stuff
     job = prepare(recipe)
     assert job.model.spec.detector.semantic_classes == 183
-    assert any("1 pictures have no label picture" in message and "5.png" in message for message in job.messages)
-    batch = Batch.stack([job.train[Draw(0, number)] for number in (0, 5)])
+    assert any("1 images have no label image" in message and "5.png" in message for message in job.messages)
+    batch = Batch.stack([job.train[SampleKey(0, number)] for number in (0, 5)])
     known, unknown = (one.stuff for one in Objects.of(batch))
     assert known is not None
     assert unknown is not None
@@ -258,8 +258,8 @@ def test_maps_of_pixels_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> 
     maps.mkdir()
     Image.fromarray(np.full((48, 64), 200, np.uint8)).save(maps / "0.png")
     with pytest.raises(InputError, match=r"0.png has the value 200 in 3072 pixels, expected 0 to 182 or 255"):
-        prepare(recipe).train[Draw(0, 0)]
-    with pytest.raises(InputError, match="1 folders of pictures and 2 of maps"):
+        prepare(recipe).train[SampleKey(0, 0)]
+    with pytest.raises(InputError, match="1 folders of images and 2 of maps"):
         prepare(replace(recipe, data=replace(recipe.data, stuff=(maps, maps))))
     other = small(RECIPES["detection-own-mask"], folder, stuff=(maps,))
     with pytest.raises(InputError, match="for networks with a semantic branch"):
@@ -282,8 +282,8 @@ def test_the_semantic_branch_is_left_out_where_a_byte_has_no_room_for_its_classe
     ("name", "changes", "words"),
     [
         ("own", {"hold_out": 1}, "every 1th cannot be held out"),
-        ("own", {"images": ()}, "0 folders of pictures"),
-        ("own", {"annotations": (Path("a"), Path("b"))}, "1 folders of pictures, 2 files or folders of labels"),
+        ("own", {"images": ()}, "0 folders of images"),
+        ("own", {"annotations": (Path("a"), Path("b"))}, "1 folders of images, 2 files or folders of labels"),
         ("own", {"aliases": (("a", "b"),)}, "names no class of the model"),
         ("own-mask", {}, "boxes only, and this model learns masks"),
     ],
@@ -295,7 +295,7 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, name: str, change
 
 
 def test_without_an_object_nothing_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No object of the model's classes is labelled"):
+    with pytest.raises(InputError, match="No object of the model's classes is labeled"):
         prepare(small(RECIPES["detection-own"], paint(tmp_path, count=1)))
 
 

@@ -28,7 +28,7 @@ def objects_of(boxes: Tensor, crowd: Tensor | None = None) -> Objects:
 
 
 def test_anchors() -> None:
-    """Oracle: cell by cell: centred on its corner, an area of (8 strides) squared, height by width 1/2, 1, 2."""
+    """Oracle: cell by cell: centered on its corner, an area of (8 strides) squared, height by width 1/2, 1, 2."""
     found = level_anchors((2, 3), 16, RCNNSpec(), torch.zeros(()))
     expected = []
     for row, column, ratio in itertools.product(range(2), range(3), (0.5, 1, 2)):

@@ -11,7 +11,7 @@ from torch import nn
 
 from hrnet.detection import spec as detection
 from hrnet.detection.spec import COCO, BoxStage, DetectionSpec, FCOSSpec, RCNNSpec
-from hrnet.spec import hrnet
+from hrnet.nn.spec import hrnet
 from hrnet.tasks import build_model, spec_from_json, spec_to_json
 
 HTC = detection.hybrid_task_cascade()

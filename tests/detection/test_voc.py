@@ -14,7 +14,7 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([corners, corners + rng.uniform(5, 30, (count, 2))], axis=1)
 
 
-def random_picture(rng: np.random.Generator, classes: int) -> tuple[Truth, Found]:
+def random_image(rng: np.random.Generator, classes: int) -> tuple[Truth, Found]:
     """Objects, most of them found about where they are, some of another class, some twice, and some that are not there."""
     count = int(rng.integers(0, 8))
     truth = Truth(
@@ -36,20 +36,20 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return width * height / (areas - width * height)
 
 
-def slow_ap(pictures: list[tuple[Truth, Found]], label: int, eleven: bool) -> float:
-    """VOC's rules, one box after the other, best first over all pictures."""
+def slow_ap(images: list[tuple[Truth, Found]], label: int, eleven: bool) -> float:
+    """VOC's rules, one box after the other, best first over all images."""
     found = [
         (float(found.scores[i]), number, found.boxes[i])
-        for number, (_, found) in enumerate(pictures)
+        for number, (_, found) in enumerate(images)
         for i in range(len(found.scores))
         if found.labels[i] == label
     ]
     found.sort(key=lambda one: -one[0])
-    wanted = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in pictures)
+    wanted = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in images)
     used: set[tuple[int, int]] = set()
     hits: list[bool] = []
     for _, number, box in found:
-        truth = pictures[number][0]
+        truth = images[number][0]
         objects = [i for i in range(len(truth.labels)) if truth.labels[i] == label]
         best = max(objects, key=lambda i: iou(box, truth.boxes[i]), default=None)
         if best is None or iou(box, truth.boxes[best]) < 0.5:
@@ -71,20 +71,20 @@ def slow_ap(pictures: list[tuple[Truth, Found]], label: int, eleven: bool) -> fl
 @pytest.mark.parametrize("seed", range(5))
 def test_average_precision_equals_the_slow_reference(seed: int, eleven: bool) -> None:
     rng = np.random.default_rng(seed)
-    pictures = [random_picture(rng, 3) for _ in range(12)]
-    # Different in every picture, so that the order between equal scores does not matter.
-    pictures = [
+    images = [random_image(rng, 3) for _ in range(12)]
+    # Different in every image, so that the order between equal scores does not matter.
+    images = [
         (truth, Found(found.boxes, found.scores + number * 1e-5, found.labels))
-        for number, (truth, found) in enumerate(pictures)
+        for number, (truth, found) in enumerate(images)
     ]
     for label in range(3):
-        verdicts = np.concatenate([judge(*one)[one[1].labels == label] for one in pictures])
-        scores = np.concatenate([found.scores[found.labels == label] for _, found in pictures])
-        wanted = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in pictures)
+        verdicts = np.concatenate([judge(*one)[one[1].labels == label] for one in images])
+        scores = np.concatenate([found.scores[found.labels == label] for _, found in images])
+        wanted = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in images)
         precision, recall, _ = precision_recall(scores, verdicts, wanted)
         value = average_precision(precision, recall, eleven=eleven)
         # The same sums in double precision.
-        assert value == pytest.approx(slow_ap(pictures, label, eleven), abs=1e-12)
+        assert value == pytest.approx(slow_ap(images, label, eleven), abs=1e-12)
         assert 0.02 < value < 0.98  # neither trivial end
 
 
@@ -141,13 +141,13 @@ def test_confusion_in_closed_form() -> None:
     assert matrix.values == ((50, 50, 0), (0, 0, 100), (0, 100, 0))
     words = in_words(counts, ("cat", "dog"))
     assert words.startswith("1 of 3 objects are found; ")
-    assert {"1 x cat taken for dog", "1 x dog missed", "1 x dog where none is labelled"} == set(
+    assert {"1 x cat taken for dog", "1 x dog missed", "1 x dog where none is labeled"} == set(
         words.split("; ")[1].split(", ")
     )
 
 
 @pytest.mark.parametrize(("truths", "founds"), [(0, 0), (0, 3), (3, 0)])
-def test_confusion_of_empty_pictures(truths: int, founds: int) -> None:
+def test_confusion_of_empty_images(truths: int, founds: int) -> None:
     rng = np.random.default_rng(0)
     truth = Truth(random_boxes(rng, truths), np.zeros(truths, int), np.zeros(truths, bool), np.zeros(truths, bool))
     found = Found(random_boxes(rng, founds), np.ones(founds), np.zeros(founds, int))

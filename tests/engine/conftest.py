@@ -29,7 +29,7 @@ class Program:
     """What runs.py did for all tests of the session: one import of torch for all processes."""
 
     tasks = (
-        "evaluate:1", "evaluate:2", "evaluate:3", "norm:2", "norm:3", "synchronised:1", "synchronised:2",
+        "evaluate:1", "evaluate:2", "evaluate:3", "norm:2", "norm:3", "synchronized:1", "synchronized:2",
         "stop:2", "die:2", "label:2", "whole:1", "killed:1", "resumed:1",
     )  # fmt: skip
 

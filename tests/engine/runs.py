@@ -22,20 +22,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from hrnet.checkpoint import save_model
 from hrnet.engine.evaluate import evaluate
+from hrnet.engine.findings import Findings
+from hrnet.engine.job import Job
 from hrnet.engine.processes import Processes
-from hrnet.engine.sync_norm import synchronise_norms
+from hrnet.engine.recipe import TrainSpec
+from hrnet.engine.sync_norm import synchronize_norms
 from hrnet.engine.train import Trainer
-from hrnet.findings import Findings
-from hrnet.geometry import Frame
+from hrnet.io.checkpoint import save_model
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Sample, SampleKey, random_generator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
-from hrnet.recipe import TrainSpec
 from hrnet.results import Poses
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Draw, Job, Sample, random_generator
 
 SIZE = (32, 32)
 BACKBONE = HRNetSpec(
@@ -61,8 +62,8 @@ class Sticks:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, key: Draw | int) -> Sample:
-        draw = key if isinstance(key, Draw) else Draw(0, key)
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        draw = key if isinstance(key, SampleKey) else SampleKey(0, key)
         if draw.sample >= self.count:
             raise IndexError(draw.sample)
         rng = random_generator(0, draw)
@@ -204,15 +205,15 @@ def _train(out: Path, train: TrainSpec, name: str, **options: Any) -> Trainer:
 
 
 # Fifty steps of a batch of 12, which 1, 2 and 3 processes divide.
-SYNCHRONISED = replace(
+SYNCHRONIZED = replace(
     TRAIN, epochs=25, batch=12, optimizer="sgd", learning_rate=0.01, sync_norm=True, evaluate_every=25
 )
 
 
-def _synchronised(out: Path) -> None:
+def _synchronized(out: Path) -> None:
     """In double precision: rounding in single grows tenfold every few steps, whatever the number of processes."""
     job = {"model": new_model().double(), "validation": None}
-    _train(out, SYNCHRONISED, "synchronised", count=24, job=job)
+    _train(out, SYNCHRONIZED, "synchronized", count=24, job=job)
 
 
 def _norm(out: Path) -> None:
@@ -226,11 +227,11 @@ def _norm(out: Path) -> None:
     plain = torch.nn.Sequential(norm)
     images = torch.randn(6, 3, 4, 5, dtype=torch.float64) * 3 + 100
     factors = torch.randn_like(images)
-    synchronised = copy.deepcopy(plain)
-    synchronise_norms(synchronised, torch.device("cpu"))
+    synchronized = copy.deepcopy(plain)
+    synchronize_norms(synchronized, torch.device("cpu"))
     mine = slice(processes.rank * 6 // processes.world, (processes.rank + 1) * 6 // processes.world)
     whole, part = images.clone().requires_grad_(), images[mine].clone().requires_grad_()
-    expected, found = plain(whole), synchronised(part)
+    expected, found = plain(whole), synchronized(part)
     (expected * factors).sum().backward()
     (found * factors[mine]).sum().backward()
     close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
@@ -238,12 +239,12 @@ def _norm(out: Path) -> None:
     assert part.grad is not None
     assert whole.grad is not None
     close(part.grad, whole.grad[mine])
-    for one, other in zip(synchronised.parameters(), plain.parameters(), strict=True):
+    for one, other in zip(synchronized.parameters(), plain.parameters(), strict=True):
         assert one.grad is not None
         close(processes.mean(one.grad) * processes.world, other.grad)
-    for (name, one), other in zip(synchronised.state_dict().items(), plain.state_dict().values(), strict=True):
+    for (name, one), other in zip(synchronized.state_dict().items(), plain.state_dict().values(), strict=True):
         close(one, other, msg=name)
-    close(synchronised.eval()(images), plain.eval()(images))
+    close(synchronized.eval()(images), plain.eval()(images))
 
 
 def _stop_later(trainer: Any) -> None:
@@ -281,7 +282,7 @@ def _killed(out: Path) -> None:
 class _Broken(Sticks):
     """One label is not a number."""
 
-    def __getitem__(self, key: Draw | int) -> Sample:
+    def __getitem__(self, key: SampleKey | int) -> Sample:
         sample = super().__getitem__(key)
         if sample.index == 3:
             sample.targets["keypoints"][0, 0] = np.nan
@@ -300,9 +301,9 @@ def _one(out: Path, change: Callable[[Trainer], None], rank: int = 1) -> None:
 TASKS: dict[str, Callable[[Path], object]] = {
     "evaluate": _evaluate,
     "norm": _norm,
-    "synchronised": _synchronised,
-    "fsdp": lambda out: _train(out, SYNCHRONISED, "fsdp", count=24),
-    "fsdp-resume": lambda out: _train(out, replace(SYNCHRONISED, epochs=30), "fsdp", count=24, resume=True),
+    "synchronized": _synchronized,
+    "fsdp": lambda out: _train(out, SYNCHRONIZED, "fsdp", count=24),
+    "fsdp-resume": lambda out: _train(out, replace(SYNCHRONIZED, epochs=30), "fsdp", count=24, resume=True),
     "stop": lambda out: _one(out / "stop", _stop_later),
     "die": lambda out: _one(out / "die", lambda trainer: _die_later(signal.SIGKILL, trainer)),
     "hang": lambda out: _one(out / "hang", lambda trainer: _die_later(signal.SIGSTOP, trainer)),

@@ -1,4 +1,4 @@
-"""Pictures that a run shows. Oracle: the drawings of the results themselves."""
+"""Images that a run shows. Oracle: the drawings of the results themselves."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import numpy as np
 import torch
 
 from hrnet.engine.journal import example_sheet
-from hrnet.geometry import Frame
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Sample, SampleKey
 from hrnet.results import SemanticMap
 from hrnet.segmentation.model import SegmentationModel, SegmentationOutput
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Draw, Sample
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
 NAMES = tuple(f"a class with a long name {label}" for label in range(8))
 
 
 class Samples:
-    """Grey pictures, of which the second is half as bright."""
+    """Gray images, of which the second is half as bright."""
 
     def __len__(self) -> int:
         return 2
 
-    def __getitem__(self, key: Draw | int) -> Sample:
+    def __getitem__(self, key: SampleKey | int) -> Sample:
         assert isinstance(key, int)
         image = np.full((64, 96, 3), 200 // (1 + key), np.uint8)
         return Sample(image, Frame.resize((64, 96), (64, 96)), {}, key)
 
 
 class Bright(SegmentationModel):
-    """Finds one class in dark pictures and all of them in bright ones."""
+    """Finds one class in dark images and all of them in bright ones."""
 
     def forward(self, images: torch.Tensor) -> SegmentationOutput:
         logits = torch.zeros(len(images), len(NAMES), 16, 24)

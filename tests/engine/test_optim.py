@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hrnet.engine.optim import Muon, build_optimizer, learning_rate, orthogonalise, set_rate
-from hrnet.recipe import TrainSpec
+from hrnet.engine.recipe import TrainSpec
 
 
 class Net(nn.Module):

@@ -20,16 +20,16 @@ def test_every_sample_is_scored_once_and_in_order(program: Any, world: int, coun
     assert found["metrics"] == pytest.approx(one["metrics"], abs=1e-9)
 
 
-def test_synchronised_norms_are_those_of_the_whole_batch(program: Any) -> None:
+def test_synchronized_norms_are_those_of_the_whole_batch(program: Any) -> None:
     # Oracle: torch's batch norm of the whole batch, in runs.py; statistics of single processes differ by a tenth.
     assert program.statuses["norm:2"] == [0, 0]
     assert program.statuses["norm:3"] == [0, 0, 0]
 
 
-def test_two_processes_with_synchronised_norms_are_one_with_the_whole_batch(program: Any) -> None:
+def test_two_processes_with_synchronized_norms_are_one_with_the_whole_batch(program: Any) -> None:
     # Oracle: one process; fifty steps of SGD in double precision. The heatmaps are rounded to single precision in the
     # loss, alike in both but for ties, which leaves about 1e-9.
-    one, two = (load_file(program.out / f"synchronised-{world}/last.safetensors") for world in (1, 2))
+    one, two = (load_file(program.out / f"synchronized-{world}/last.safetensors") for world in (1, 2))
     assert one.keys() == two.keys()
     moved = 0.0
     for name, value in one.items():
@@ -38,7 +38,7 @@ def test_two_processes_with_synchronised_norms_are_one_with_the_whole_batch(prog
     assert moved > 0.1
     losses = [
         [json.loads(line)["loss"]["heatmaps"] for line in path.read_text().splitlines() if "loss" in line]
-        for path in (program.out / f"synchronised-{world}/log.jsonl" for world in (1, 2))
+        for path in (program.out / f"synchronized-{world}/log.jsonl" for world in (1, 2))
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from hrnet.engine.recipe import PREVIOUS, STATE
 from hrnet.engine.state import Position, read_state, write_state
 from hrnet.errors import InputError
-from hrnet.recipe import PREVIOUS, STATE
 
 
 def state(step: int) -> tuple[dict[str, torch.Tensor], Position]:

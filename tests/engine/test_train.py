@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from hrnet.engine.journal import EXAMPLES
 from hrnet.engine.plan import rehearse
+from hrnet.engine.recipe import BEST, LOG, PREVIOUS, STATE
 from hrnet.errors import InputError
-from hrnet.recipe import BEST, LOG, PREVIOUS, STATE
-from hrnet.task import Batch, Draw, Sample
+from hrnet.nn.task import Batch, Sample, SampleKey
 
 
 def curves(out: Path) -> list[dict[str, Any]]:
@@ -140,14 +140,14 @@ def test_two_processes_do_not_train_in_one_folder(runs: Any, tmp_path: Path) -> 
 class Spoiled:
     """Sticks of which one draw has a value that is not finite."""
 
-    def __init__(self, inner: Any, where: str, at: Draw) -> None:
+    def __init__(self, inner: Any, where: str, at: SampleKey) -> None:
         self.inner, self.where, self.at = inner, where, at
         self.describe = inner.describe
 
     def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, key: Draw) -> Sample:
+    def __getitem__(self, key: SampleKey) -> Sample:
         sample = self.inner[key]
         image, targets = sample.image, sample.targets
         if self.where == "image":
@@ -173,7 +173,7 @@ def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any
     # The samples of the sixth step, the second of the third epoch, by the rule that orders them.
     order = np.random.default_rng((0, 2)).permutation(10)[4:8]
     broken = int(order[1])
-    train = Spoiled(runs.Sticks(10), where, Draw(2, broken))
+    train = Spoiled(runs.Sticks(10), where, SampleKey(2, broken))
     told: list[Any] = []
     options: dict[str, Any] = {"job": {"train": train}, "report": lambda *arguments: told.append(arguments)}
     trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, save_every=0), **options)
@@ -221,8 +221,8 @@ def test_runs_of_different_precision_follow_one_another_in_a_process(runs: Any, 
 def test_a_batch_of_one_pixel_is_refused_in_a_sentence(runs: Any, tmp_path: Path) -> None:
     # Oracle: 32 pixels at the lowest resolution, 1/32, are one, and the variance of one number says nothing.
     trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, batch=1))
-    sample = replace(trainer.job.train[Draw(0, 0)], image=np.zeros((32, 32, 3), np.float32))
-    with pytest.raises(InputError, match=r"one picture of 32 x 32.*--train\.batch"):
+    sample = replace(trainer.job.train[SampleKey(0, 0)], image=np.zeros((32, 32, 3), np.float32))
+    with pytest.raises(InputError, match=r"one image of 32 x 32.*--train\.batch"):
         trainer.loss(Batch.stack([sample]))
 
 
@@ -236,10 +236,10 @@ def test_effective_batch_and_schedule_do_not_depend_on_accumulation(runs: Any, t
         seen.append((drawn, [line["learning_rate"] for line in curves(tmp_path / str(accumulate))]))
     assert seen[0] == seen[1]
     order = np.random.default_rng((0, 1)).permutation(10)[:8]
-    assert [draw for draw in seen[0][0] if draw.epoch == 1] == [Draw(1, index) for index in order]
+    assert [draw for draw in seen[0][0] if draw.epoch == 1] == [SampleKey(1, index) for index in order]
 
 
-def test_example_pictures_are_few_and_small(runs: Any, tmp_path: Path) -> None:
+def test_example_images_are_few_and_small(runs: Any, tmp_path: Path) -> None:
     from PIL import Image
 
     runs.make_trainer(tmp_path, replace(runs.TRAIN, examples=3)).run()
@@ -270,8 +270,8 @@ def test_a_tracker_that_is_not_installed_is_named(runs: Any, tmp_path: Path, mon
 
 def test_the_best_model_is_that_of_the_best_evaluation(runs: Any, tmp_path: Path) -> None:
     # Oracle: the log, and what the evaluation gave at that step.
-    from hrnet.checkpoint import load_model
     from hrnet.engine.evaluate import evaluate
+    from hrnet.io.checkpoint import load_model
 
     runs.make_trainer(tmp_path).run()
     lines = [line for line in curves(tmp_path) if "metrics" in line]
@@ -302,19 +302,19 @@ class Failing:
     def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, key: Draw) -> Sample:
+    def __getitem__(self, key: SampleKey) -> Sample:
         if key.epoch == 1 and self.how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if key.epoch == 1:
-            raise InputError("sticks/3.png is not a picture; remove it.")
+            raise InputError("sticks/3.png is not an image; remove it.")
         return self.inner[key]
 
 
-def test_a_picture_that_cannot_be_read_is_one_sentence_from_any_process(runs: Any, tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_one_sentence_from_any_process(runs: Any, tmp_path: Path) -> None:
     for workers in (0, 1):
         train = Failing(runs.Sticks(10), "unreadable")
         trainer = runs.make_trainer(tmp_path / str(workers), replace(runs.TRAIN, workers=workers), job={"train": train})
-        with pytest.raises(InputError, match=r"^sticks/3\.png is not a picture; remove it\.$"):
+        with pytest.raises(InputError, match=r"^sticks/3\.png is not an image; remove it\.$"):
             trainer.run()
 
 
@@ -325,7 +325,7 @@ def test_a_reading_process_that_is_killed_is_named(runs: Any, tmp_path: Path) ->
         trainer.run()
 
 
-def test_other_trackers_get_curves_and_pictures(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_other_trackers_get_curves_and_images(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
     """Oracle: the calls that W&B and MLflow, here stood in for, get from Accelerate's trackers."""
     wandb, mlflow = MagicMock(), MagicMock()
     monkeypatch.setitem(sys.modules, "wandb", wandb)

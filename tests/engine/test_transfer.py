@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from hrnet.backbone import HRNet
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.transfer import spread_channels, transfer
 from hrnet.errors import InputError
+from hrnet.nn.backbone import HRNet
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.spec import HRNetSpec, StageSpec
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 16), 1), StageSpec((4, 8, 16, 32), 1))
 V1 = HRNetSpec(STAGES, 1, 4, high_resolution_only=True, stem_width=8)
@@ -88,15 +88,15 @@ def test_classes_of_the_same_name_are_taken() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 7])
-def test_more_or_fewer_channels_see_a_grey_picture_as_before(channels: int) -> None:
+def test_more_or_fewer_channels_see_a_gray_image_as_before(channels: int) -> None:
     # Oracle: the network with three channels. The sum over the channels is the same but for rounding.
     three = moved(HRNet(V1)).eval()
     weight = three.conv1.weight
     spread = spread_channels(weight, channels)
     torch.testing.assert_close(spread.sum(1), weight.sum(1))
-    grey = torch.rand(2, 1, 32, 32)
-    found = torch.nn.functional.conv2d(grey.expand(-1, channels, -1, -1), spread, stride=2, padding=1)
-    torch.testing.assert_close(found, three.conv1(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+    gray = torch.rand(2, 1, 32, 32)
+    found = torch.nn.functional.conv2d(gray.expand(-1, channels, -1, -1), spread, stride=2, padding=1)
+    torch.testing.assert_close(found, three.conv1(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
 
 
 def test_input_channels_are_spread_and_said() -> None:

@@ -1,4 +1,4 @@
-"""Tiny pictures, and the question whether `check` names a defect."""
+"""Tiny images, and the question whether `check` names a defect."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ Named = Callable[..., None]
 
 @pytest.fixture
 def paint() -> Paint:
-    """Writes a picture of noise, another one for each seed; 40 x 30 pixels unless a size is given."""
+    """Writes an image of noise, another one for each seed; 40 x 30 pixels unless a size is given."""
 
     def write(path: Path, seed: int, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ Change = Callable[[dict[str, Any], Path], object]
 
 
 def make(folder: Path, paint: Callable[..., Path]) -> Path:
-    """Train and val, each with two pictures: a mouse with keypoints and a cup with a mask in each."""
+    """Train and val, each with two images: a mouse with keypoints and a cup with a mask in each."""
     (folder / "annotations").mkdir(parents=True)
     for part, numbers in (("train", (1, 2)), ("val", (3, 4))):
         images, annotations = [], []
@@ -80,20 +80,20 @@ def copied(content: dict[str, Any], folder: Path) -> None:
 
 
 SEEDS: list[tuple[str, Change, str, str]] = [
-    ("a truncated picture", truncated, "picture-unreadable", "1.png"),
-    ("a missing picture", lambda _, folder: (folder / "train/2.png").unlink(), "picture-missing", "2.png"),
-    ("no picture at all", lambda _, folder: (folder / "train/2.png").write_text("x"), "picture-unreadable", "2.png"),
-    ("another size", first(width=41), "picture-size", "1.png"),
+    ("a truncated image", truncated, "image-unreadable", "1.png"),
+    ("a missing image", lambda _, folder: (folder / "train/2.png").unlink(), "image-missing", "2.png"),
+    ("no image at all", lambda _, folder: (folder / "train/2.png").write_text("x"), "image-unreadable", "2.png"),
+    ("another size", first(width=41), "image-size", "1.png"),
     ("a box without width", entry(0, bbox=[1, 2, 0, 20]), "box-degenerate", "annotation 10"),
     ("a box beyond the border", entry(0, bbox=[1, 2, 60, 20]), "box-outside", "annotation 10"),
     ("a box elsewhere", entry(0, bbox=[100, 2, 6, 20]), "box-lost", "annotation 10"),
     ("a box of words", entry(0, bbox=[1, 2, "wide", 20]), "entry-malformed", "annotation 10"),
-    ("a picture id twice", again("images"), "id-twice", "picture id 1"),
+    ("an image id twice", again("images"), "id-twice", "image id 1"),
     ("an annotation id twice", again("annotations", bbox=[2, 2, 9, 9]), "id-reused", "annotation 10"),
     ("the same object twice", again("annotations", id=99), "object-twice", "annotation 99"),
     ("an unknown category", entry(1, category_id=3), "class-unknown", "annotation 11"),
     ("a category id twice", again("categories", name="rat"), "class-twice", "rat"),
-    ("labels of no picture", entry(1, image_id=77), "image-unknown", "annotation 11"),
+    ("labels of no image", entry(1, image_id=77), "image-unknown", "annotation 11"),
     ("a keypoint outside", entry(0, keypoints=[3, 4, 2, 500, 6, 1, 7, 8, 2]), "keypoint-outside", "annotation 10"),
     ("too few keypoints", entry(0, keypoints=[3, 4, 2]), "keypoint-count", "annotation 10"),
     ("a keypoint at infinity", entry(0, keypoints=[1e999, 4, 2, 5, 6, 1, 7, 8, 2]), "keypoint-value", "annotation 10"),
@@ -111,13 +111,13 @@ SEEDS: list[tuple[str, Change, str, str]] = [
     ),
     ("a mask of noise", entry(1, segmentation={"size": [30, 40], "counts": "~~é"}), "mask-malformed", "annotation 11"),
     (
-        "an unlabelled picture",
+        "an unlabeled image",
         lambda content, _: content["annotations"].__delitem__(slice(2)),
-        "picture-empty",
+        "image-empty",
         "1.png",
     ),
-    ("a picture of validation", copied, "picture-leak", "3.png"),
-    ("a class never labelled", again("categories", id=8, name="rat"), "class-unused", "rat"),
+    ("an image of validation", copied, "image-leak", "3.png"),
+    ("a class never labeled", again("categories", id=8, name="rat"), "class-unused", "rat"),
 ]
 
 
@@ -136,7 +136,7 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.format, one.part, len(one.pictures)) for one in report.sets] == [
+    assert [(one.format, one.part, len(one.images)) for one in report.sets] == [
         ("coco", "train", 2),
         ("coco", "val", 2),
     ]
@@ -153,7 +153,7 @@ def test_everything_is_read(tmp_path: Path, paint: Callable[..., Path]) -> None:
     assert train.classes == ("mouse", "cup")
     assert train.keypoints == ("snout", "left_ear", "right_ear")
     assert train.links == ((0, 1), (0, 2))
-    mouse, cup = train.pictures[0].objects
+    mouse, cup = train.images[0].objects
     assert (mouse.label, cup.label) == (0, 1)
     assert mouse.box is not None
     assert mouse.keypoints is not None
@@ -162,7 +162,7 @@ def test_everything_is_read(tmp_path: Path, paint: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(mouse.keypoints, [[3, 4], [5, 6], [7, 8]])
     np.testing.assert_array_equal(mouse.visibility, [2, 1, 2])
     np.testing.assert_array_equal(cup.polygons[0], [[20, 5], [30, 5], [30, 15]])
-    runs = train.pictures[1].objects[1].runs
+    runs = train.images[1].objects[1].runs
     assert runs is not None
     expected = np.zeros((30, 40))
     expected[3:8, 1] = expected[3:8, 2] = 1
@@ -180,11 +180,11 @@ def test_masks_are_those_of_pycocotools(seed: int) -> None:
     np.testing.assert_array_equal(read_runs(text, size).mask(), mask)
 
 
-def test_pictures_are_found_beside_the_json_or_where_it_is_said(tmp_path: Path, paint: Callable[..., Path]) -> None:
+def test_images_are_found_beside_the_json_or_where_it_is_said(tmp_path: Path, paint: Callable[..., Path]) -> None:
     folder = make(tmp_path / "set", paint)
-    assert len(read_coco(folder / "annotations/train.json").pictures) == 2
+    assert len(read_coco(folder / "annotations/train.json").images) == 2
     (folder / "train").rename(tmp_path / "elsewhere")
-    assert not read_coco(folder / "annotations/train.json").pictures
-    assert len(read_coco(folder / "annotations/train.json", tmp_path / "elsewhere").pictures) == 2
+    assert not read_coco(folder / "annotations/train.json").images
+    assert len(read_coco(folder / "annotations/train.json", tmp_path / "elsewhere").images) == 2
     with pytest.raises(InputError, match=r"gone\.json cannot be read"):
         read_coco(tmp_path / "gone.json")

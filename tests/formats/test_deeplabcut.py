@@ -20,7 +20,7 @@ ROW = f"{FOLDER}/img0.png,1,2,3,4,5.5,6"
 
 
 def make(folder: Path, paint: Callable[..., Path]) -> Path:
-    """One video with three labelled pictures."""
+    """One video with three labeled images."""
     rows = [ROW, f"{FOLDER}/img1.png,1,2,,,5,6", f"{FOLDER}/img2.png,,,3,4,5,6"]
     for number in range(3):
         paint(folder / f"{FOLDER}/img{number}.png", number)
@@ -53,8 +53,8 @@ def second(folder: Path) -> None:
 
 
 SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
-    ("a truncated picture", cut, "picture-unreadable", "img0.png"),
-    ("a missing picture", lambda folder: (folder / f"{FOLDER}/img0.png").unlink(), "picture-missing", "img0.png"),
+    ("a truncated image", cut, "image-unreadable", "img0.png"),
+    ("a missing image", lambda folder: (folder / f"{FOLDER}/img0.png").unlink(), "image-missing", "img0.png"),
     ("a row twice", change("img1.png", "img0.png"), "id-twice", "line 5"),
     ("a short row", change(ROW, ",".join(ROW.split(",")[:4])), "entry-malformed", "line 4"),
     ("a word for a number", change("5.5", "here"), "keypoint-value", "line 4"),
@@ -62,11 +62,11 @@ SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("a keypoint at infinity", change("5.5", "inf"), "keypoint-value", "line 4"),
     ("a keypoint outside", change("5.5", "500"), "keypoint-outside", "line 4"),
     ("a left without right", change("right_ear", "tail"), "sides-unpaired", "left_ear"),
-    ("a keypoint never labelled", change(",1,2", ",,"), "keypoint-unseen", "snout"),
-    ("nothing labelled", change("1,2,3,4,5.5,6", ",,,,,"), "picture-empty", "img0.png"),
+    ("a keypoint never labeled", change(",1,2", ",,"), "keypoint-unseen", "snout"),
+    ("nothing labeled", change("1,2,3,4,5.5,6", ",,,,,"), "image-empty", "img0.png"),
     ("no header", change("coords", "x"), "file-malformed", "CollectedData_me.csv"),
     ("a file of other keypoints", second, "keypoint-count", "nose"),
-    ("a picture twice", copied, "picture-twice", "img1.png"),
+    ("an image twice", copied, "image-twice", "img1.png"),
 ]
 
 
@@ -84,11 +84,11 @@ def test_a_seeded_defect_is_named(
     named(folder, kind, words)
 
 
-def test_a_picture_of_the_other_set_is_named(
+def test_a_image_of_the_other_set_is_named(
     tmp_path: Path, paint: Callable[..., Path], named: Callable[..., None]
 ) -> None:
     make(tmp_path / "one", paint)
-    named(make(tmp_path / "other", paint), "picture-leak", "img0.png", val=tmp_path / "one")
+    named(make(tmp_path / "other", paint), "image-leak", "img0.png", val=tmp_path / "one")
 
 
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
@@ -97,7 +97,7 @@ def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> Non
     (one,) = report.sets
     assert one.keypoints == ("snout", "left_ear", "right_ear")
     assert one.classes == ("animal",)
-    first, other, _ = (picture.objects[0] for picture in one.pictures)
+    first, other, _ = (image.objects[0] for image in one.images)
     assert first.box is None
     assert first.keypoints is not None
     assert other.visibility is not None
@@ -114,7 +114,7 @@ def test_several_animals_and_paths_in_three_cells(tmp_path: Path, paint: Callabl
     )
     (one,) = read(file)
     assert not one.defects
-    ann, bob = one.pictures[0].objects
+    ann, bob = one.images[0].objects
     assert ann.keypoints is not None
     assert bob.visibility is not None
     np.testing.assert_array_equal(ann.keypoints, [[1, 2], [3, 4]])

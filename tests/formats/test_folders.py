@@ -1,4 +1,4 @@
-"""Class folders. Oracle: where the pictures were put."""
+"""Class folders. Oracle: where the images were put."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,18 +42,18 @@ def one_of_many(folder: Path) -> None:
 
 
 SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
-    ("a truncated picture", cut, "picture-unreadable", "a.png"),
-    ("an empty file", write("train/cat/a.png", b""), "picture-unreadable", "a.png"),
-    ("a text called picture", write("train/cat/a.png", b"cat"), "picture-unreadable", "a.png"),
-    ("a text among pictures", write("train/cat/notes.doc", b"x"), "file-stray", "notes.doc"),
+    ("a truncated image", cut, "image-unreadable", "a.png"),
+    ("an empty file", write("train/cat/a.png", b""), "image-unreadable", "a.png"),
+    ("a text called image", write("train/cat/a.png", b"cat"), "image-unreadable", "a.png"),
+    ("a text among images", write("train/cat/notes.doc", b"x"), "file-stray", "notes.doc"),
     ("a text among classes", write("train/notes.doc", b"x"), "file-stray", "notes.doc"),
-    ("a picture outside", copy("train/cat/a.png", "train/z.png"), "label-missing", "z.png"),
+    ("an image outside", copy("train/cat/a.png", "train/z.png"), "label-missing", "z.png"),
     ("a class of val only", copy("train/cat/a.png", "val/cow/z.png"), "class-unknown", "cow"),
     ("an empty class", lambda folder: (folder / "train/cow").mkdir(), "class-unused", "cow"),
-    ("a picture of both sets", copy("train/cat/a.png", "val/cat/z.png"), "picture-leak", "z.png"),
-    ("a picture twice", copy("train/cat/a.png", "train/cat/z.png"), "picture-twice", "z.png"),
-    ("a picture of both classes", copy("train/cat/a.png", "train/dog/z.png"), "picture-contradiction", "z.png"),
-    ("many cats and few dogs", one_of_many, "class-imbalance", "44 pictures of cat and 2 of dog"),
+    ("an image of both sets", copy("train/cat/a.png", "val/cat/z.png"), "image-leak", "z.png"),
+    ("an image twice", copy("train/cat/a.png", "train/cat/z.png"), "image-twice", "z.png"),
+    ("an image of both classes", copy("train/cat/a.png", "train/dog/z.png"), "image-contradiction", "z.png"),
+    ("many cats and few dogs", one_of_many, "class-imbalance", "44 images of cat and 2 of dog"),
 ]
 
 
@@ -74,7 +74,7 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.pictures), one.classes) for one in report.sets] == [
+    assert [(one.part, len(one.images), one.classes) for one in report.sets] == [
         ("train", 4, ("cat", "dog")),
         ("val", 2, ("cat", "dog")),
     ]
@@ -84,7 +84,7 @@ def test_classes_without_parts_and_in_depth(tmp_path: Path, paint: Callable[...,
     paint(tmp_path / "cat/2021/a.png", 1)
     paint(tmp_path / "dog/b.png", 2)
     (one,) = read(tmp_path)
-    assert [(picture.path.name, picture.label) for picture in one.pictures] == [("a.png", 0), ("b.png", 1)]
+    assert [(image.path.name, image.label) for image in one.images] == [("a.png", 0), ("b.png", 1)]
 
 
 def test_the_same_pixels_in_another_file_are_found_by_decoding(tmp_path: Path, paint: Callable[..., Path]) -> None:
@@ -92,6 +92,6 @@ def test_the_same_pixels_in_another_file_are_found_by_decoding(tmp_path: Path, p
 
     folder = make(tmp_path / "set", paint)
     Image.open(folder / "train/cat/a.png").save(folder / "val/cat/z.bmp")
-    assert not [one for one in check(folder).defects if one.kind == "picture-leak"]
-    (leak,) = (one for one in check(folder, decode=True).defects if one.kind == "picture-leak")
+    assert not [one for one in check(folder).defects if one.kind == "image-leak"]
+    (leak,) = (one for one in check(folder, decode=True).defects if one.kind == "image-leak")
     assert leak.file.name == "z.bmp"

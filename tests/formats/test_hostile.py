@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hrnet.errors import InputError
 from hrnet.formats.check import check
 from hrnet.formats.files import find_below, read_text
-from hrnet.formats.recognise import read, recognise
+from hrnet.formats.recognize import read, recognize
 
 EASY = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -143,7 +143,7 @@ def test_what_is_no_data_set_is_one_sentence(tmp_path: Path) -> None:
         (tmp_path / "no", "does not exist"),
     ):
         with pytest.raises(InputError, match=words):
-            recognise(path)
+            recognize(path)
         with pytest.raises(InputError, match=words):
             read(path)
 
@@ -153,7 +153,7 @@ def test_half_a_data_set_is_not_taken_for_classes(tmp_path: Path, paint: Callabl
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.1 0.1")
     with pytest.raises(InputError, match=r"data\.yaml"):
-        recognise(tmp_path)
+        recognize(tmp_path)
 
 
 def test_huge_files_are_not_read(tmp_path: Path) -> None:

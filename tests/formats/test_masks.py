@@ -1,4 +1,4 @@
-"""Label pictures. Oracle: the numbers that were written."""
+"""Label images. Oracle: the numbers that were written."""
 
 import struct
 import zlib
@@ -12,7 +12,7 @@ from PIL import Image
 from hrnet.errors import InputError
 from hrnet.formats.check import check
 from hrnet.formats.masks import read, read_label_map
-from hrnet.images import read_indices
+from hrnet.io.images import read_indices
 
 LABELS = np.tile(np.array([0, 1, 2, 255], np.uint8).repeat(10), (30, 1))
 
@@ -24,7 +24,7 @@ def write(path: Path, values: np.ndarray = LABELS) -> Path:
 
 
 def make(folder: Path, paint: Callable[..., Path]) -> Path:
-    """Train and val of two pictures each, of sky, road and car."""
+    """Train and val of two images each, of sky, road and car."""
     for part, names in {"train": "ab", "val": "cd"}.items():
         for name in names:
             paint(folder / f"images/{part}/{name}.png", ord(name))
@@ -33,7 +33,7 @@ def make(folder: Path, paint: Callable[..., Path]) -> Path:
     return folder
 
 
-def relabelled(values: np.ndarray) -> Callable[[Path], object]:
+def relabeled(values: np.ndarray) -> Callable[[Path], object]:
     return lambda folder: write(folder / "labels/train/a.png", values)
 
 
@@ -56,26 +56,26 @@ def renamed(folder: Path) -> None:
 
 WRONG = np.where(LABELS == 1, 9, LABELS).astype(np.uint8)
 SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
-    ("a truncated picture", cut("images/train/a.png"), "picture-unreadable", "a.png"),
+    ("a truncated image", cut("images/train/a.png"), "image-unreadable", "a.png"),
     ("truncated labels", cut("labels/train/a.png"), "label-unreadable", "a.png"),
     ("missing labels", lambda folder: (folder / "labels/train/a.png").unlink(), "label-missing", "a.png"),
-    ("labels of no picture", lambda folder: (folder / "images/train/a.png").unlink(), "label-orphan", "a.png"),
-    ("labels of another size", relabelled(LABELS[:20]), "label-size", "a.png"),
-    ("labels of colours", relabelled(np.stack([LABELS] * 3, 2)), "label-colours", "a.png"),
-    ("labels with transparency", relabelled(np.stack([LABELS] * 4, 2)), "label-colours", "a.png"),
-    ("a value of no class", relabelled(WRONG), "class-unknown", "value 9"),
-    ("a value of 16 bits", relabelled(LABELS.astype(np.uint16) + 300), "class-unknown", "value 300"),
-    ("everything ignored", relabelled(np.full_like(LABELS, 255)), "picture-empty", "a.png"),
+    ("labels of no image", lambda folder: (folder / "images/train/a.png").unlink(), "label-orphan", "a.png"),
+    ("labels of another size", relabeled(LABELS[:20]), "label-size", "a.png"),
+    ("labels of colors", relabeled(np.stack([LABELS] * 3, 2)), "label-colors", "a.png"),
+    ("labels with transparency", relabeled(np.stack([LABELS] * 4, 2)), "label-colors", "a.png"),
+    ("a value of no class", relabeled(WRONG), "class-unknown", "value 9"),
+    ("a value of 16 bits", relabeled(LABELS.astype(np.uint16) + 300), "class-unknown", "value 300"),
+    ("everything ignored", relabeled(np.full_like(LABELS, 255)), "image-empty", "a.png"),
     ("labels in a lossy format", lossy, "label-lossy", "a.jpg"),
     ("no labels at all", lambda folder: (folder / "labels/train/a.png").write_bytes(b""), "label-unreadable", "a.png"),
     (
-        "a class never labelled",
+        "a class never labeled",
         lambda f: (f / "classes.txt").write_text("sky\nroad\ncar\ntree"),
         "class-unused",
         "tree",
     ),
-    ("a picture of validation", copied, "picture-leak", "c.png"),
-    ("two pictures of one name", renamed, "id-twice", "a.png"),
+    ("an image of validation", copied, "image-leak", "c.png"),
+    ("two images of one name", renamed, "id-twice", "a.png"),
 ]
 
 
@@ -96,11 +96,11 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.pictures)) for one in report.sets] == [("train", 2), ("val", 2)]
+    assert [(one.part, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
 
 
 @pytest.mark.parametrize(
-    ("picture", "label"),
+    ("image", "label"),
     [
         ("images/a.jpg", "masks/a.png"),
         ("JPEGImages/a.jpg", "SegmentationClass/a.png"),
@@ -109,11 +109,11 @@ def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> Non
         ("a.png", "a_mask.png"),
     ],
 )
-def test_the_usual_places_are_known(tmp_path: Path, paint: Callable[..., Path], picture: str, label: str) -> None:
-    paint(tmp_path / "set" / picture, 1)
+def test_the_usual_places_are_known(tmp_path: Path, paint: Callable[..., Path], image: str, label: str) -> None:
+    paint(tmp_path / "set" / image, 1)
     write(tmp_path / "set" / label)
     (one,) = read(tmp_path / "set")
-    assert [pair.label_map for pair in one.pictures] == [tmp_path / "set" / label]
+    assert [pair.label_map for pair in one.images] == [tmp_path / "set" / label]
     assert not one.defects
 
 
@@ -121,30 +121,30 @@ def test_folders_of_any_name_are_a_pair(tmp_path: Path, paint: Callable[..., Pat
     paint(tmp_path / "photos/a.jpg", 1)
     write(tmp_path / "answers/a.png")
     (one,) = read(tmp_path / "answers", tmp_path / "photos")
-    np.testing.assert_array_equal(read_label_map(one.pictures[0], 3), LABELS)
+    np.testing.assert_array_equal(read_label_map(one.images[0], 3), LABELS)
     with pytest.raises(InputError, match="the value 2 in 300 pixels, expected 0 to 1"):
-        read_label_map(one.pictures[0], 2)
+        read_label_map(one.images[0], 2)
 
 
-@pytest.mark.parametrize("form", ["grey", "palette", "two bits", "four bits", "one bit"])
-def test_the_stored_number_is_read_whatever_its_colour(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("form", ["gray", "palette", "two bits", "four bits", "one bit"])
+def test_the_stored_number_is_read_whatever_its_color(tmp_path: Path, form: str) -> None:
     values = np.arange(4, dtype=np.uint8).repeat(8).reshape(4, 8) % (2 if form == "one bit" else 4)
-    picture = Image.fromarray(values)
+    image = Image.fromarray(values)
     if form == "palette":
-        picture = picture.convert("P")
-        picture.putpalette([200, 10, 10, 0, 0, 0, 9, 9, 9, 50, 60, 70])
+        image = image.convert("P")
+        image.putpalette([200, 10, 10, 0, 0, 0, 9, 9, 9, 50, 60, 70])
     if form == "one bit":
-        picture = Image.fromarray(values.astype(bool))
+        image = Image.fromarray(values.astype(bool))
     path = tmp_path / "a.png"
     if form in ("two bits", "four bits"):
         path.write_bytes(png_of_few_bits(values, 2 if form == "two bits" else 4))
     else:
-        picture.save(path)
+        image.save(path)
     np.testing.assert_array_equal(read_indices(path), values)
 
 
 def png_of_few_bits(values: np.ndarray, bits: int) -> bytes:
-    """A grey PNG of less than a byte a pixel, which Pillow does not write. Source: the PNG specification."""
+    """A gray PNG of less than a byte a pixel, which Pillow does not write. Source: the PNG specification."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

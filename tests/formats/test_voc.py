@@ -25,7 +25,7 @@ GOOD = thing("cell", 1, 2, 10, 20) + thing("plate", 20, 5, 40, 30)
 
 
 def make(folder: Path, paint: Callable[..., Path]) -> Path:
-    """Two lists of two pictures with a cell and a plate each."""
+    """Two lists of two images with a cell and a plate each."""
     for name in ("Annotations", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
     for part, names in NAMES.items():
@@ -55,9 +55,9 @@ def copied(folder: Path) -> None:
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>' + xml("a", thing("&b;", 1, 2, 3, 4))
 SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
-    ("a truncated picture", truncated, "picture-unreadable", "a.png"),
-    ("a missing picture", lambda folder: (folder / "JPEGImages/a.png").unlink(), "picture-missing", "a.xml"),
-    ("another size", text(xml("a", GOOD, "<width>41</width><height>30</height>")), "picture-size", "a.png"),
+    ("a truncated image", truncated, "image-unreadable", "a.png"),
+    ("a missing image", lambda folder: (folder / "JPEGImages/a.png").unlink(), "image-missing", "a.xml"),
+    ("another size", text(xml("a", GOOD, "<width>41</width><height>30</height>")), "image-size", "a.png"),
     ("a size of words", text(xml("a", GOOD, "<width>w</width><height>30</height>")), "entry-malformed", "a.xml"),
     ("broken xml", text("<annotation>"), "file-malformed", "a.xml"),
     ("an xml of entities", text(BOMB), "file-malformed", "a.xml"),
@@ -72,13 +72,13 @@ SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("an object twice", objects(GOOD, GOOD), "object-twice", "object 3"),
     ("a class in capitals", objects(GOOD, thing("Cell", 3, 5, 5, 9)), "class-spelling", "Cell"),
     ("an unnamed class", text("plate\n", "classes.txt"), "class-unknown", "cell"),
-    ("nothing labelled", objects(), "picture-empty", "a.png"),
+    ("nothing labeled", objects(), "image-empty", "a.png"),
     ("a name without xml", text("a\nb\nz\n", "ImageSets/Main/train.txt"), "label-missing", "z.xml"),
     ("a name twice", text("a\nb\na\n", "ImageSets/Main/train.txt"), "id-twice", "line 3"),
-    ("an xml in no list", text("a\n", "ImageSets/Main/train.txt"), "picture-unlisted", "first b"),
-    ("a name in both lists", text("a\nb\nc\n", "ImageSets/Main/train.txt"), "picture-leak", "c.png"),
-    ("a picture of validation", copied, "picture-leak", "c.png"),
-    ("two xml of one picture", text(xml("b", GOOD)), "id-twice", "a.xml"),
+    ("an xml in no list", text("a\n", "ImageSets/Main/train.txt"), "image-unlisted", "first b"),
+    ("a name in both lists", text("a\nb\nc\n", "ImageSets/Main/train.txt"), "image-leak", "c.png"),
+    ("an image of validation", copied, "image-leak", "c.png"),
+    ("two xml of one image", text(xml("b", GOOD)), "id-twice", "a.xml"),
     (
         "a list of bytes",
         lambda folder: (folder / "ImageSets/Main/train.txt").write_bytes(b"\xff"),
@@ -105,13 +105,13 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.pictures)) for one in report.sets] == [("train", 2), ("val", 2)]
+    assert [(one.part, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
 
 
 def test_boxes_count_from_one_and_end_on_their_last_pixel(tmp_path: Path, paint: Callable[..., Path]) -> None:
     train, _ = read(make(tmp_path / "set", paint))
     assert train.classes == ("cell", "plate")
-    cell, plate = train.pictures[0].objects
+    cell, plate = train.images[0].objects
     assert cell.box is not None
     assert plate.box is not None
     np.testing.assert_array_equal(cell.box, [0, 1, 10, 20])
@@ -119,13 +119,13 @@ def test_boxes_count_from_one_and_end_on_their_last_pixel(tmp_path: Path, paint:
     assert (cell.label, plate.label) == (0, 1)
 
 
-def test_xml_beside_its_pictures_and_sizes_of_zero_are_read(tmp_path: Path, paint: Callable[..., Path]) -> None:
+def test_xml_beside_its_images_and_sizes_of_zero_are_read(tmp_path: Path, paint: Callable[..., Path]) -> None:
     paint(tmp_path / "a.png", 1)
     (tmp_path / "a.xml").write_text(xml("other", GOOD, "<width>0</width><height>0</height>"))
     report = check(tmp_path)
     assert not report.defects
     (one,) = report.sets
-    assert len(one.pictures[0].objects) == 2
+    assert len(one.images[0].objects) == 2
 
 
 def test_lists_of_one_class_repeat_the_others(tmp_path: Path, paint: Callable[..., Path]) -> None:
@@ -133,6 +133,6 @@ def test_lists_of_one_class_repeat_the_others(tmp_path: Path, paint: Callable[..
     (folder / "ImageSets/Main/cell_train.txt").write_text("a  1\nb -1\n")
     assert [one.part for one in read(folder)] == ["train", "val"]
     assert [one.part for one in read(folder / "ImageSets/Main/val.txt")] == ["val"]
-    for pictures in (folder, folder / "JPEGImages"):
-        (one,) = read(folder / "ImageSets/Main/val.txt", pictures)
-        assert [picture.path.parent.name for picture in one.pictures] == ["JPEGImages"] * 2
+    for images in (folder, folder / "JPEGImages"):
+        (one,) = read(folder / "ImageSets/Main/val.txt", images)
+        assert [image.path.parent.name for image in one.images] == ["JPEGImages"] * 2

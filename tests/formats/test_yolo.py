@@ -20,7 +20,7 @@ GOOD_POSES = "0 0.5 0.5 0.5 0.5 0.5 0.5 2 0.4 0.6 1 0 0 0\n0 0.4 0.5 0.5 0.5 0.5
 
 
 def make(folder: Path, paint: Callable[..., Path], yaml: str = BOXES, labels: str = GOOD_BOXES) -> Path:
-    """Train and val of two pictures each."""
+    """Train and val of two images each."""
     folder.mkdir()
     (folder / "data.yaml").write_text(yaml)
     for part, names in {"train": "ab", "val": "cd"}.items():
@@ -64,7 +64,7 @@ def unpaired(folder: Path) -> None:
 
 Seed = tuple[str, Callable[[Path], object], str, str]
 SEEDS: list[Seed] = [
-    ("a truncated picture", truncated, "picture-unreadable", "a.png"),
+    ("a truncated image", truncated, "image-unreadable", "a.png"),
     ("an unknown class", lines("2 0.5 0.5 0.1 0.1"), "class-unknown", "line 3"),
     ("half a class", lines("0.5 0.5 0.5 0.1 0.1"), "class-unknown", "line 3"),
     ("a word", lines("0 0.5 0.5 wide 0.1"), "entry-malformed", "line 3"),
@@ -76,17 +76,17 @@ SEEDS: list[Seed] = [
     ("a box elsewhere", lines("0 1.9 0.5 0.1 0.1"), "box-lost", "line 3"),
     ("an outline of odd numbers", lines("0 0.1 0.2 0.3 0.4 0.5 0.6 0.7"), "outline-malformed", "line 3"),
     ("a line twice", lines("0 0.5 0.5 0.2 0.4"), "object-twice", "line 3"),
-    ("a label of no picture", lambda f: (f / "labels/train/z.txt").write_text(GOOD_BOXES), "label-orphan", "z.txt"),
-    ("nothing labelled", lambda folder: (folder / "labels/train/a.txt").unlink(), "picture-empty", "a.png"),
+    ("a label of no image", lambda f: (f / "labels/train/z.txt").write_text(GOOD_BOXES), "label-orphan", "z.txt"),
+    ("nothing labeled", lambda folder: (folder / "labels/train/a.txt").unlink(), "image-empty", "a.png"),
     ("bytes for labels", lambda f: (f / "labels/train/a.txt").write_bytes(b"\xff\xfe"), "file-malformed", "a.txt"),
     ("another number of classes", yaml("val:", "nc: 5\nval:"), "class-count", "nc"),
     ("a class named twice", yaml("plate", "cell"), "class-twice", "cell"),
-    ("a class never labelled", yaml("1: plate", "1: plate, 2: dish"), "class-unused", "dish"),
-    ("a folder that is not there", yaml("images/val", "images/gone"), "picture-missing", "images/gone"),
+    ("a class never labeled", yaml("1: plate", "1: plate, 2: dish"), "class-unused", "dish"),
+    ("a folder that is not there", yaml("images/val", "images/gone"), "image-missing", "images/gone"),
     ("broken yaml", yaml("names:", "names: [["), "file-malformed", "set"),
     ("names out of order", yaml("1: plate", "7: plate"), "file-malformed", "set"),
-    ("a list with a missing picture", listed, "picture-missing", "z.png"),
-    ("a picture of validation", copied, "picture-leak", "c.png"),
+    ("a list with a missing image", listed, "image-missing", "z.png"),
+    ("an image of validation", copied, "image-leak", "c.png"),
 ]
 POSE_SEEDS: list[Seed] = [
     ("too few keypoints", lines("0 0.5 0.5 0.5 0.5 0.5 0.5 2"), "keypoint-count", "line 3"),
@@ -138,20 +138,20 @@ def test_a_seeded_defect_of_keypoints_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path], text: str, labels: str) -> None:
     report = check(make(tmp_path / "set", paint, text, labels))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.pictures)) for one in report.sets] == [("train", 2), ("val", 2)]
+    assert [(one.part, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
 
 
 def test_shares_become_pixels(tmp_path: Path, paint: Callable[..., Path]) -> None:
-    """Of pictures of 40 x 30."""
+    """Of images of 40 x 30."""
     train, _ = read(make(tmp_path / "boxes", paint))
-    box, outline = train.pictures[0].objects
+    box, outline = train.images[0].objects
     assert box.box is not None
     np.testing.assert_allclose(box.box, [16, 9, 24, 21])  # float shares of whole pixels
     np.testing.assert_allclose(outline.polygons[0], [[4, 3], [20, 3], [12, 18]])
     train, _ = read(make(tmp_path / "poses", paint, POSES, GOOD_POSES))
     assert train.keypoints == ("snout", "left_ear", "right_ear")
     assert train.pairs == ((1, 2),)
-    mouse = train.pictures[0].objects[0]
+    mouse = train.images[0].objects[0]
     assert mouse.keypoints is not None
     assert mouse.visibility is not None
     np.testing.assert_allclose(mouse.keypoints, [[20, 15], [16, 18], [0, 0]])
@@ -164,9 +164,9 @@ def test_paths_of_another_machine_and_lists_are_found(tmp_path: Path, paint: Cal
     (folder / "list.txt").write_text("/home/me/set/images/train/a.png\n")
     yaml("images/train", "list.txt")(folder)
     train, val = read(folder)
-    assert [picture.path.name for picture in train.pictures] == ["a.png"]
-    assert len(train.pictures[0].objects) == 2
-    assert len(val.pictures) == 2
+    assert [image.path.name for image in train.images] == ["a.png"]
+    assert len(train.images[0].objects) == 2
+    assert len(val.images) == 2
 
 
 def test_a_yaml_of_aliases_is_refused(tmp_path: Path) -> None:

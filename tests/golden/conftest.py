@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One published network: its state dict, filled; its input, already normalised; its outputs."""
+    """One published network: its state dict, filled; its input, already normalized; its outputs."""
 
     params: int
     state: dict[str, Tensor]

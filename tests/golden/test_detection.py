@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.checkpoint import load_state
 from hrnet.detection import spec as detection
 from hrnet.detection.masks import paste_masks
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.rcnn import RCNN, with_numbers
 from hrnet.detection.spec import COCO, DetectionSpec
-from hrnet.foreign import recognise
-from hrnet.geometry import Frame
-from hrnet.spec import hrnet
+from hrnet.foreign import recognize
+from hrnet.io.checkpoint import load_state
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import hrnet
 from hrnet.tasks import build_model
 
 TOLERANCE = 1e-4
@@ -37,7 +37,7 @@ NETWORKS = {
 def published(request, golden):
     name = f"detection-{request.param}-w18"
     case = golden(name)
-    spec, state = recognise(case.state)
+    spec, state = recognize(case.state)
     assert spec == DetectionSpec(class_names=COCO, detector=NETWORKS[request.param], backbone=hrnet(18))
     model = build_model(spec)
     load_state(model, state, Path(name))
@@ -86,7 +86,7 @@ def test_published_network_gives_the_published_results(published) -> None:
     case, model = published
     size = (case.images.shape[-2], case.images.shape[-1])
     with torch.inference_mode():
-        # The golden input is what follows normalisation.
+        # The golden input is what follows normalization.
         outputs = model(case.images * model.std + model.mean)
     found = model.decode(outputs, [Frame.resize(size, size)])[0]
     # HTC's threshold was raised for the reference.

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.checkpoint import load_state
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.foreign import read_backbone, read_foreign, recognise
+from hrnet.foreign import read_backbone, read_foreign, recognize
+from hrnet.io.checkpoint import load_state
+from hrnet.nn.representation import Pyramid
+from hrnet.nn.spec import hrnet, hrnet_small_v1
 from hrnet.pose.skeletons import COCO
 from hrnet.pose.spec import PoseSpec
-from hrnet.representation import Pyramid
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
-from hrnet.spec import hrnet, hrnet_small_v1
 from hrnet.tasks import build_model
 
 TOLERANCE = 1e-4
@@ -55,7 +55,7 @@ def test_published_network_gives_the_published_outputs(name, golden, tmp_path: P
         torch.save({"meta": {"epoch": 1}, "state_dict": case.state}, path)
         spec, state = read_foreign(path)
     else:
-        spec, state = recognise(case.state)
+        spec, state = recognize(case.state)
     kind, backbone = NETWORKS[name]
     assert isinstance(spec, kind)
     assert spec.backbone == backbone
@@ -64,7 +64,7 @@ def test_published_network_gives_the_published_outputs(name, golden, tmp_path: P
     added = sum(model.get_parameter(f"{layer}.bias").numel() for layer in ADDED_BIASES.get(name, ()))
     assert sum(parameter.numel() for parameter in model.parameters()) == case.params + added
     with torch.inference_mode():
-        # The golden input is what follows normalisation.
+        # The golden input is what follows normalization.
         found = model.eval()(case.images * model.std + model.mean)
     outputs = [output.numpy() for output in found if output is not None]
     # Official OCR returns the first guess first.
@@ -75,17 +75,17 @@ def test_published_network_gives_the_published_outputs(name, golden, tmp_path: P
         assert error < TOLERANCE
 
 
-def test_recognised_meanings(golden) -> None:
-    pose = recognise(golden("mmpose-coco-w32").state)[0]
+def test_recognized_meanings(golden) -> None:
+    pose = recognize(golden("mmpose-coco-w32").state)[0]
     assert isinstance(pose, PoseSpec)
     assert (pose.skeleton, pose.codec.per_axis, pose.input_size) == (COCO, True, (256, 192))
-    face = recognise(golden("face-wflw-w18").state)[0]
+    face = recognize(golden("face-wflw-w18").state)[0]
     assert isinstance(face, PoseSpec)
     assert (len(face.skeleton), face.representation, face.codec.heatmap_sigma) == (98, "v2", 1.5)
-    streets = recognise(golden("segmentation-cityscapes-w18_small_v1").state)[0]
+    streets = recognize(golden("segmentation-cityscapes-w18_small_v1").state)[0]
     assert isinstance(streets, SegmentationSpec)
     assert streets.class_names == CITYSCAPES
-    things = recognise(golden("classification-w18_small_v1").state)[0]
+    things = recognize(golden("classification-w18_small_v1").state)[0]
     assert isinstance(things, ClassificationSpec)
     assert (things.class_names[0], things.class_names[-1]) == ("tench", "toilet tissue")
     assert things.head_bias

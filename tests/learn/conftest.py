@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from hrnet.task import Batch, TaskModel
+from hrnet.nn.task import Batch, TaskModel
 
 
 @pytest.fixture

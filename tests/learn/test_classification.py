@@ -1,4 +1,4 @@
-"""The classification network learns eight synthetic pictures by heart, plain and mixed."""
+"""The classification network learns eight synthetic images by heart, plain and mixed."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ import torch
 from hrnet.classification.data import cutmix
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.geometry import Frame
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample, TaskModel
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample, TaskModel
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -22,8 +22,8 @@ TINY = HRNetSpec(
 SIZE = (64, 64)
 
 
-def pictures(mixed: bool) -> Batch:
-    """Noise, of a seed for each picture; every picture is its own class but two that share one."""
+def images(mixed: bool) -> Batch:
+    """Noise, of a seed for each image; every image is its own class but two that share one."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 16, 16, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     labels = [0, 0, 1, 2, 3, 4, 5, 6]
@@ -39,10 +39,10 @@ def pictures(mixed: bool) -> Batch:
 
 
 @pytest.mark.parametrize(("mixed", "smoothing"), [(False, 0.0), (True, 0.1)], ids=["plain", "mixed and smoothed"])
-def test_eight_pictures_are_learned_by_heart(
+def test_eight_images_are_learned_by_heart(
     learn: Callable[[TaskModel, Batch, int, float], None], mixed: bool, smoothing: float
 ) -> None:
-    batch = pictures(mixed)
+    batch = images(mixed)
     spec = ClassificationSpec(num_classes=7, backbone=TINY, input_size=SIZE, head_width=4, label_smoothing=smoothing)
     model = ClassificationModel(spec)
     learn(model, batch, 60, 5e-3)

@@ -1,4 +1,4 @@
-"""Faster and Cascade R-CNN learn: eight synthetic pictures by heart. The families with masks: test_detection_masks."""
+"""Faster and Cascade R-CNN learn: eight synthetic images by heart. The families with masks: test_detection_masks."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from torchvision.ops import box_iou
 
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import CASCADE, BoxStage, DetectionSpec, RCNNSpec
-from hrnet.geometry import Frame
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -20,8 +20,8 @@ TINY = HRNetSpec(
 SIZE = (96, 96)
 
 
-def pictures() -> Batch:
-    """On noise around grey, two or three shapes that do not touch: red ellipses and blue rectangles, and some grey."""
+def images() -> Batch:
+    """On noise around gray, two or three shapes that do not touch: red ellipses and blue rectangles, and some gray."""
     rng = np.random.default_rng(0)
     frame = Frame.resize(SIZE, SIZE)
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
@@ -61,8 +61,8 @@ def small(stages: tuple[BoxStage, ...]) -> RCNNSpec:
 
 
 @pytest.mark.parametrize("stages", [(BoxStage(),), CASCADE], ids=["faster", "cascade"])
-def test_eight_pictures_are_learned_by_heart(learn, stages: tuple[BoxStage, ...]) -> None:
-    batch = pictures()
+def test_eight_images_are_learned_by_heart(learn, stages: tuple[BoxStage, ...]) -> None:
+    batch = images()
     model = DetectionModel(DetectionSpec(("red", "blue"), small(stages), TINY, SIZE, "canvas", frozen_norms=False))
     learn(model, batch, 120, 3e-3)
     with torch.inference_mode():

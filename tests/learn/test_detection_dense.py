@@ -1,4 +1,4 @@
-"""The detectors without regions learn: eight synthetic pictures by heart."""
+"""The detectors without regions learn: eight synthetic images by heart."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from torchvision.ops import box_iou
 
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import CenterNetSpec, DetectionSpec, FCOSSpec
-from hrnet.geometry import Frame
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -18,11 +18,11 @@ TINY = HRNetSpec(
     stem_width=16,
 )
 SIZE = (96, 96)
-COLOURS = ((220, 60, 40), (40, 120, 230))
+COLORS = ((220, 60, 40), (40, 120, 230))
 
 
-def pictures() -> Batch:
-    """On grey, with noise, two or three rectangles of two colours that do not touch."""
+def images() -> Batch:
+    """On gray, with noise, two or three rectangles of two colors that do not touch."""
     rng = np.random.default_rng(0)
     frame = Frame.resize(SIZE, SIZE)
     samples = []
@@ -33,7 +33,7 @@ def pictures() -> Batch:
         for number, (left, top) in enumerate(quarters):
             width, height = rng.integers(16, 38, 2)
             x, y = left + rng.integers(4, 46 - width), top + rng.integers(4, 46 - height)
-            image[y : y + height, x : x + width] = COLOURS[labels[number]]
+            image[y : y + height, x : x + width] = COLORS[labels[number]]
             boxes[number] = x, y, x + width, y + height
         image = np.clip(image + rng.normal(0, 10, image.shape), 0, 255).astype(np.uint8)
         targets = {
@@ -59,8 +59,8 @@ def pictures() -> Batch:
     ],
     ids=["fcos", "centernet"],
 )
-def test_eight_pictures_are_learned_by_heart(learn, detector, steps: int, rate: float) -> None:
-    batch = pictures()
+def test_eight_images_are_learned_by_heart(learn, detector, steps: int, rate: float) -> None:
+    batch = images()
     model = DetectionModel(DetectionSpec(("red", "blue"), detector, TINY, SIZE, "canvas", frozen_norms=False))
     learn(model, batch, steps, rate)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The detectors that find masks learn: eight synthetic pictures by heart."""
+"""The detectors that find masks learn: eight synthetic images by heart."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hrnet.detection import spec as detection
 from hrnet.detection.chips import mask_chip
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, RCNNSpec
-from hrnet.geometry import Frame
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -23,14 +23,14 @@ TINY = HRNetSpec(
     stem_width=16,
 )
 SIZE = (96, 96)
-COLOURS = ((220, 60, 40), (40, 120, 230))
+COLORS = ((220, 60, 40), (40, 120, 230))
 # A disc, and a triangle that points upwards, in a box of side 1.
 ANGLES = np.arange(60) * 2 * np.pi / 60
 OUTLINES = (0.5 + 0.5 * np.column_stack([np.cos(ANGLES), np.sin(ANGLES)]), np.array([[0.5, 0], [1, 1], [0, 1]]))
 
 
-def pictures() -> tuple[Batch, list[list[np.ndarray]]]:
-    """On grey, with noise, two or three discs and triangles that do not touch; and their masks."""
+def images() -> tuple[Batch, list[list[np.ndarray]]]:
+    """On gray, with noise, two or three discs and triangles that do not touch; and their masks."""
     rng = np.random.default_rng(0)
     samples, masks = [], []
     for index in range(8):
@@ -42,10 +42,10 @@ def pictures() -> tuple[Batch, list[list[np.ndarray]]]:
             x, y = left + rng.integers(3, 46 - width), top + rng.integers(3, 46 - height)
             boxes[number] = x, y, x + width, y + height
             outline = [OUTLINES[labels[number]] * [width, height] + [x, y]]
-            # The whole picture in as many cells as it has pixels is the mask itself.
+            # The whole image in as many cells as it has pixels is the mask itself.
             known.append(mask_chip(outline, np.array([0.0, 0, *SIZE]), SIZE[0]).astype(bool))
             chips[number] = mask_chip(outline, boxes[number])
-            image[known[-1]] = COLOURS[labels[number]]
+            image[known[-1]] = COLORS[labels[number]]
         image = np.clip(image + rng.normal(0, 10, image.shape), 0, 255).astype(np.uint8)
         targets = {
             "count": np.array(count),
@@ -81,8 +81,8 @@ def small(published: RCNNSpec) -> RCNNSpec:
     [detection.mask_rcnn(), detection.cascade_mask_rcnn(), detection.hybrid_task_cascade()],
     ids=["mask", "cascade-mask", "htc"],
 )
-def test_eight_pictures_are_learned_by_heart(learn, published: RCNNSpec) -> None:
-    batch, masks = pictures()
+def test_eight_images_are_learned_by_heart(learn, published: RCNNSpec) -> None:
+    batch, masks = images()
     spec = DetectionSpec(("disc", "triangle"), small(published), TINY, SIZE, "canvas", frozen_norms=False)
     model = DetectionModel(spec)
     learn(model, batch, 70, 4e-3)

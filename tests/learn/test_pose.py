@@ -1,14 +1,14 @@
-"""The pose network learns: eight synthetic pictures to below two pixels of error."""
+"""The pose network learns: eight synthetic images to below two pixels of error."""
 
 import numpy as np
 import torch
 
-from hrnet.geometry import Frame
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -19,7 +19,7 @@ TINY = HRNetSpec(
 )
 
 
-def test_eight_pictures_are_learned_by_heart() -> None:
+def test_eight_images_are_learned_by_heart() -> None:
     rng = np.random.default_rng(0)
     size = (64, 64)
     frame = Frame.resize(size, size)
@@ -27,9 +27,9 @@ def test_eight_pictures_are_learned_by_heart() -> None:
     for index in range(8):
         points = rng.uniform(8, 56, (3, 2)).astype(np.float32)
         image = np.full((64, 64, 3), 40, np.uint8)
-        for colour, (x, y) in enumerate(points.astype(int)):
+        for color, (x, y) in enumerate(points.astype(int)):
             image[y - 3 : y + 4, x - 3 : x + 4] = 0
-            image[y - 3 : y + 4, x - 3 : x + 4, colour] = 250
+            image[y - 3 : y + 4, x - 3 : x + 4, color] = 250
         samples.append(Sample(image, frame, {"keypoints": points, "visibility": np.ones(3, np.float32)}, index))
     batch = Batch.stack(samples).to(torch.device("cpu"))
     model = PoseModel(PoseSpec(Skeleton(("r", "g", "b")), TINY, input_size=size, codec=CodecSpec("udp")))
@@ -48,7 +48,7 @@ def test_eight_pictures_are_learned_by_heart() -> None:
     assert np.median(error) < 2
 
 
-def test_nothing_labelled_gives_no_gradient_and_no_nan() -> None:
+def test_nothing_labeled_gives_no_gradient_and_no_nan() -> None:
     model = PoseModel(PoseSpec(Skeleton(("r", "g")), TINY, input_size=(64, 64)))
     targets = {"keypoints": torch.zeros(2, 2, 2), "visibility": torch.zeros(2, 2)}
     frame = Frame.resize((64, 64), (64, 64))

@@ -1,14 +1,14 @@
-"""The segmentation networks learn: eight synthetic pictures by heart, with the plain head and with that of OCR."""
+"""The segmentation networks learn: eight synthetic images by heart, with the plain head and with that of OCR."""
 
 import numpy as np
 import pytest
 import torch
 
-from hrnet.geometry import Frame
+from hrnet.io.geometry import Frame
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import Batch, Sample
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import ContextSpec, LossSpec, SegmentationSpec
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import Batch, Sample
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -18,11 +18,11 @@ TINY = HRNetSpec(
     fusion_upsample="bilinear",
 )
 SIZE = (64, 64)
-COLOURS = np.array([[90, 90, 90], [200, 120, 60], [60, 120, 200]])
+COLORS = np.array([[90, 90, 90], [200, 120, 60], [60, 120, 200]])
 
 
-def pictures() -> Batch:
-    """On grey, a square and a disc of other colours, with noise; a strip is ignored."""
+def images() -> Batch:
+    """On gray, a square and a disc of other colors, with noise; a strip is ignored."""
     rng = np.random.default_rng(0)
     ys, xs = np.mgrid[:64, :64]
     samples = []
@@ -32,7 +32,7 @@ def pictures() -> Batch:
         labels[(abs(xs - x) <= 10) & (abs(ys - y) <= 10)] = 1
         x, y = rng.integers(40, 52, 2)
         labels[(xs - x) ** 2 + (ys - y) ** 2 <= 121] = 2
-        image = COLOURS[labels] + rng.normal(0, 20, (*SIZE, 3))
+        image = COLORS[labels] + rng.normal(0, 20, (*SIZE, 3))
         labels[:, 31:33] = 255
         frame = Frame.resize(SIZE, SIZE)
         samples.append(Sample(np.clip(image, 0, 255).astype(np.uint8), frame, {"labels": labels}, index))
@@ -44,8 +44,8 @@ def pictures() -> Batch:
     [(None, LossSpec()), (ContextSpec(32, 16), LossSpec()), (None, LossSpec((1.0, 1.5, 1.5), hard_pixels=2000))],
     ids=["plain", "ocr", "hard pixels"],
 )
-def test_eight_pictures_are_learned_by_heart(context: ContextSpec | None, loss: LossSpec) -> None:
-    batch = pictures()
+def test_eight_images_are_learned_by_heart(context: ContextSpec | None, loss: LossSpec) -> None:
+    batch = images()
     spec = SegmentationSpec(("ground", "square", "disc"), (), TINY, SIZE, context=context, loss=loss)
     model = SegmentationModel(spec)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)

@@ -1,4 +1,4 @@
-"""Reading keypoints, and what augmentation does to them. Oracles: closed forms and the pixels of synthetic pictures."""
+"""Reading keypoints, and what augmentation does to them. Oracles: closed forms and the pixels of synthetic images."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
+from hrnet.nn.task import SampleKey
 from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.data import (
     Augment,
@@ -22,14 +23,13 @@ from hrnet.pose.data import (
 )
 from hrnet.pose.skeletons import LSP, Skeleton
 from hrnet.pose.spec import PoseSpec
-from hrnet.task import Draw
 
 SPEC = PoseSpec(LSP, input_size=(128, 96))
 NAMES = ["nose", "left_paw", "right_paw"]
 
 
 def coco(tmp_path: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> Path:
-    """A data set of one picture with two objects."""
+    """A data set of one image with two objects."""
     Image.new("RGB", (100, 80), (50, 60, 70)).save(tmp_path / "a.png")
     content: dict[str, Any] = {
         "images": [{"id": 5, "file_name": "a.png", "width": 100, "height": 80}],
@@ -114,31 +114,31 @@ def test_an_unusable_file_is_one_sentence(tmp_path: Path, content: str, words: s
         read_coco_keypoints(tmp_path, path)
 
 
-def test_a_missing_picture_is_named_once(tmp_path: Path) -> None:
-    def second_picture(content: dict[str, Any]) -> None:
+def test_a_missing_image_is_named_once(tmp_path: Path) -> None:
+    def second_image(content: dict[str, Any]) -> None:
         content["images"].append({"id": 6, "file_name": "gone.png", "width": 10, "height": 10})
         content["annotations"] += [{**content["annotations"][0], "image_id": 6, "id": number} for number in (3, 4)]
 
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, second_picture))
+    data = read_coco_keypoints(tmp_path, coco(tmp_path, second_image))
     assert [problem for problem in data.problems if "gone.png" in problem] == list(data.problems)
     assert len(data.problems) == 1
     assert len(data.instances) == 2
 
 
-def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
+def test_a_image_of_another_size_is_refused(tmp_path: Path) -> None:
     path = coco(tmp_path, lambda content: content["images"][0].update(width=101))
     with pytest.raises(InputError, match="100 x 80 pixels, the annotations say 101 x 80"):
         read_coco_keypoints(tmp_path, path)
 
 
-def test_a_picture_that_changed_since_is_refused(tmp_path: Path) -> None:
+def test_a_image_that_changed_since_is_refused(tmp_path: Path) -> None:
     data = read_coco_keypoints(tmp_path, coco(tmp_path))
     Image.new("RGB", (80, 100)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="80 x 100 pixels, the annotations say 100 x 80"):
         PoseDataset(data.instances, replace(SPEC, skeleton=data.skeleton), Augment())[0]
 
 
-def test_boxes_are_cut_to_the_picture() -> None:
+def test_boxes_are_cut_to_the_image() -> None:
     np.testing.assert_array_equal(clip_ground_truth([-5, -5, 200, 200], (80, 100)), [0, 0, 99, 79])
     assert clip_ground_truth([0, 0, float("nan"), 5], (80, 100)) is None
 
@@ -153,7 +153,7 @@ def test_keypoints_are_matched_by_name(tmp_path: Path) -> None:
 
 
 def dotted(tmp_path: Path) -> PoseDataset:
-    """A picture that is black but for a bright dot on each labelled keypoint, each of its own brightness."""
+    """An image that is black but for a bright dot on each labeled keypoint, each of its own brightness."""
     rng = np.random.default_rng(3)
     points = np.column_stack([rng.uniform(40, 160, 14), rng.uniform(30, 210, 14)]).round()
     pixels = np.zeros((240, 200, 3), np.uint8)
@@ -185,7 +185,7 @@ def test_augmented_keypoints_lie_on_their_dots(tmp_path: Path) -> None:
     partner = {a: b for pair in LSP.pairs for a, b in (pair, pair[::-1])}
     mirrored = checked = 0
     for epoch in range(40):
-        sample = dataset[Draw(epoch, 0)]
+        sample = dataset[SampleKey(epoch, 0)]
         flipped = bool(np.linalg.det(sample.frame.matrix[:, :2]) < 0)
         mirrored += flipped
         for number, (x, y) in enumerate(sample.targets["keypoints"].round().astype(int)):
@@ -193,7 +193,7 @@ def test_augmented_keypoints_lie_on_their_dots(tmp_path: Path) -> None:
             if not inside:
                 continue
             painted = partner.get(number, number) if flipped else number
-            # Dots may overlap, so the brightest neighbourhood must be at least as bright as this one's own dot.
+            # Dots may overlap, so the brightest neighborhood must be at least as bright as this one's own dot.
             seen = int(sample.image[y, x, 0])
             checked += 1
             assert seen >= 0.5 * (100 + 10 * painted), (epoch, number)
@@ -208,9 +208,9 @@ def test_augmented_keypoints_lie_on_their_dots(tmp_path: Path) -> None:
 
 def test_random_choices_depend_on_epoch_and_position_alone(tmp_path: Path) -> None:
     first, second = dotted(tmp_path), dotted(tmp_path)
-    second[Draw(9, 0)]
-    np.testing.assert_array_equal(first[Draw(3, 0)].image, second[Draw(3, 0)].image)
-    assert (first[Draw(3, 0)].image != first[Draw(4, 0)].image).any()
+    second[SampleKey(9, 0)]
+    np.testing.assert_array_equal(first[SampleKey(3, 0)].image, second[SampleKey(3, 0)].image)
+    assert (first[SampleKey(3, 0)].image != first[SampleKey(4, 0)].image).any()
 
 
 def test_boxes_are_read_in_both_forms(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_boxes_are_read_in_both_forms(tmp_path: Path) -> None:
         read_boxes(path)
 
 
-def test_numbers_as_text_and_unlabelled_nan_are_read(tmp_path: Path) -> None:
+def test_numbers_as_text_and_unlabeled_nan_are_read(tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         content["images"][0]["id"] = "5"
         content["annotations"][0] |= {"bbox": ["10", "10", "50", "40"], "area": "wide", "image_id": "0005"}
@@ -273,14 +273,14 @@ def test_stranger_entries_are_named_and_the_rest_used(
     assert words in data.problems[0]
 
 
-def test_keypoints_outside_their_picture_are_kept_and_noted(tmp_path: Path) -> None:
+def test_keypoints_outside_their_image_are_kept_and_noted(tmp_path: Path) -> None:
     data = read_coco_keypoints(tmp_path, coco(tmp_path, change_entry("keypoints", [-12, 13, 2, 300, 30, 1, 0, 0, 0])))
     np.testing.assert_array_equal(data.instances[0].keypoints[:2], [[-12, 13], [300, 30]])
     assert not data.problems
-    assert [note for note in data.notes if "outside their picture" in note and "annotation 1" in note]
+    assert [note for note in data.notes if "outside their image" in note and "annotation 1" in note]
 
 
-def test_pictures_listed_twice_or_without_a_name_are_named(tmp_path: Path) -> None:
+def test_images_listed_twice_or_without_a_name_are_named(tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         content["images"] += [dict(content["images"][0]), {"id": 8}, "text"]
 
@@ -291,14 +291,14 @@ def test_pictures_listed_twice_or_without_a_name_are_named(tmp_path: Path) -> No
     ]
 
 
-def test_a_json_without_sizes_takes_them_from_the_pictures(tmp_path: Path) -> None:
+def test_a_json_without_sizes_takes_them_from_the_images(tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         del content["images"][0]["width"], content["images"][0]["height"]
 
     assert read_coco_keypoints(tmp_path, coco(tmp_path, change)).instances[0].size == (80, 100)
 
 
-def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
+def test_a_damaged_image_is_left_out(tmp_path: Path) -> None:
     path = coco(tmp_path)
     Image.new("RGB", (10, 10)).save(tmp_path / "b.png")
     content = json.loads(path.read_text())
@@ -311,14 +311,14 @@ def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
     assert "b.png is empty" in data.problems[0]
 
 
-@pytest.mark.parametrize("labelled_as", ["stored", "turned"])
-def test_a_turned_picture_is_read_as_it_was_labelled(tmp_path: Path, labelled_as: str) -> None:
+@pytest.mark.parametrize("labeled_as", ["stored", "turned"])
+def test_a_turned_image_is_read_as_it_was_labeled(tmp_path: Path, labeled_as: str) -> None:
     """The published code does not look at the orientation tag; other programs do. The labels' size says which."""
     path = coco(tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
-    shown = pixels if labelled_as == "stored" else np.rot90(pixels, -1)
+    shown = pixels if labeled_as == "stored" else np.rot90(pixels, -1)
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     content = json.loads(path.read_text())
     content["images"][0] |= {"height": shown.shape[0], "width": shown.shape[1]}
@@ -337,15 +337,15 @@ def test_deep_and_long_json_are_one_sentence(tmp_path: Path) -> None:
             read_coco_keypoints(tmp_path, path)
 
 
-def test_boxes_of_a_detector_lie_in_all_pictures_that_are_there(tmp_path: Path) -> None:
-    """Also in those without labelled people, where each is wrong; boxes are used as they are."""
+def test_boxes_of_a_detector_lie_in_all_images_that_are_there(tmp_path: Path) -> None:
+    """Also in those without labeled people, where each is wrong; boxes are used as they are."""
     Image.new("RGB", (50, 40)).save(tmp_path / "b.png")
 
     def change(content: dict[str, Any]) -> None:
         content["images"].append({"id": 6, "file_name": "b.png", "width": 50, "height": 40})
 
     data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
-    assert [(picture.image_id, picture.size) for picture in data.pictures] == [(5, (80, 100)), (6, (40, 50))]
+    assert [(image.image_id, image.size) for image in data.images] == [(5, (80, 100)), (6, (40, 50))]
     file = tmp_path / "found.json"
     boxes = [{"image_id": number, "category_id": 1, "bbox": [-3, 4, 20, 10], "score": 0.5} for number in (5, 6, 7)]
     file.write_text(json.dumps(boxes))
@@ -356,12 +356,12 @@ def test_boxes_of_a_detector_lie_in_all_pictures_that_are_there(tmp_path: Path) 
     assert found[1].score == 0.5
     assert not found[1].visibility.any()
     file.write_text(json.dumps(boxes[2:]))
-    with pytest.raises(InputError, match="no box for any picture"):
+    with pytest.raises(InputError, match="no box for any image"):
         detected_instances(data, file)
 
 
 def person(tmp_path: Path, **changes: float | bool) -> PoseDataset:
-    """A standing person in a grey picture, one row of joints a body part."""
+    """A standing person in a gray image, one row of joints a body part."""
     height = {"head": 20, "neck": 40, "shoulder": 50, "elbow": 80, "wrist": 110, "hip": 120, "knee": 160, "ankle": 200}
     points = []
     for name in LSP.names:
@@ -393,7 +393,7 @@ def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
         side = max(np.ptp(points[:, 0]), np.ptp(points[:, 1]) * 96 / 128) * 1.5
         spans[which] = (96 / side, points.mean(0))
     for epoch in range(200):
-        frame = dataset[Draw(epoch, 0)].frame
+        frame = dataset[SampleKey(epoch, 0)].frame
         which = bool(np.isclose(frame.scale, spans[True][0]))
         assert frame.scale == pytest.approx(spans[which][0])
         np.testing.assert_allclose(frame.to_input(spans[which][1][None])[0], [48, 64], atol=1e-9)
@@ -402,11 +402,11 @@ def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
 
 
 def test_portraits_hide_the_legs_and_say_so(tmp_path: Path) -> None:
-    """Joints in the black part are absent; where absence is not taught they are not labelled."""
+    """Joints in the black part are absent; where absence is not taught they are not labeled."""
     taught, ignored = (person(tmp_path, portrait=1, empty_outside=taught) for taught in (True, False))
     hidden = 0
     for epoch in range(30):
-        sample, other = taught[Draw(epoch, 0)], ignored[Draw(epoch, 0)]
+        sample, other = taught[SampleKey(epoch, 0)], ignored[SampleKey(epoch, 0)]
         np.testing.assert_array_equal(sample.image, other.image)
         for joint, (x, y) in enumerate(sample.targets["keypoints"].round().astype(int)):
             if not (1 <= x < 95 and 1 <= y < 127):
@@ -438,28 +438,28 @@ def test_who_leans_is_turned_upright_and_stays_inside(tmp_path: Path) -> None:
     still = Augment(scale=0, rotation_probability=0, flip=0, half_body=0)
     spec = replace(SPEC, skeleton=data.skeleton)
     for upright, lean in ((1.0, 0.0), (0.0, 90.0)):
-        sample = PoseDataset(data.instances, spec, replace(still, upright=upright))[Draw(0, 0)]
+        sample = PoseDataset(data.instances, spec, replace(still, upright=upright))[SampleKey(0, 0)]
         found = sample.targets["keypoints"]
         x, y = found[[2, 3]].mean(0) - found[[0, 1]].mean(0)
         assert np.degrees(np.arctan2(x, -y)) == pytest.approx(lean, abs=1e-3)
         assert (found > 0).all()
         assert (found < np.array(spec.input_size[::-1]) - 1).all()
     # Upright the person takes most of the height: 75 of 75 + 2 * 7.5 pixels, in a crop 1.25 times as large.
-    upright_sample = PoseDataset(data.instances, spec, replace(still, upright=1.0))[Draw(0, 0)]
+    upright_sample = PoseDataset(data.instances, spec, replace(still, upright=1.0))[SampleKey(0, 0)]
     assert np.ptp(upright_sample.targets["keypoints"][:, 1]) == pytest.approx(128 * 75 / 90 / 1.25, abs=0.1)
 
 
-def test_the_scale_is_cut_at_its_deviation_and_colour_changes(tmp_path: Path) -> None:
-    dataset, plain = person(tmp_path, scale=0.3, colour=0.3), person(tmp_path)
-    base = plain[Draw(0, 0)].frame.scale
-    factors = np.array([base / dataset[Draw(epoch, 0)].frame.scale for epoch in range(150)])
+def test_the_scale_is_cut_at_its_deviation_and_color_changes(tmp_path: Path) -> None:
+    dataset, plain = person(tmp_path, scale=0.3, color=0.3), person(tmp_path)
+    base = plain[SampleKey(0, 0)].frame.scale
+    factors = np.array([base / dataset[SampleKey(epoch, 0)].frame.scale for epoch in range(150)])
     assert factors.min() == pytest.approx(0.7)
     assert factors.max() == pytest.approx(1.3)
     # Cut at one deviation: 32 in 100 lie on the limits.
     assert 30 < (np.isclose(factors, 0.7) | np.isclose(factors, 1.3)).sum() < 70
-    grey = {int(dataset[Draw(epoch, 0)].image[64, 48, 0]) for epoch in range(10)}
-    assert len(grey) > 5
-    assert plain[Draw(0, 0)].image[64, 48, 0] == 90
+    gray = {int(dataset[SampleKey(epoch, 0)].image[64, 48, 0]) for epoch in range(10)}
+    assert len(gray) > 5
+    assert plain[SampleKey(0, 0)].image[64, 48, 0] == 90
 
 
 def test_an_empty_list_of_boxes_is_nobody_and_another_only_category_is_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pose data of other formats than COCO, and pictures held out. Oracle: what was written into them."""
+"""Pose data of other formats than COCO, and images held out. Oracle: what was written into them."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
-from hrnet.formats.recognise import read
+from hrnet.formats.recognize import read
 from hrnet.pose.data import keypoint_set
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.recipes import RECIPES, PoseData, PoseRecipe, prepare, read_keypoints, read_truth
@@ -19,7 +19,7 @@ YAML = "train: images/train\nval: images/val\nnames: [mouse]\nkpt_shape: [3, 3]\
 
 
 def yolo(folder: Path) -> Path:
-    """Two pictures of 40 x 30 a part, a mouse in each; the third keypoint is not labelled."""
+    """Two images of 40 x 30 a part, a mouse in each; the third keypoint is not labeled."""
     for part in ("train", "val"):
         (folder / f"labels/{part}").mkdir(parents=True)
         (folder / f"images/{part}").mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_truth_as_prediction_has_precision_one(tmp_path: Path) -> None:
     assert evaluator.compute()["AP"] == pytest.approx(1)
 
 
-def test_without_boxes_the_picture_is_the_box_or_the_bounds_of_the_keypoints(tmp_path: Path) -> None:
+def test_without_boxes_the_image_is_the_box_or_the_bounds_of_the_keypoints(tmp_path: Path) -> None:
     file = deeplabcut(tmp_path)
     whole, bounds = (read_keypoints(tmp_path, file, unboxed=how) for how in ("whole", "keypoints"))
     np.testing.assert_array_equal(whole.instances[0].box, [0, 0, 39, 29])
@@ -89,7 +89,7 @@ def test_without_boxes_the_picture_is_the_box_or_the_bounds_of_the_keypoints(tmp
     assert read_truth(file, whole) is None
 
 
-def test_every_nth_picture_is_held_out_and_not_trained_on(tmp_path: Path) -> None:
+def test_every_nth_image_is_held_out_and_not_trained_on(tmp_path: Path) -> None:
     job = prepare(recipe(tmp_path, deeplabcut(tmp_path), hold_out=5))
     assert job.validation is not None
     assert len(job.train) == 8
@@ -138,7 +138,7 @@ def test_labels_without_keypoints_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_order_of_a_coco_json_is_kept(tmp_path: Path) -> None:
-    """Random choices go by position: a set whose objects are not sorted by picture must not be sorted here."""
+    """Random choices go by position: a set whose objects are not sorted by image must not be sorted here."""
     names = ["a", "b"]
     for name in names:
         Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
@@ -159,7 +159,7 @@ def test_openfield_reads_as_its_description_says(shared: Path) -> None:
     folder = shared / "data/openfield"
     (data,) = read(folder)
     found = keypoint_set(data)
-    assert len(found.instances) == len(found.pictures) == 116
+    assert len(found.instances) == len(found.images) == 116
     assert found.skeleton.names == ("snout", "leftear", "rightear", "tailbase")
     assert found.skeleton.pairs == ((1, 2),)
     np.testing.assert_allclose(found.instances[0].keypoints[0], [21.521, 265.428])  # the csv's first row

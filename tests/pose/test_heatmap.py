@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.geometry import Frame, flip_points
+from hrnet.io.geometry import Frame, flip_points
 from hrnet.pose.heatmap import HeatmapCodec
 from hrnet.pose.model import oks_nms
 from hrnet.pose.skeletons import COCO
@@ -60,10 +60,10 @@ def test_mirrored_heatmaps_come_back_as_published() -> None:
 
 
 def test_mirrored_keypoints_are_the_published_ones() -> None:
-    # The published code moves labelled keypoints only; the picture of the golden file is 192 wide.
-    labelled = PROTOCOL["visible_flipped"] > 0
+    # The published code moves labeled keypoints only; the image of the golden file is 192 wide.
+    labeled = PROTOCOL["visible_flipped"] > 0
     found = flip_points(PROTOCOL["joints"], 192, COCO.pairs)
-    np.testing.assert_allclose(found[labelled], PROTOCOL["joints_flipped"][labelled], atol=1e-9)
+    np.testing.assert_allclose(found[labeled], PROTOCOL["joints_flipped"][labeled], atol=1e-9)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9])
@@ -94,13 +94,13 @@ def test_decoded_points_are_those_of_mmpose(name: str) -> None:
     points, scores = codec.decode(torch.from_numpy(CODECS["heatmaps"].astype(np.float32)))
     expected = CODECS[f"{name}_decoded_input_px"]
     if name == "udp":
-        # mmpose stretches the points to the whole width here and shrinks them again on the way to the picture.
+        # mmpose stretches the points to the whole width here and shrinks them again on the way to the image.
         expected = expected * (np.array(SIZE[::-1]) - 1) / np.array(SIZE[::-1])
     np.testing.assert_allclose(points.numpy(), expected, atol=1e-2)  # float32 logarithms, times the stride
     np.testing.assert_array_equal(scores.numpy(), CODECS[f"{name}_scores"])
 
 
-# The classic target is a Gaussian around the rounded place, whose neighbours are equal, so that the quarter offset adds
+# The classic target is a Gaussian around the rounded place, whose neighbors are equal, so that the quarter offset adds
 # nothing: half a heatmap pixel, two of the input. The Taylor step is exact for a Gaussian but for its cut tails.
 @pytest.mark.parametrize(("kind", "tolerance"), [("classic", 2.0), ("dark", 0.05), ("udp", 0.25)])
 @pytest.mark.parametrize("size", [(256, 192), (192, 160), (128, 96)])
@@ -193,7 +193,7 @@ def test_negative_heatmaps_find_nothing(kind: str) -> None:
     assert (scores < 0).all()
 
 
-def test_what_is_far_outside_or_unlabelled_is_not_learned() -> None:
+def test_what_is_far_outside_or_unlabeled_is_not_learned() -> None:
     points = torch.tensor([[[50.0, 60.0], [-25.0, 60.0], [-31.0, 60.0], [500.0, 60.0], [50.0, 60.0]]])
     heatmaps, weights = HeatmapCodec(CodecSpec(), SIZE).encode(points, torch.tensor([[1.0, 2, 1, 1, 0]]))
     # Three sigma are six heatmap pixels: -25 rounds to -5 (truncated from -5.75), whose Gaussian reaches in; -31 to -7.
@@ -203,7 +203,7 @@ def test_what_is_far_outside_or_unlabelled_is_not_learned() -> None:
 
 
 def test_mirroring_the_input_mirrors_the_targets() -> None:
-    """Between pixel centres: a keypoint of the mirrored crop has the mirrored heatmap, of its partner."""
+    """Between pixel centers: a keypoint of the mirrored crop has the mirrored heatmap, of its partner."""
     for kind in ("dark", "udp"):
         codec = HeatmapCodec(CodecSpec(kind, flip_shift=False), SIZE, ((0, 1),))
         points = torch.tensor([[[52.0, 80.0], [120.0, 32.0]]])

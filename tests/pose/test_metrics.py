@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
-from hrnet.geometry import flip_order
+from hrnet.io.geometry import flip_order
 from hrnet.pose.data import Instance
 from hrnet.pose.metrics import PoseEvaluator, pck, pck_auc, reference_length
 from hrnet.pose.oks import FIGURES, oks_ap, precision_by_recall
@@ -59,7 +59,7 @@ def jittered(content: dict[str, Any], sigmas: tuple[float, ...], seed: int) -> l
 def check_against_pycocotools(path: Path, sigmas: tuple[float, ...]) -> dict[str, float]:
     content = json.loads(path.read_text())
     results = jittered(content, sigmas, seed=1)
-    ids = [picture["id"] for picture in content["images"]]
+    ids = [image["id"] for image in content["images"]]
     found = oks_ap(content, results, sigmas, ids)
     expected = reference(path, results, sigmas, ids)
     assert found.keys() == expected.keys()
@@ -107,10 +107,10 @@ def test_average_precision_equals_pycocotools_for_any_number_of_keypoints(tmp_pa
 
 def test_pck_counts_what_lies_within_a_share() -> None:
     errors = np.array([[0.05, 0.3], [0.2, 0.19]])
-    labelled = np.array([[True, True], [True, False]])
-    assert pck(errors, labelled, 0.2) == pytest.approx(200 / 3)
+    labeled = np.array([[True, True], [True, False]])
+    assert pck(errors, labeled, 0.2) == pytest.approx(200 / 3)
     # Thresholds 0 to 0.2 by 0.01: 0.05 counts from the 6th on, 0.2 at the last, 0.3 never.
-    assert pck_auc(errors, labelled) == pytest.approx(100 * (16 + 1) / (21 * 3))
+    assert pck_auc(errors, labeled) == pytest.approx(100 * (16 + 1) / (21 * 3))
     assert np.isnan(pck(errors, np.zeros((2, 2), bool), 0.2))
 
 
@@ -139,11 +139,11 @@ def test_the_truth_scores_full_marks_and_a_shift_of_half_a_torso_none() -> None:
         metrics = evaluator.compute()
         assert metrics["PCK@0.2"] == pytest.approx(expected)
         assert metrics["PCK@0.2/limbs"] == pytest.approx(expected)
-        assert "PCK@0.2/left_hip" not in metrics  # nowhere labelled
+        assert "PCK@0.2/left_hip" not in metrics  # nowhere labeled
 
 
 def crowd_of(joints: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Two pictures with a person each, and exact results for both."""
+    """Two images with a person each, and exact results for both."""
     points = np.column_stack([np.random.default_rng(0).uniform(0, 100, (joints, 2)), np.full(joints, 2)])
     annotations = [
         {
@@ -174,11 +174,11 @@ def test_annotation_zero_and_missing_fields_count_like_all_others() -> None:
     assert oks_ap(truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
 
 
-def test_pictures_without_results_and_results_without_people_cost() -> None:
+def test_images_without_results_and_results_without_people_cost() -> None:
     """Oracle: precision over 101 recalls, by hand: one of two people found is 51 of 101 recalls at precision 1."""
     truth, found = crowd_of(4)
     assert oks_ap(truth, found[:1], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(51 / 101)
-    # A sure find in the empty picture comes first: precision 1/2 when one is found, 2/3 when both are, and the larger
+    # A sure find in the empty image comes first: precision 1/2 when one is found, 2/3 when both are, and the larger
     # one holds for all recalls.
     ghost = {**found[0], "image_id": 2, "score": 0.9}
     assert oks_ap(truth, [*found, ghost], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(2 / 3)
@@ -201,23 +201,23 @@ def test_names_may_be_text() -> None:
 
 
 def detections(evaluator_images: list[int] | None) -> dict[str, float]:
-    """A detector that looked into picture 0 of two with people, and found the person exactly."""
+    """A detector that looked into image 0 of two with people, and found the person exactly."""
     truth, found = crowd_of(14)
     truth["categories"][0]["keypoints"] = list(LSP.names)
     points = np.reshape(found[0]["keypoints"], (-1, 3))[:, :2]
     boxes = [instance(0, points, np.zeros(14))]
-    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), truth=truth, labelled=False, images=evaluator_images)
+    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), truth=truth, labeled=False, images=evaluator_images)
     assert evaluator.headline == "AP"
     evaluator.update([0], [pose(points)])
     return evaluator.compute()
 
 
-def test_a_picture_in_which_the_detector_found_nobody_is_missed() -> None:
+def test_a_image_in_which_the_detector_found_nobody_is_missed() -> None:
     found = detections(None)
     assert set(found) <= set(FIGURES)  # no PCK: boxes are not people
     assert found["AP"] == pytest.approx(51 / 101)
     assert detections([0, 1])["AP"] == pytest.approx(51 / 101)
-    # Pictures that are not there were not looked at.
+    # Images that are not there were not looked at.
     assert detections([0])["AP"] == pytest.approx(1)
 
 
@@ -226,7 +226,7 @@ def test_the_same_person_found_twice_counts_once() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 200, (14, 2))
     boxes = [replace(instance(3, points, np.zeros(14)), score=score) for score in (0.5, 0.8)]
-    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), labelled=False)
+    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), labeled=False)
     evaluator.update([0, 1], [pose(points, 0.5), pose(points + 0.1, 0.5)])
     results = evaluator.coco_results()
     assert len(results) == 1
@@ -267,8 +267,8 @@ def test_torsos_are_found_under_any_spelling_and_boxes_stand_in() -> None:
     assert reference_length(person, Skeleton(("a", "b", "c", "d"))) == pytest.approx(50)  # the box is 50 by 20
 
 
-def test_pixels_are_the_distances_of_what_is_labelled() -> None:
-    """Closed form: a shift by (3, 4) is 5 pixels, whatever the size of the object; unlabelled keypoints do not count."""
+def test_pixels_are_the_distances_of_what_is_labeled() -> None:
+    """Closed form: a shift by (3, 4) is 5 pixels, whatever the size of the object; unlabeled keypoints do not count."""
     rng = np.random.default_rng(0)
     visibility = np.ones(14)
     visibility[0] = 0
@@ -283,7 +283,7 @@ def test_pixels_are_the_distances_of_what_is_labelled() -> None:
     metrics = evaluator.compute()
     assert metrics["error/px"] == pytest.approx((13 * 5 + 12 * 5 + 60 * np.sqrt(2)) / 39)
     assert metrics[f"error/px/{LSP.names[5]}"] == pytest.approx((5 + 0 + 60 * np.sqrt(2)) / 3)
-    assert f"error/px/{LSP.names[0]}" not in metrics  # nowhere labelled
+    assert f"error/px/{LSP.names[0]}" not in metrics  # nowhere labeled
 
 
 def test_the_mean_pose_is_exact_where_all_poses_are_alike() -> None:
@@ -319,7 +319,7 @@ def test_findings_order_by_error_and_name_what_is_exchanged() -> None:
     assert f"12.0 px off on average, {100 * 12 / side:.0f} %" in found.cases[1].words
     assert "exchanged" not in found.cases[0].words + found.cases[1].words
     assert "Left and right look exchanged: with their names changed it is 0.0 px." in found.cases[2].words
-    assert found.cases[0].truth.keypoint_scores[0, 13] == 0  # nothing is drawn where nothing is labelled
+    assert found.cases[0].truth.keypoint_scores[0, 13] == 0  # nothing is drawn where nothing is labeled
     for case in found.cases:
         assert (case.region[:2] >= -0.5).all()
         assert (case.region[2:] <= 199.5).all()
@@ -336,7 +336,7 @@ def test_precision_over_recall_has_average_precision_under_it() -> None:
 
 def test_findings_without_labels_or_results_are_empty() -> None:
     points = np.random.default_rng(0).uniform(0, 200, (14, 2))
-    boxes = PoseEvaluator([instance(0, points, np.zeros(14))], PoseSpec(LSP), labelled=False)
+    boxes = PoseEvaluator([instance(0, points, np.zeros(14))], PoseSpec(LSP), labeled=False)
     boxes.update([0], [pose(points)])
     unseen = PoseEvaluator([instance(0, points, np.ones(14))], PoseSpec(LSP))
     for evaluator in (boxes, unseen):

@@ -60,7 +60,7 @@ def test_a_person_is_read_by_the_published_conventions(tmp_path: Path) -> None:
     np.testing.assert_allclose(first.keypoints[0], np.array(content[0]["joints"][0]) - 1)  # counted from 0
     assert first.visibility.tolist() == [0.0 if joint == 4 else 2.0 for joint in range(16)]
     assert first.head == pytest.approx(0.6 * 50)
-    # The published centre: 15 pixels a unit of scale further down, counted from 0; the span: 200 * 0.6 * 1.25.
+    # The published center: 15 pixels a unit of scale further down, counted from 0; the span: 200 * 0.6 * 1.25.
     frame = crop_frame(first.box, SPEC, first.size)
     assert frame.scale == pytest.approx(256 / 150)
     np.testing.assert_allclose(frame.to_input(np.array([[99.0, 90 + 9 - 1]])), [[128, 128]], atol=1e-9)
@@ -86,11 +86,11 @@ def test_pckh_measures_in_heads(tmp_path: Path) -> None:
 def test_the_mean_follows_the_released_formula() -> None:
     """Oracle: MPII's weighted mean of joint percentages, pelvis and thorax masked, written out."""
     rng = np.random.default_rng(1)
-    errors, labelled = rng.uniform(0, 1, (50, 16)), rng.random((50, 16)) < 0.8
-    figures = pckh(errors, labelled, MPII.names)
-    within = [100 * ((errors[:, j] <= 0.5) & labelled[:, j]).sum() / labelled[:, j].sum() for j in range(16)]
+    errors, labeled = rng.uniform(0, 1, (50, 16)), rng.random((50, 16)) < 0.8
+    figures = pckh(errors, labeled, MPII.names)
+    within = [100 * ((errors[:, j] <= 0.5) & labeled[:, j]).sum() / labeled[:, j].sum() for j in range(16)]
     kept = [j for j in range(16) if j not in (6, 7)]
-    counts = labelled[:, kept].sum(0)
+    counts = labeled[:, kept].sum(0)
     mean = sum(within[j] * count for j, count in zip(kept, counts, strict=True)) / counts.sum()
     assert figures["PCKh@0.5"] == pytest.approx(mean)  # the same sums in another order
     assert figures["PCKh@0.5/head"] == pytest.approx(within[9])

@@ -1,4 +1,4 @@
-"""Tiny data sets in the folders of the published ones. Each picture has its own size and every number once at least."""
+"""Tiny data sets in the folders of the published ones. Each image has its own size and every number once at least."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def _numbers(count: int, seed: int = 0) -> np.ndarray:
     return values.astype(np.uint8 if count <= 256 else np.uint16)
 
 
-def _picture(path: Path, labels: np.ndarray, seed: int = 0) -> None:
+def _image(path: Path, labels: np.ndarray, seed: int = 0) -> None:
     _save(path, np.random.default_rng(seed).integers(0, 256, (*labels.shape, 3), np.uint8))
 
 
@@ -32,7 +32,7 @@ def _cityscapes(root: Path, train_ids: bool) -> np.ndarray:
     for part, city in (("train", "aachen"), ("val", "lindau")):
         for number in range(2):
             name = f"{city}_00000{number}_000019"
-            _picture(root / f"leftImg8bit/{part}/{city}/{name}_leftImg8bit.png", values)
+            _image(root / f"leftImg8bit/{part}/{city}/{name}_leftImg8bit.png", values)
             _save(root / f"gtFine/{part}/{city}/{name}_gtFine_{kind}.png", values)
             # Beside them lie others that are not read.
             _save(root / f"gtFine/{part}/{city}/{name}_gtFine_instanceIds.png", values.astype(np.uint16))
@@ -43,7 +43,7 @@ def _lip(root: Path) -> np.ndarray:
     values = _numbers(20)
     for part in ("train", "val"):
         for number in range(2):
-            _picture(root / f"TrainVal_images/{part}_images/{number}_1.jpg", values)
+            _image(root / f"TrainVal_images/{part}_images/{number}_1.jpg", values)
             _save(root / f"TrainVal_parsing_annotations/{part}_segmentations/{number}_1.png", values)
     return values
 
@@ -54,7 +54,7 @@ def _context(root: Path, form: str) -> np.ndarray:
     for part in ("train", "val"):
         names = [f"2008_00000{number}{part}" for number in range(2)]
         for name in names:
-            _picture(base / f"JPEGImages/{name}.jpg", values)
+            _image(base / f"JPEGImages/{name}.jpg", values)
             if form == "mat":
                 (root / "trainval").mkdir(exist_ok=True)
                 savemat(root / f"trainval/{name}.mat", {"LabelMap": values})
@@ -74,7 +74,7 @@ def _coco_stuff(root: Path, form: str) -> np.ndarray:
     for part in ("train", "test"):
         names = [f"COCO_train2014_00000000000{number}_{part}" for number in range(2)]
         for name in names:
-            _picture(root / f"images/{name}.jpg", values)
+            _image(root / f"images/{name}.jpg", values)
             if form == "mat":
                 savemat(root / f"annotations/{name}.mat", {"S": values, "names": np.array(["unlabeled"], object)})
             else:
@@ -88,7 +88,7 @@ def _ade20k(root: Path) -> np.ndarray:
     for part, short in (("training", "train"), ("validation", "val")):
         for number in range(2):
             name = f"ADE_{short}_0000000{number}"
-            _picture(root / f"images/{part}/{name}.jpg", values)
+            _image(root / f"images/{part}/{name}.jpg", values)
             _save(root / f"annotations/{part}/{name}.png", values)
     return values
 

@@ -1,4 +1,4 @@
-"""Reading label pictures, and what augmentation does to them. Oracles: the numbers that were written, closed forms."""
+"""Reading label images, and what augmentation does to them. Oracles: the numbers that were written, closed forms."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
-from hrnet.formats.label_maps import LabelledPicture, read_labels
-from hrnet.geometry import Frame, flip_order, warp_labels
+from hrnet.formats.label_maps import LabeledImage, read_labels
+from hrnet.io.geometry import Frame, flip_order, warp_labels
+from hrnet.nn.task import SampleKey
 from hrnet.segmentation.data import (
     Augment,
     SegmentationDataset,
@@ -17,7 +18,6 @@ from hrnet.segmentation.data import (
     read_segmentation,
 )
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.task import Draw
 
 LABELS = np.tile(np.array([0, 1, 2, 255], np.uint8).repeat(10), (30, 1))
 
@@ -29,7 +29,7 @@ def write(path: Path, values: np.ndarray = LABELS) -> Path:
 
 
 def make(folder: Path) -> Path:
-    """Train and val of two pictures each, of sky, left wing and right wing."""
+    """Train and val of two images each, of sky, left wing and right wing."""
     rng = np.random.default_rng(0)
     for part, names in {"train": "ab", "val": "cd"}.items():
         for name in names:
@@ -40,7 +40,7 @@ def make(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("how", ["whole", "both folders", "one part"])
-def test_a_folder_of_pictures_and_labels_is_read(tmp_path: Path, how: str) -> None:
+def test_a_folder_of_images_and_labels_is_read(tmp_path: Path, how: str) -> None:
     folder = make(tmp_path)
     images, labels = folder / "images", folder / "labels"
     arguments = {
@@ -51,10 +51,10 @@ def test_a_folder_of_pictures_and_labels_is_read(tmp_path: Path, how: str) -> No
     data = read_segmentation(*arguments, part="val")
     assert data.class_names == ("sky", "left wing", "right wing")
     assert data.pairs == ((1, 2),)
-    assert [one.path.name for one in data.pictures] == ["c.jpg", "d.jpg"]
-    assert data.pictures[0].size == LABELS.shape
+    assert [one.path.name for one in data.images] == ["c.jpg", "d.jpg"]
+    assert data.images[0].size == LABELS.shape
     assert not data.problems
-    np.testing.assert_array_equal(read_labels(data.pictures[0]), LABELS)
+    np.testing.assert_array_equal(read_labels(data.images[0]), LABELS)
 
 
 def test_numbers_are_names_where_there_are_none(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_numbers_are_names_where_there_are_none(tmp_path: Path) -> None:
         (np.where(LABELS == 1, 9, LABELS).astype(np.uint8), "the value 9 in 300 pixels, expected 0 to 2 or 255"),
         (LABELS.astype(np.uint16) + 300, "the value 300"),
         (LABELS[:20], "has 40 x 20 pixels"),
-        (np.stack([LABELS] * 3, 2), "stores colours"),
+        (np.stack([LABELS] * 3, 2), "stores colors"),
         (None, "no labels a.png"),
     ],
 )
@@ -79,7 +79,7 @@ def test_wrong_labels_are_named_and_left_out(tmp_path: Path, values: np.ndarray 
     path = make(tmp_path) / "labels/train/a.png"
     path.unlink() if values is None else write(path, values)
     data = read_segmentation(tmp_path)
-    assert [one.path.name for one in data.pictures] == ["b.jpg"]
+    assert [one.path.name for one in data.images] == ["b.jpg"]
     assert len(data.problems) == 1
     assert words in data.problems[0]
     assert "a." in data.problems[0]
@@ -97,15 +97,15 @@ def test_nothing_usable_is_one_sentence(tmp_path: Path) -> None:
     make(tmp_path)
     for name in "ab":
         write(tmp_path / f"labels/train/{name}.png", LABELS[:9])
-    with pytest.raises(InputError, match=r"no labelled picture that can be used; the first problem: .*a\.png"):
+    with pytest.raises(InputError, match=r"no labeled image that can be used; the first problem: .*a\.png"):
         read_segmentation(tmp_path)
 
 
 def test_numbers_get_their_meaning(tmp_path: Path) -> None:
     values = np.array([[0, 1, 2], [3, 255, 0]], np.uint8)
-    one = LabelledPicture(tmp_path / "a.jpg", write(tmp_path / "a.png", values), (2, 3), (255, 1, 0, 255))
+    one = LabeledImage(tmp_path / "a.jpg", write(tmp_path / "a.png", values), (2, 3), (255, 1, 0, 255))
     np.testing.assert_array_equal(read_labels(one), [[255, 1, 0], [255, 255, 255]])
-    wide = LabelledPicture(
+    wide = LabeledImage(
         tmp_path / "a.jpg", write(tmp_path / "b.png", values.astype(np.uint16) + 200), (2, 3), (7,) * 456
     )
     # 455 is the last of 456 numbers.
@@ -119,7 +119,7 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     data = match_classes(read_segmentation(make(tmp_path)), ("Right_Wing", "tail", "LeftWing"))
     # Sky is unknown to the model.
     expected = np.array([255, 2, 0, 255], np.uint8)[np.minimum(LABELS, 3)]
-    np.testing.assert_array_equal(read_labels(data.pictures[0]), expected)
+    np.testing.assert_array_equal(read_labels(data.images[0]), expected)
     assert data.pairs == ((2, 0),)
     assert "does not know sky" in data.notes[-1]
     with pytest.raises(InputError, match="no name in common"):
@@ -129,14 +129,14 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
 def test_classes_without_names_are_matched_by_place(tmp_path: Path) -> None:
     (make(tmp_path) / "classes.txt").unlink()
     data = read_segmentation(tmp_path)
-    np.testing.assert_array_equal(read_labels(match_classes(data, tuple("abcd")).pictures[0]), LABELS)
+    np.testing.assert_array_equal(read_labels(match_classes(data, tuple("abcd")).images[0]), LABELS)
     with pytest.raises(InputError, match="3 classes have no names, and the model knows 2"):
         match_classes(data, ("a", "b"))
 
 
 def test_real_sets_are_read(shared: Path) -> None:
     data = read_segmentation(shared / "data/camvid/images/test", shared / "data/camvid/labels/test")
-    assert (len(data.pictures), len(data.class_names), data.problems) == (233, 11, ())
+    assert (len(data.images), len(data.class_names), data.problems) == (233, 11, ())
     assert read_segmentation(shared / "data/ccp", part="val").class_names[0] == "background"
 
 
@@ -144,13 +144,11 @@ PALETTE = np.array([[250, 30, 60], [20, 200, 90], [70, 40, 240]], np.uint8)
 SPEC = SegmentationSpec(("sky", "left wing", "right wing"), ((1, 2),), input_size=(96, 96))
 
 
-def painted(folder: Path, size: tuple[int, int] = (96, 72)) -> LabelledPicture:
-    """A picture in which each label has a colour of its own, in blocks of 12 pixels."""
+def painted(folder: Path, size: tuple[int, int] = (96, 72)) -> LabeledImage:
+    """An image in which each label has a color of its own, in blocks of 12 pixels."""
     blocks = np.random.default_rng(1).integers(0, 3, (size[0] // 12, size[1] // 12), np.uint8)
     labels = np.kron(blocks, np.ones((12, 12), np.uint8))
-    return LabelledPicture(
-        write(folder / "a.png", PALETTE[labels]), write(folder / "labels.png", labels), size, (0, 1, 2)
-    )
+    return LabeledImage(write(folder / "a.png", PALETTE[labels]), write(folder / "labels.png", labels), size, (0, 1, 2))
 
 
 @pytest.mark.parametrize("rotation", [0.0, 20.0])
@@ -179,7 +177,7 @@ def test_scales_crops_and_mirroring_are_the_published_ones() -> None:
     rng, augment = np.random.default_rng(0), Augment(crop=(48, 80))
     frames = [random_frame((72, 96), SPEC, augment, rng) for _ in range(3400)]
     scales, counts = np.unique([round(frame.scale, 6) for frame in frames], return_counts=True)
-    # The canvas of 96 shows the 96 wide picture as it is; sides are rounded to whole pixels, the width of 96 by a tenth.
+    # The canvas of 96 shows the 96 wide image as it is; sides are rounded to whole pixels, the width of 96 by a tenth.
     assert len(scales) == 17
     np.testing.assert_allclose(scales, np.arange(5, 22) / 10, atol=0.006)
     assert counts.min() > 200 - 5 * 14
@@ -203,33 +201,33 @@ def test_scales_crops_and_mirroring_are_the_published_ones() -> None:
 
 
 def edges(frame: Frame) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the picture, counted from the outer edges of the input."""
+    """Left, top, right and bottom of the image, counted from the outer edges of the input."""
     height, width = frame.source_size
     corners = frame.to_input(np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])) + 0.5
     return (*corners.min(0), *corners.max(0))
 
 
 @pytest.mark.parametrize("rotation", [0.0, 15.0])
-def test_picture_and_labels_stay_together(tmp_path: Path, rotation: float) -> None:
-    """Oracle: inside a block of one label the picture has its colour; beyond the picture it is black."""
+def test_image_and_labels_stay_together(tmp_path: Path, rotation: float) -> None:
+    """Oracle: inside a block of one label the image has its color; beyond the image it is black."""
     one = painted(tmp_path)
     samples = SegmentationDataset([one], SPEC, Augment(crop=(64, 80), rotation=rotation))
-    colours = np.concatenate([PALETTE, np.zeros((253, 3), np.uint8)])
+    colors = np.concatenate([PALETTE, np.zeros((253, 3), np.uint8)])
     outside = flipped = 0
     for epoch in range(30):
-        sample = samples[Draw(epoch, 0)]
+        sample = samples[SampleKey(epoch, 0)]
         labels = sample.targets["labels"]
         assert (labels.shape, labels.dtype, sample.image.shape) == ((64, 80), np.uint8, (64, 80, 3))
         mirrored = np.linalg.det(sample.frame.matrix[:, :2]) < 0
         flipped += mirrored
-        # In the mirrored picture left wings are right ones.
+        # In the mirrored image left wings are right ones.
         names = np.array(flip_order(256, SPEC.pairs))[labels] if mirrored else labels
         same = np.ones(labels.shape, bool)
         for shift in np.ndindex(5, 5):
             same &= np.roll(labels, np.array(shift) - 2, (0, 1)) == labels
         same[:2] = same[-2:] = same[:, :2] = same[:, -2:] = False
         # Interpolated between equal values; a unit is OpenCV's rounding.
-        assert np.abs(sample.image[same].astype(int) - colours[names][same]).max() <= 1
+        assert np.abs(sample.image[same].astype(int) - colors[names][same]).max() <= 1
         outside += int((labels == 255).sum())
     assert 5 < flipped < 25
     assert outside
@@ -238,38 +236,38 @@ def test_picture_and_labels_stay_together(tmp_path: Path, rotation: float) -> No
 def test_a_factor_of_one_changes_nothing(tmp_path: Path) -> None:
     one = painted(tmp_path)
     augment = Augment(scale=(1.0, 1.0), flip=0)
-    sample = SegmentationDataset([one], SPEC, augment)[Draw(3, 0)]
+    sample = SegmentationDataset([one], SPEC, augment)[SampleKey(3, 0)]
     np.testing.assert_array_equal(sample.targets["labels"][:, :72], read_labels(one))
     assert (sample.targets["labels"][:, 72:] == 255).all()
     np.testing.assert_array_equal(sample.image[:, :72], PALETTE[read_labels(one)])
 
 
 def test_what_is_drawn_follows_from_the_draw_alone(tmp_path: Path) -> None:
-    augment = Augment(colour=0.2, rotation=5, scale=(0.7, 1.4), scale_step=0)
+    augment = Augment(color=0.2, rotation=5, scale=(0.7, 1.4), scale_step=0)
     samples = [SegmentationDataset([painted(tmp_path)], SPEC, augment, seed) for seed in (0, 0, 1)]
-    first = samples[0][Draw(4, 0)]
-    samples[1][Draw(0, 0)]
-    again, other = samples[1][Draw(4, 0)], samples[2][Draw(4, 0)]
+    first = samples[0][SampleKey(4, 0)]
+    samples[1][SampleKey(0, 0)]
+    again, other = samples[1][SampleKey(4, 0)], samples[2][SampleKey(4, 0)]
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.targets["labels"], again.targets["labels"])
     assert not np.array_equal(first.image, other.image)
 
 
-def test_scored_pictures_are_whole_and_have_no_target(tmp_path: Path) -> None:
-    sample = SegmentationDataset([painted(tmp_path)], SPEC, Augment(crop=(32, 32), colour=0.5))[0]
+def test_scored_images_are_whole_and_have_no_target(tmp_path: Path) -> None:
+    sample = SegmentationDataset([painted(tmp_path)], SPEC, Augment(crop=(32, 32), color=0.5))[0]
     assert (sample.image.shape, sample.targets, sample.index) == ((96, 96, 3), {}, 0)
     np.testing.assert_array_equal(sample.image[:, :72], PALETTE[read_labels(painted(tmp_path))])
 
 
-def test_a_picture_labelled_as_it_is_stored_is_read_so(tmp_path: Path) -> None:
+def test_a_image_labeled_as_it_is_stored_is_read_so(tmp_path: Path) -> None:
     one = painted(tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "images").mkdir()
     Image.open(one.path).save(tmp_path / "images/a.png", exif=exif)
     write(tmp_path / "labels/a.png", read_labels(one))
-    (picture,) = read_segmentation(tmp_path / "images", tmp_path / "labels").pictures
-    assert picture.size == (96, 72)
+    (image,) = read_segmentation(tmp_path / "images", tmp_path / "labels").images
+    assert image.size == (96, 72)
     np.testing.assert_array_equal(
-        SegmentationDataset([picture], SPEC, Augment())[0].image[:, :72], PALETTE[read_labels(one)]
+        SegmentationDataset([image], SPEC, Augment())[0].image[:, :72], PALETTE[read_labels(one)]
     )

@@ -57,15 +57,15 @@ def test_a_published_set_is_read_as_it_comes(
     values = published(name, tmp_path)
     data = read_segmentation(tmp_path, part=part)  # type: ignore[arg-type]  # both are parts
     assert len(data.class_names) == classes
-    assert len(data.pictures) == 2
+    assert len(data.images) == 2
     assert not data.problems
     expected = np.array([label(number) for number in values.ravel().tolist()]).reshape(values.shape)
-    for one in data.pictures:
+    for one in data.images:
         found = read_labels(one)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, expected)
     other = read_segmentation(tmp_path, part="val" if part == "train" else "train")
-    assert not {one.path for one in data.pictures} & {one.path for one in other.pictures}
+    assert not {one.path for one in data.images} & {one.path for one in other.images}
 
 
 def test_without_background_context_ignores_it_and_counts_from_nothing(tmp_path: Path, published: Published) -> None:
@@ -75,7 +75,7 @@ def test_without_background_context_ignores_it_and_counts_from_nothing(tmp_path:
     assert data.class_names == CONTEXT_59
     sixty = np.array([CONTEXT.index(n) if n in CONTEXT else 0 for n in values.ravel().tolist()]).reshape(values.shape)
     expected = np.where(sixty == 0, 255, sixty - 1)
-    np.testing.assert_array_equal(read_labels(data.pictures[0]), expected)
+    np.testing.assert_array_equal(read_labels(data.images[0]), expected)
 
 
 def test_lip_knows_left_from_right(tmp_path: Path, published: Published) -> None:
@@ -105,24 +105,24 @@ def test_a_submission_has_the_numbers_of_the_server() -> None:
 def test_two_of_its_folders_mean_the_same(
     tmp_path: Path, published: Published, name: str, images: str, annotations: str, first: str
 ) -> None:
-    """As plain label pictures their numbers would be other classes, which no error would tell."""
+    """As plain label images their numbers would be other classes, which no error would tell."""
     published(name, tmp_path)
     data = read_segmentation(tmp_path / images, tmp_path / annotations, "val")
-    assert len(data.pictures) == 2
-    assert all(one.path.name.startswith(first) for one in data.pictures)
+    assert len(data.images) == 2
+    assert all(one.path.name.startswith(first) for one in data.images)
     part = "train" if "train" in images else "val"
-    assert data.pictures == read_segmentation(tmp_path, part=part).pictures
+    assert data.images == read_segmentation(tmp_path, part=part).images
     around = tmp_path / images / ".." / Path(images).name
-    assert read_segmentation(around, tmp_path / annotations, "val").pictures == data.pictures
+    assert read_segmentation(around, tmp_path / annotations, "val").images == data.images
 
 
 def test_what_is_missing_is_named(tmp_path: Path, published: Published) -> None:
     published("cityscapes", tmp_path)
     (tmp_path / "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png").unlink()
     data = read_segmentation(tmp_path)
-    assert len(data.pictures) == 1
+    assert len(data.images) == 1
     assert "aachen_000001_000019_leftImg8bit.png has no labels" in data.problems[0]
-    with pytest.raises(InputError, match="is Cityscapes, but no pictures of test"):
+    with pytest.raises(InputError, match="is Cityscapes, but no images of test"):
         read_segmentation(tmp_path, part="test")
 
 
@@ -130,7 +130,7 @@ def test_a_number_that_is_no_label_is_named(tmp_path: Path, published: Published
     values = published("ade20k", tmp_path)
     Image.fromarray(values + np.uint8(4)).save(tmp_path / "annotations/training/ADE_train_00000001.png")
     data = read_segmentation(tmp_path)
-    assert len(data.pictures) == 1
+    assert len(data.images) == 1
     assert "ADE_train_00000001.png has the value 15" in data.problems[0]
 
 
@@ -145,5 +145,5 @@ def test_a_damaged_matlab_file_is_named(tmp_path: Path, published: Published) ->
     published("stuff mat", tmp_path)
     next((tmp_path / "annotations").glob("*0_train.mat")).write_bytes(b"MATLAB 5.0" * 30)
     data = read_segmentation(tmp_path)
-    assert len(data.pictures) == 1
+    assert len(data.images) == 1
     assert "is no MATLAB file that can be read" in data.problems[0]

@@ -17,7 +17,7 @@ WEIGHTS = (0.5, 1.0, 2.0, 0.0)
 
 
 def outputs(seed: int = 0, *, marked: float = 0.7) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits and a first guess of two pictures, at stride 4, and their labels."""
+    """Logits and a first guess of two images, at stride 4, and their labels."""
     generator = torch.Generator().manual_seed(seed)
     logits, guess = (3 * torch.randn(2, 4, 4, 6, generator=generator) for _ in range(2))
     labels = torch.randint(0, 4, (2, 16, 24), generator=generator)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrnet.formats.label_maps import LabelledPicture
-from hrnet.report.pictures import choose
+from hrnet.engine.evaluator import Evaluator
+from hrnet.formats.label_maps import LabeledImage
 from hrnet.results import SemanticMap
 from hrnet.segmentation.metrics import (
     SegmentationEvaluator,
@@ -22,17 +22,17 @@ from hrnet.segmentation.metrics import (
     reduce_labels,
 )
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.task import Evaluator
+from hrnet.vis.report.images import choose
 
 NAMES = ("sky", "road", "car", "never", "only found")
 SPEC = SegmentationSpec(NAMES)
 CLASSES = len(NAMES)
 
 
-def labelled(folder: Path, labels: np.ndarray, number: int = 0) -> LabelledPicture:
+def labeled(folder: Path, labels: np.ndarray, number: int = 0) -> LabeledImage:
     path = folder / f"{number}.png"
     Image.fromarray(labels).save(path)
-    return LabelledPicture(folder / f"{number}.jpg", path, (labels.shape[0], labels.shape[1]))
+    return LabeledImage(folder / f"{number}.jpg", path, (labels.shape[0], labels.shape[1]))
 
 
 def maps(seed: int, size: tuple[int, int] = (60, 80)) -> tuple[np.ndarray, np.ndarray]:
@@ -103,8 +103,8 @@ def test_outlines_are_counted_class_by_class() -> None:
 
 def test_figures_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
     pairs = [maps(seed) for seed in range(3)]
-    pictures = [labelled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
-    evaluator = SegmentationEvaluator(pictures, SPEC)
+    images = [labeled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
+    evaluator = SegmentationEvaluator(images, SPEC)
     assert isinstance(evaluator, Evaluator)
     evaluator.update([2, 0], [SemanticMap(pairs[2][1], NAMES), SemanticMap(pairs[0][1], NAMES)])
     evaluator.update([1, 0], [SemanticMap(pairs[1][1], NAMES), SemanticMap(pairs[1][1], NAMES)])  # 0 was there
@@ -139,20 +139,20 @@ def test_figures_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
 
 def test_the_truth_itself_scores_a_hundred(tmp_path: Path) -> None:
     truth, _ = maps(0)
-    evaluator = SegmentationEvaluator([labelled(tmp_path, truth)], SPEC)
+    evaluator = SegmentationEvaluator([labeled(tmp_path, truth)], SPEC)
     answer = np.where(truth == 255, 0, truth).astype(np.uint8)
     evaluator.update([0], [SemanticMap(answer, NAMES)])
     metrics = evaluator.compute()
     assert metrics.pop("mIoU-published") == metrics.pop("mean-accuracy-published") == 60
     assert set(metrics.values()) == {100.0}
     (case,) = evaluator.findings().cases
-    assert case.words == "all labelled pixels are right"
+    assert case.words == "all labeled pixels are right"
 
 
 def test_the_baseline_is_what_the_most_frequent_class_scores(tmp_path: Path) -> None:
     pairs = [maps(seed) for seed in range(3)]
-    pictures = [labelled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
-    evaluator, blind = SegmentationEvaluator(pictures, SPEC), SegmentationEvaluator(pictures, SPEC)
+    images = [labeled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
+    evaluator, blind = SegmentationEvaluator(images, SPEC), SegmentationEvaluator(images, SPEC)
     evaluator.update(range(3), [SemanticMap(found, NAMES) for _, found in pairs])
     frequent = np.bincount(np.concatenate([truth[truth != 255] for truth, _ in pairs])).argmax()
     blind.update(range(3), [SemanticMap(np.full_like(truth, frequent), NAMES) for truth, _ in pairs])
@@ -161,11 +161,11 @@ def test_the_baseline_is_what_the_most_frequent_class_scores(tmp_path: Path) -> 
         assert scores[name] == pytest.approx(value, rel=1e-12), name
 
 
-def test_few_pictures_are_kept_and_the_worst_are_among_them(tmp_path: Path) -> None:
+def test_few_images_are_kept_and_the_worst_are_among_them(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     truth = np.zeros((10, 100), np.uint8)
     errors = rng.permutation(60)
-    one = labelled(tmp_path, truth)
+    one = labeled(tmp_path, truth)
     evaluator = SegmentationEvaluator([one] * 60, SPEC)
     for index, wrong in enumerate(errors):
         found = truth.copy()
@@ -177,18 +177,18 @@ def test_few_pictures_are_kept_and_the_worst_are_among_them(tmp_path: Path) -> N
     worst, others = choose(findings.cases, 12, 6)
     np.testing.assert_allclose([case.error for case in worst], np.arange(59, 47, -1), atol=1e-9)
     assert len(others) == 6
-    assert worst[0].words == "41.0 % of the labelled pixels are right; 59.0 % are sky taken for road"
+    assert worst[0].words == "41.0 % of the labeled pixels are right; 59.0 % are sky taken for road"
 
 
-def test_nothing_labelled_measures_nothing(tmp_path: Path) -> None:
-    evaluator = SegmentationEvaluator([labelled(tmp_path, np.full((4, 4), 255, np.uint8))], SPEC)
+def test_nothing_labeled_measures_nothing(tmp_path: Path) -> None:
+    evaluator = SegmentationEvaluator([labeled(tmp_path, np.full((4, 4), 255, np.uint8))], SPEC)
     evaluator.update([0], [SemanticMap(np.zeros((4, 4), np.uint8), NAMES)])
     assert evaluator.compute() == {}
     assert evaluator.findings().cases == ()
 
 
 def test_a_result_of_another_size_is_refused(tmp_path: Path) -> None:
-    evaluator = SegmentationEvaluator([labelled(tmp_path, np.zeros((4, 4), np.uint8))], SPEC)
+    evaluator = SegmentationEvaluator([labeled(tmp_path, np.zeros((4, 4), np.uint8))], SPEC)
     with pytest.raises(ValueError, match=r"labels of \(4, 4\) and a result of \(4, 5\)"):
         evaluator.update([0], [SemanticMap(np.zeros((4, 5), np.uint8), NAMES)])
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hrnet.backbone import count_multiply_accumulates
-from hrnet.geometry import Frame
-from hrnet.representation import concatenate
-from hrnet.runtime import compile_forward
+from hrnet.inference.runtime import compile_forward
+from hrnet.io.geometry import Frame
+from hrnet.nn.backbone import count_multiply_accumulates
+from hrnet.nn.representation import concatenate
+from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.nn.task import Batch
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.ocr import ContextHead, SegmentationOutput, gather_regions
 from hrnet.segmentation.spec import ContextSpec, LossSpec, SegmentationSpec
-from hrnet.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
-from hrnet.task import Batch
 
 TINY = HRNetSpec(
     stages=(StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1)),

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from hrnet.checkpoint import save_model
 from hrnet.cli import main
+from hrnet.engine.recipe import BEST, STATE
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
-from hrnet.recipe import BEST, STATE
+from hrnet.io.checkpoint import save_model
+from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
 from hrnet.segmentation.recipes import RECIPES, SegmentationRecipe, prepare
 from hrnet.segmentation.spec import CITYSCAPES, LossSpec
-from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
 from hrnet.tasks import recipe_to_json
 
 Published = Callable[[str, Path], np.ndarray]
@@ -65,7 +65,7 @@ def test_published_runs_have_the_released_settings(name: str) -> None:
         spec.backbone.align_corners, spec.backbone.norm_momentum, spec.loss.hard_pixels, recipe.published.value,
     ) == SETTINGS[name]  # fmt: skip
     assert (train.optimizer, train.schedule, train.decay_norms, train.sync_norm) == ("sgd", "poly", True, True)
-    assert (augment.scale[0], augment.scale_step, augment.flip, augment.rotation, augment.colour) == (
+    assert (augment.scale[0], augment.scale_step, augment.flip, augment.rotation, augment.color) == (
         0.5,
         0.1,
         0.5,
@@ -85,13 +85,13 @@ def test_every_published_run_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "pictures", "steps"),
+    ("name", "images", "steps"),
     [("cityscapes-w48", 2975, 120_000), ("lip-w48", 30_462, 110_000), ("context-59-w48", 4998, 60_000)],
 )
-def test_epochs_are_the_published_iterations(name: str, pictures: int, steps: int) -> None:
+def test_epochs_are_the_published_iterations(name: str, images: int, steps: int) -> None:
     """Oracle: the paper's iterations, which it rounds: to 120, 110 and 60 thousand, of 119.9, 114.2 and 62.4."""
     train = RECIPES[f"segmentation-{name}"].train
-    assert train.epochs * pictures / train.batch == pytest.approx(steps, rel=0.05)
+    assert train.epochs * images / train.batch == pytest.approx(steps, rel=0.05)
 
 
 def test_our_networks_are_below_8_megabytes() -> None:
@@ -183,10 +183,10 @@ def test_published_runs_take_their_data_as_it_comes(
     for measure in ("pixel-accuracy", "mIoU"):
         assert figures["metrics"][measure] == pytest.approx(metrics[measure], abs=0.5)
     validation: Any = job.validation
-    picture = validation.pictures[0].path
-    assert main(["predict", str(run / BEST), str(picture), "--out", str(tmp_path / "out"), *common]) == 0
+    image = validation.images[0].path
+    assert main(["predict", str(run / BEST), str(image), "--out", str(tmp_path / "out"), *common]) == 0
     (found,) = (tmp_path / "out").glob("*.json")
-    assert json.loads(found.read_text())["size"] == list(validation.pictures[0].size)
+    assert json.loads(found.read_text())["size"] == list(validation.images[0].size)
 
 
 def own(folder: Path, count: int = 6, names: str = "sky\nleft arm\nright arm\n") -> Path:
@@ -217,9 +217,9 @@ def test_a_data_set_of_any_classes_is_learned_and_a_part_held_out(tmp_path: Path
     # Every fifth by path, from the first.
     train: Any = job.train
     validation: Any = job.validation
-    assert [one.path.stem for one in validation.pictures] == ["0", "5"]
-    assert [one.path.stem for one in train.pictures] == ["1", "2", "3", "4"]
-    assert any("2 pictures are held out" in message for message in job.messages)
+    assert [one.path.stem for one in validation.images] == ["0", "5"]
+    assert [one.path.stem for one in train.images] == ["1", "2", "3", "4"]
+    assert any("2 images are held out" in message for message in job.messages)
 
 
 def test_classes_of_another_data_set_take_the_place_of_the_recipes(tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_classes_of_another_data_set_take_the_place_of_the_recipes(tmp_path: Pat
     ("changes", "words"),
     [
         ({"hold_out": 1}, "every 1th cannot be held out"),
-        ({"images": ()}, "0 folders of pictures"),
-        ({"annotations": (Path("a"), Path("b"))}, "1 folders of pictures, 2 files or folders of labels"),
+        ({"images": ()}, "0 folders of images"),
+        ({"annotations": (Path("a"), Path("b"))}, "1 folders of images, 2 files or folders of labels"),
     ],
 )
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hrnet.backbone import count_multiply_accumulates
-from hrnet.geometry import Frame, warp
+from hrnet.io.geometry import Frame, warp
+from hrnet.nn.backbone import count_multiply_accumulates
+from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.nn.task import Batch
 from hrnet.segmentation import model as segmentation
-from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, picture_frame, picture_labels
+from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, image_frame, image_labels
 from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, LossSpec, SegmentationSpec
-from hrnet.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
-from hrnet.task import Batch
 
 TINY = HRNetSpec(
     stages=(StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1)),
@@ -96,13 +96,13 @@ def test_batch_without_a_marked_pixel_teaches_nothing() -> None:
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(32, 48), (64, 96), (50, 99), (20, 31)])
 def test_labels_are_those_of_enlarged_logits(align_corners: bool, size: tuple[int, int]) -> None:
-    # Oracle: PyTorch's interpolation straight to the size of the picture. Tolerance: two logits that are equal to the last
+    # Oracle: PyTorch's interpolation straight to the size of the image. Tolerance: two logits that are equal to the last
     # bits may change places: at most one pixel in a thousand.
     logits = torch.randn(5, 8, 12)
-    labels = picture_labels(logits, Frame.resize(size, (32, 48)), align_corners)
+    labels = image_labels(logits, Frame.resize(size, (32, 48)), align_corners)
     scale = functional.interpolate(logits[None], size, mode="bilinear", align_corners=align_corners)[0]
     if align_corners and size != (32, 48):
-        # There the corners of the input, not of the picture, are the corners of the logits.
+        # There the corners of the input, not of the image, are the corners of the logits.
         scale = functional.interpolate(logits[None], (32, 48), mode="bilinear", align_corners=True)
         scale = functional.interpolate(scale, size, mode="bilinear")[0]
     share = (labels != scale.argmax(0).numpy()).mean()
@@ -115,28 +115,28 @@ def test_labels_of_a_crop_lie_where_the_crop_lies() -> None:
     for stripe in range(6):
         logits[stripe % 3, :, 2 * stripe : 2 * stripe + 2] = 1.0
     matrix = np.array([[1.0, 0, -10], [0, 1.0, -5]])
-    labels = picture_labels(logits, Frame(matrix, (16, 48), (30, 70)), align_corners=False)
+    labels = image_labels(logits, Frame(matrix, (16, 48), (30, 70)), align_corners=False)
     expected = np.full((30, 70), 255)
     expected[5:21, 10:58] = np.repeat(np.arange(6) % 3, 8)
     np.testing.assert_array_equal(labels, expected)
     mirrored = np.array([[-1.0, 0, 57], [0, 1.0, -5]])
-    flipped = picture_labels(logits.flip(-1), Frame(mirrored, (16, 48), (30, 70)), align_corners=False)
+    flipped = image_labels(logits.flip(-1), Frame(mirrored, (16, 48), (30, 70)), align_corners=False)
     np.testing.assert_array_equal(flipped, expected)
 
 
 def test_labels_made_in_strips_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, frame = torch.randn(5, 8, 12), Frame.resize((57, 91), (32, 48))
-    whole = picture_labels(logits, frame, False)
+    whole = image_labels(logits, frame, False)
     monkeypatch.setattr(segmentation, "STRIP_ELEMENTS", 5 * 91 * 4)
-    np.testing.assert_array_equal(picture_labels(logits, frame, False), whole)
+    np.testing.assert_array_equal(image_labels(logits, frame, False), whole)
 
 
 @pytest.mark.parametrize("source", [(1024, 2048), (375, 500), (500, 375), (33, 700), (3000, 17)])
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
-def test_a_whole_picture_lies_in_its_canvas(source: tuple[int, int], scale: float) -> None:
-    # Oracle: OpenCV's resize to the rounded size of the published protocol, whose edges lie on those of the picture.
+def test_a_whole_image_lies_in_its_canvas(source: tuple[int, int], scale: float) -> None:
+    # Oracle: OpenCV's resize to the rounded size of the published protocol, whose edges lie on those of the image.
     spec = SegmentationSpec(input_size=(520, 640))
-    frame = picture_frame(source, spec, scale)
+    frame = image_frame(source, spec, scale)
     assert frame.size == (round(520 * scale), round(640 * scale))
     ratio = min(520 * scale / source[0], 640 * scale / source[1])
     corners = frame.to_input(np.array([[-0.5, -0.5], [source[1] - 0.5, source[0] - 0.5]]))
@@ -150,26 +150,26 @@ def test_a_whole_picture_lies_in_its_canvas(source: tuple[int, int], scale: floa
     np.testing.assert_allclose(frame.to_source(frame.to_input(points)), points, atol=1e-9)
 
 
-def test_squashed_pictures_fill_the_canvas() -> None:
+def test_squashed_images_fill_the_canvas() -> None:
     # Oracle: closed form.
-    frame = picture_frame((300, 100), SegmentationSpec(input_size=(473, 473), squash=True), 2.0)
+    frame = image_frame((300, 100), SegmentationSpec(input_size=(473, 473), squash=True), 2.0)
     assert frame.size == (946, 946)
     np.testing.assert_allclose(frame.to_input(np.array([[99.5, 299.5]])), [[945.5, 945.5]], atol=1e-9)
 
 
-def test_picture_in_its_canvas_is_opencvs_resize_on_black() -> None:
+def test_image_in_its_canvas_is_opencvs_resize_on_black() -> None:
     # Oracle: OpenCV's resize and a black border. Tolerance: its warp knows places to 1/32 pixel, so each axis may be 1/64
-    # off, at most 255 / 64 grey values. Not compared: the outermost row and column, where it mixes in the black beyond.
-    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    found = warp(picture, picture_frame((60, 90), SegmentationSpec(input_size=(128, 128))), antialias=False)
-    expected = cv2.resize(picture, (128, 85), interpolation=cv2.INTER_LINEAR)
+    # off, at most 255 / 64 gray values. Not compared: the outermost row and column, where it mixes in the black beyond.
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    found = warp(image, image_frame((60, 90), SegmentationSpec(input_size=(128, 128))), antialias=False)
+    expected = cv2.resize(image, (128, 85), interpolation=cv2.INTER_LINEAR)
     inner = np.abs(found[1:84, 1:127].astype(int) - expected[1:84, 1:127])
     assert inner.max() <= 8
     assert inner.mean() < 1
     assert not found[86:].any()
 
 
-def test_prediction_has_the_size_of_its_picture() -> None:
+def test_prediction_has_the_size_of_its_image() -> None:
     # Property: a batch of one is a row of a batch; the network's own logits, so no ties.
     model = tiny()
     images = torch.rand(2, 3, 45, 64)

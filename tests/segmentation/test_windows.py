@@ -1,4 +1,4 @@
-"""Pictures in pieces. Oracles: networks whose answer is known at every pixel, and dense sums over loops of windows."""
+"""Images in pieces. Oracles: networks whose answer is known at every pixel, and dense sums over loops of windows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hrnet.geometry import Frame, warp
-from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, picture_frame
+from hrnet.io.geometry import Frame, warp
+from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.task import scale_images
+from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, image_frame
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
 from hrnet.segmentation.windows import Protocol, _Level, offsets, published_protocol, segment
-from hrnet.spec import HRNetSpec, StageSpec
-from hrnet.task import scale_images
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
 NATIVE = Protocol(windows="sliding", native=True)
@@ -32,8 +32,8 @@ def tiny(align: bool = False, classes: int = 3, **more: object) -> SegmentationM
     return SegmentationModel(SegmentationSpec(names, backbone=backbone, input_size=WINDOW, **more)).eval()  # type: ignore[arg-type]  # given by name
 
 
-def colours(align: bool = False) -> Callable[[Tensor], SegmentationOutput]:
-    """A network that returns the colours under each logit, 0 to 255: three classes, red, green and blue."""
+def colors(align: bool = False) -> Callable[[Tensor], SegmentationOutput]:
+    """A network that returns the colors under each logit, 0 to 255: three classes, red, green and blue."""
 
     def forward(images: Tensor) -> SegmentationOutput:
         size = [-(-side // 4) for side in images.shape[-2:]]
@@ -60,8 +60,8 @@ def positions(classes: int = 3, size: tuple[int, int] = WINDOW) -> Callable[[Ten
     return forward
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth, in all colours."""
+def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth, in all colors."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3)).astype(np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -81,9 +81,9 @@ def agree(found: np.ndarray, scores: Tensor) -> None:
 
 @pytest.mark.parametrize("align", [False, True])
 def test_whole_is_what_the_model_predicts(align: bool) -> None:
-    model, image = tiny(align), picture(190, 260)
-    frame = picture_frame((190, 260), model.spec)
-    forward = colours(align)
+    model, image = tiny(align), smooth_image(190, 260)
+    frame = image_frame((190, 260), model.spec)
+    forward = colors(align)
     (expected,) = model.decode(forward(tensor(warp(image, frame))), [frame])
     agreed = segment(image, model, forward, Protocol()) == expected.labels
     assert agreed.mean() > 0.999  # the same sums in another order: some draws go the other way
@@ -95,11 +95,11 @@ def test_whole_is_what_the_model_predicts(align: bool) -> None:
 def test_a_ramp_is_cut_at_its_pixel(height: int, width: int, align: bool) -> None:
     """Closed form: red is the column number, green half the width. Means of a ramp and values between them lie on the
     ramp, so that the classes change exactly where red overtakes green; only the strip at the right edge, where black
-    lies beyond the picture or the last logit is continued, may differ."""
+    lies beyond the image or the last logit is continued, may differ."""
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = np.minimum(np.arange(width), 255)
     image[..., 1] = min(width // 2, 120)
-    labels = segment(image, tiny(align), colours(align), NATIVE)
+    labels = segment(image, tiny(align), colors(align), NATIVE)
     margin = 4
     inside = slice(0, max(height - margin, 0)), slice(0, max(width - margin, 0))
     expected = (image[..., 0] <= image[..., 1]).astype(np.uint8)
@@ -119,7 +119,7 @@ def test_a_constant_network_gives_a_constant_map() -> None:
     model = tiny()
     protocols = [Protocol((0.5, 1, 2), True), NATIVE, published_protocol(model.spec, (0.5, 2), True)]
     for protocol in (*protocols, Protocol((0.75, 1.5), windows="tiles")):
-        assert (segment(picture(130, 210), model, forward, protocol) == 1).all()
+        assert (segment(smooth_image(130, 210), model, forward, protocol) == 1).all()
 
 
 def windows_by_loop(content: int, window: int, stride: int, step: int) -> list[int]:
@@ -145,7 +145,7 @@ def test_windows_cover_everything_and_the_last_is_moved_back(content: int, windo
 
 
 def dense_plain(image: np.ndarray, forward: Callable[[Tensor], SegmentationOutput], flip: bool) -> Tensor:
-    """Mean of logits over windows of the picture at its own scale, at every pixel: everything is held at once."""
+    """Mean of logits over windows of the image at its own scale, at every pixel: everything is held at once."""
     height, width = image.shape[:2]
     tops, lefts = windows_by_loop(height, 64, 40, 4), windows_by_loop(width, 96, 64, 4)
     padded = np.zeros((tops[-1] + 64, lefts[-1] + 96, 3), np.uint8)
@@ -168,17 +168,17 @@ def dense_plain(image: np.ndarray, forward: Callable[[Tensor], SegmentationOutpu
 @pytest.mark.parametrize("flip", [False, True])
 def test_windows_are_the_dense_mean(height: int, width: int, flip: bool) -> None:
     """Sizes: both axes, one axis, none, no multiple of 4. The network answers differently in every window."""
-    image, forward = picture(height, width), positions()
+    image, forward = smooth_image(height, width), positions()
     found = segment(image, tiny(), forward, Protocol((1.0,), flip, "sliding", native=True))
     agree(found, dense_plain(image, forward, flip))
 
 
 def test_scales_are_averaged_as_probabilities() -> None:
-    image, forward, model = picture(190, 260), positions(), tiny()
+    image, forward, model = smooth_image(190, 260), positions(), tiny()
     scales = (0.5, 1.0, 1.5)
     total = torch.zeros(3, 190, 260)
     for scale in scales:
-        frame = picture_frame((190, 260), model.spec, scale)
+        frame = image_frame((190, 260), model.spec, scale)
         logits = forward(tensor(warp(image, frame))).logits[0]
         # The slow way from logits to pixels: each pixel on its own, between its four logits.
         rows, columns = (
@@ -211,7 +211,7 @@ def dense_published(
     """The released evaluation of one scale, everything held at once: exponentials averaged over windows and resized."""
     align = model.spec.backbone.align_corners
     source = image.shape[0], image.shape[1]
-    frame = picture_frame(source, model.spec, scale)
+    frame = image_frame(source, model.spec, scale)
     height, width = round(frame.matrix[1, 1] * source[0]), round(frame.matrix[0, 0] * source[1])
     whole = kind == "whole" or (kind == "tiles" and scale <= 1)
     window = frame.size if whole else WINDOW
@@ -236,7 +236,7 @@ def dense_published(
 @pytest.mark.parametrize("kind", ["whole", "sliding", "tiles"])
 @pytest.mark.parametrize("align", [False, True])
 def test_the_published_protocol_is_the_released_computation(kind: str, align: bool) -> None:
-    model, image = tiny(align), picture(150, 211)
+    model, image = tiny(align), smooth_image(150, 211)
     forward = positions(size=(64 * 4, 96 * 4))
     scales = (0.5, 1.0, 1.75)
     protocol = Protocol(scales, True, kind, published=True)  # type: ignore[arg-type]  # a parameter of the test
@@ -254,17 +254,17 @@ def test_exponentials_are_not_probabilities() -> None:
         logits = torch.tensor([4.0, 0.0, 0.0] if small else [10.0, 10.5, 0.0]).view(1, 3, 1, 1)
         return SegmentationOutput(logits.expand(len(images), 3, images.shape[2] // 4, images.shape[3] // 4).clone())
 
-    model, image = tiny(), picture(64, 96)
+    model, image = tiny(), smooth_image(64, 96)
     assert (segment(image, model, forward, Protocol((0.5, 1.0))) == 0).all()
     assert (segment(image, model, forward, Protocol((0.5, 1.0), published=True)) == 1).all()
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_the_mirrored_picture_gives_the_mirrored_map(published: bool) -> None:
+def test_the_mirrored_image_gives_the_mirrored_map(published: bool) -> None:
     """With an average over mirror images, and classes that change sides."""
     model = tiny(pairs=((0, 2),))
     # The canvas's aspect; and windows that lie alike from either side.
-    image, forward = picture(128, 192 if published else 96 + 64), positions()
+    image, forward = smooth_image(128, 192 if published else 96 + 64), positions()
     protocol = Protocol((1.0,), True, "whole" if published else "sliding", native=not published, published=published)
     found = segment(image, model, forward, protocol)
     mirrored = segment(np.ascontiguousarray(image[:, ::-1]), model, forward, protocol)
@@ -273,8 +273,8 @@ def test_the_mirrored_picture_gives_the_mirrored_map(published: bool) -> None:
 
 
 def test_rows_are_forgotten() -> None:
-    """Of a picture of 100 rows of windows never more are held than two rows of windows have."""
-    image = picture(40 * 100, 100)
+    """Of an image of 100 rows of windows never more are held than two rows of windows have."""
+    image = smooth_image(40 * 100, 100)
     level = _Level(image, tiny(), positions(), NATIVE, 1.0, None)
     most = 0
     for top in range(0, len(image), 50):

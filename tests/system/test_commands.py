@@ -27,12 +27,12 @@ def test_help_needs_no_torch() -> None:
 
 def test_predict_draws_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "pose", str(PORTRAIT), "--out", str(tmp_path), "--runtime", "torch"]) == 0
-    with Image.open(tmp_path / "astronaut.jpg") as picture:
-        assert picture.size == (512, 512)
+    with Image.open(tmp_path / "astronaut.jpg") as image:
+        assert image.size == (512, 512)
     content = json.loads((tmp_path / "astronaut.json").read_text())
     (person,) = content["people"]
     named = dict(zip(content["keypoint_names"], np.array(person["keypoints"]), strict=True))
-    # Where a person sees them in this picture: the chin's end of the neck and the shoulders, within a fifth of its width.
+    # Where a person sees them in this image: the chin's end of the neck and the shoulders, within a fifth of its width.
     for name, place in {"neck": (222, 180), "right_shoulder": (120, 220), "left_shoulder": (320, 220)}.items():
         assert np.linalg.norm(named[name] - place) < 100, name
     assert "astronaut.jpg" in capsys.readouterr().out
@@ -41,7 +41,7 @@ def test_predict_draws_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFix
 def test_broken_inputs_are_named_the_rest_goes_on_and_nothing_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "sub").mkdir()
     for folder in (tmp_path, tmp_path / "sub"):
         Image.new("RGB", (40, 60), (90, 90, 90)).save(folder / "same.png")
@@ -56,7 +56,7 @@ def test_broken_inputs_are_named_the_rest_goes_on_and_nothing_is_overwritten(
     ]
     assert main(["predict", "pose", *sources, "--out", str(out), "--runtime", "torch"]) == 1
     said = capsys.readouterr()
-    assert "broken.jpg is not a picture" in said.err
+    assert "broken.jpg is not an image" in said.err
     assert "no.jpg does not exist" in said.err
     assert "Traceback" not in said.err
     assert (out / "same.json").read_text() == "mine"
@@ -127,7 +127,7 @@ def test_mistakes_are_one_sentence(
     [
         (["evaluate", "pose", "--images", ".", "--batch", "-1"], "--batch is at least 1"),
         (["evaluate", "pose", "--images", ".", "--workers", "-1"], "not negative"),
-        (["predict", "pose"], "no picture is named"),
+        (["predict", "pose"], "no image is named"),
         (["predict", "pose", "x.jpg", "--batch", "0"], "--batch is at least 1"),
         (["train", "pose-own", "--device", "cuda"], "auto"),
         *(
@@ -204,7 +204,7 @@ def test_names_that_are_no_text_do_not_end_a_call(tmp_path: Path) -> None:
 
 
 def small_run(tmp_path: Path, out: str, *more: str) -> int:
-    """Two epochs on eight synthetic pictures; two optimizer steps each."""
+    """Two epochs on eight synthetic images; two optimizer steps each."""
     return main([
         "train", "pose-lsp", "--out", str(tmp_path / out), "--data.images", str(tmp_path),
         "--data.annotations", str(tmp_path / "labels.json"), "--data.val-images", str(tmp_path),

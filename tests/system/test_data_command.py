@@ -1,4 +1,4 @@
-"""`hrnet data` as a person uses it. Oracles: exit status, what is printed, files on the disk, the labels' own colours."""
+"""`hrnet data` as a person uses it. Oracles: exit status, what is printed, files on the disk, the labels' own colors."""
 
 import json
 import subprocess
@@ -11,11 +11,11 @@ from PIL import Image
 
 from hrnet.cli import main
 from hrnet.formats.defects import KINDS
-from hrnet.formats.sheet import colour
+from hrnet.formats.sheet import color
 
 
 def boxes(folder: Path, *lines: str) -> Path:
-    """A YOLO set of two grey pictures, 100 x 80."""
+    """A YOLO set of two gray images, 100 x 80."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     for number in range(2):
@@ -28,7 +28,7 @@ def boxes(folder: Path, *lines: str) -> Path:
 def test_a_clean_set_is_said_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(boxes(tmp_path / "set", "0 0.5 0.5 0.2 0.4"))]) == 0
     said = capsys.readouterr().out
-    assert "YOLO train: 2 pictures, 2 objects, 1 class" in said
+    assert "YOLO train: 2 images, 2 objects, 1 class" in said
     assert "nothing wrong was found" in said
 
 
@@ -64,7 +64,7 @@ def test_json_lines_are_all_that_is_printed(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_sheets_show_the_labels_and_overwrite_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Oracle: the box's own corners have the colour of its class, its middle that of the picture."""
+    """Oracle: the box's own corners have the color of its class, its middle that of the image."""
     folder = boxes(tmp_path / "set", "0 0.5 0.5 0.2 0.4")
     out = tmp_path / "out"
     for name in ("yolo-train.jpg", "yolo-train-2.jpg"):
@@ -72,14 +72,14 @@ def test_sheets_show_the_labels_and_overwrite_nothing(tmp_path: Path, capsys: py
         assert name in capsys.readouterr().out
     first, second = (np.asarray(Image.open(out / name)) for name in ("yolo-train.jpg", "yolo-train-2.jpg"))
     np.testing.assert_array_equal(first, second)
-    # A picture of 100 x 80 in a cell of 100, six pixels from the border, ten from the cell's top.
+    # An image of 100 x 80 in a cell of 100, six pixels from the border, ten from the cell's top.
     corner, middle = first[16 + 24, 6 + 40], first[16 + 40, 6 + 50]
-    assert np.abs(corner.astype(int) - colour(0)).max() < 60  # JPEG blurs a line one pixel wide
+    assert np.abs(corner.astype(int) - color(0)).max() < 60  # JPEG blurs a line one pixel wide
     assert np.abs(middle.astype(int) - 90).max() < 10
 
 
-def test_keypoints_outlines_and_label_pictures_are_drawn(tmp_path: Path) -> None:
-    """Oracle: the middle of each drawn thing has its colour, mixed as stated."""
+def test_keypoints_outlines_and_label_images_are_drawn(tmp_path: Path) -> None:
+    """Oracle: the middle of each drawn thing has its color, mixed as stated."""
     folder = tmp_path / "poses"
     boxes(folder)
     (folder / "data.yaml").write_text("train: images\nnames: [mouse]\nkpt_shape: [1, 3]\n")
@@ -87,7 +87,7 @@ def test_keypoints_outlines_and_label_pictures_are_drawn(tmp_path: Path) -> None
     assert main(["data", "show", str(folder), "--out", str(tmp_path / "out"), "--cell", "200"]) == 0
     sheet = np.asarray(Image.open(tmp_path / "out/yolo-train.jpg")).astype(int)
     # A cell of 200 shows 100 x 80 twice as large, 20 below the top.
-    assert np.abs(sheet[6 + 20 + 81, 6 + 61] - colour(0)).max() < 60
+    assert np.abs(sheet[6 + 20 + 81, 6 + 61] - color(0)).max() < 60
     labels = np.zeros((80, 100), np.uint8)
     labels[:, 50:] = 1
     (tmp_path / "maps/labels").mkdir(parents=True)
@@ -97,7 +97,7 @@ def test_keypoints_outlines_and_label_pictures_are_drawn(tmp_path: Path) -> None
     assert main(["data", "show", str(tmp_path / "maps"), "--out", str(tmp_path / "out"), "--cell", "200"]) == 0
     sheet = np.asarray(Image.open(tmp_path / "out/masks.jpg")).astype(int)
     for x, label in ((50, 0), (150, 1)):
-        assert np.abs(sheet[6 + 100, 6 + x] - (np.array(colour(label)) + 90) / 2).max() < 6
+        assert np.abs(sheet[6 + 100, 6 + x] - (np.array(color(label)) + 90) / 2).max() < 6
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_every_kind_of_defect_is_documented() -> None:
 FINDINGS = {
     "lsp": {},
     "lspet": {"keypoint-outside": 7},
-    "tiny_coco": {"class-imbalance": 2, "class-unused": 2, "class-untrained": 10, "picture-empty": 51},
+    "tiny_coco": {"class-imbalance": 2, "class-unused": 2, "class-untrained": 10, "image-empty": 51},
     "camvid": {},
     "ccp": {"class-imbalance": 2},
     "pennfudan": {},

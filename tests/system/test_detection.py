@@ -1,4 +1,4 @@
-"""Detection as a person uses it: any data set becomes a model, which is scored and looks at pictures.
+"""Detection as a person uses it: any data set becomes a model, which is scored and looks at images.
 
 Oracles: files on the disk, exit status, what is printed; the same data in three formats gives the same samples, and so the
 same weights; the predictor's own results.
@@ -22,8 +22,8 @@ from hrnet.cli import main
 from hrnet.detection.augment import Augment
 from hrnet.detection.recipes import RECIPES
 from hrnet.detection.spec import FCOSSpec, RCNNSpec
-from hrnet.recipe import BEST
-from hrnet.spec import HRNetSpec, StageSpec
+from hrnet.engine.recipe import BEST
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.tasks import recipe_to_json
 
 STAGES = (StageSpec((8, 8), 1), StageSpec((8, 8, 8), 1), StageSpec((8, 8, 8, 8), 1))
@@ -33,7 +33,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def shapes(number: int) -> tuple[np.ndarray, list[tuple[int, list[int], list[float]]]]:
-    """A picture, and of each object in it the label, the box x1 y1 x2 y2, and an outline."""
+    """An image, and of each object in it the label, the box x1 y1 x2 y2, and an outline."""
     rng = np.random.default_rng(number)
     image = rng.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     found: list[tuple[int, list[int], list[float]]] = []
@@ -126,7 +126,7 @@ def recipe(folder: Path, name: str, epochs: int = 3) -> Path:
     small = replace(
         base,
         model=replace(base.model, backbone=TINY, input_size=(64, 64), detector=replace(detector, num_detections=20)),
-        data=replace(base.data, augment=Augment(colour=0.1)),
+        data=replace(base.data, augment=Augment(color=0.1)),
         train=replace(
             base.train, epochs=epochs, batch=4, evaluate_every=epochs, workers=0, precision="fp32", trackers=(), examples=0,
             warmup_steps=5, learning_rate=3e-3 if name == "own" else 1e-2,
@@ -152,7 +152,7 @@ def test_three_formats_train_the_same_network(tmp_path: Path, capsys: pytest.Cap
         assert train(path, tmp_path / name, tmp_path / f"run-{name}") == 0
         said = capsys.readouterr()
         assert "learns the data set's 2 classes: disc, square" in said.err
-        assert "7 objects in 8 pictures." in said.err
+        assert "7 objects in 8 images." in said.err
         assert "has a validation set: nothing is held out" in said.err
         assert "AP " in said.out
         weights[name] = load_file(tmp_path / f"run-{name}" / BEST)

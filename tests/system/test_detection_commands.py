@@ -15,11 +15,11 @@ from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
 import hrnet
-from hrnet.checkpoint import save_model
 from hrnet.cli import main
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, FCOSSpec
-from hrnet.spec import HRNetSpec, StageSpec
+from hrnet.io.checkpoint import save_model
+from hrnet.nn.spec import HRNetSpec, StageSpec
 
 NAMES = ("person", "a hat")
 PLAIN = ("--runtime", "torch", "--device", "cpu")
@@ -46,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def data(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures whose labels are half of what the model finds in them, and a picture that cannot be read."""
+    """Images whose labels are half of what the model finds in them, and an image that cannot be read."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_evaluate_measures_what_it_writes(
         assert content["metrics"][name] == pytest.approx(value, abs=1e-9)
     assert 0.1 < content["metrics"]["AP"] < 1
     printed = capsys.readouterr().out
-    # Of the twelve figures those of which something is labelled; all objects are small.
+    # Of the twelve figures those of which something is labeled; all objects are small.
     assert {"AR1", "AR10", "AR100", "ARS", "VOC-AP50", "AP/a hat"} < content["metrics"].keys()
     lines = dict(line.rsplit(maxsplit=1) for line in printed.splitlines()[: len(content["metrics"])])
     assert lines == {name: f"{value:.4f}" for name, value in content["metrics"].items()}
@@ -125,32 +125,32 @@ def test_predict_draws_writes_and_lists(
     assert {entry["image_id"] for entry in entries} == {8, 12, 15, 16}
     captured = capsys.readouterr()
     assert "broken.jpg" in captured.err
-    assert "4 pictures in" in captured.out
+    assert "4 images in" in captured.out
     assert "network" in captured.out
 
 
 def test_only_classes_that_are_asked_for(model: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = str(data / "images/photo_8.png")
-    assert main(["predict", model, picture, "--score", "0", "--classes", "a hat", "--json", *PLAIN]) == 0
+    image = str(data / "images/photo_8.png")
+    assert main(["predict", model, image, "--score", "0", "--classes", "a hat", "--json", *PLAIN]) == 0
     objects = json.loads(capsys.readouterr().out)["objects"]
     assert {one["name"] for one in objects} == {"a hat"}
-    assert main(["predict", model, picture, "--classes", "horse", *PLAIN]) == 1
+    assert main(["predict", model, image, "--classes", "horse", *PLAIN]) == 1
     assert "no class 'horse'; its classes are person, a hat" in capsys.readouterr().err
-    assert main(["predict", "pose", picture, "--classes", "person", *PLAIN]) == 1
+    assert main(["predict", "pose", image, "--classes", "person", *PLAIN]) == 1
     assert "for detection models" in capsys.readouterr().err
 
 
 def test_people_are_found_and_posed(model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A detector looked at first gives what its COCO results file gives, of which only persons are read."""
-    picture, results = str(data / "images/photo_12.png"), str(tmp_path / "found.json")
-    assert main(["predict", model, picture, "--coco-results", results, "--classes", "person", "--json", *PLAIN]) == 0
+    image, results = str(data / "images/photo_12.png"), str(tmp_path / "found.json")
+    assert main(["predict", model, image, "--coco-results", results, "--classes", "person", "--json", *PLAIN]) == 0
     capsys.readouterr()
-    assert main(["predict", "pose", picture, "--boxes", model, "--score", "0", "--json", *PLAIN]) == 0
+    assert main(["predict", "pose", image, "--boxes", model, "--score", "0", "--json", *PLAIN]) == 0
     direct = json.loads(capsys.readouterr().out)
-    assert main(["predict", "pose", picture, "--boxes", results, "--json", *PLAIN]) == 0
+    assert main(["predict", "pose", image, "--boxes", results, "--json", *PLAIN]) == 0
     assert json.loads(capsys.readouterr().out) == direct
     assert direct["people"]
-    assert main(["predict", model, picture, "--boxes", "whole", "--json", *PLAIN]) == 0
+    assert main(["predict", model, image, "--boxes", "whole", "--json", *PLAIN]) == 0
     capsys.readouterr()
-    assert main(["predict", model, picture, "--boxes", results, *PLAIN]) == 1
-    assert "looks at whole pictures" in capsys.readouterr().err
+    assert main(["predict", model, image, "--boxes", results, *PLAIN]) == 1
+    assert "looks at whole images" in capsys.readouterr().err

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 import hrnet
-from hrnet.checkpoint import save_model
 from hrnet.cli import main
-from hrnet.colours import class_colours
-from hrnet.images import read_indices
+from hrnet.io.checkpoint import save_model
+from hrnet.io.images import read_indices
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.spec import HRNetSpec, StageSpec
+from hrnet.vis.colors import class_colors
 
 NAMES = ("background", "left_hand", "right_hand", "a hat")
 SIZES = ((50, 70), (90, 60), (64, 96), (30, 31))
@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Four pictures with labels, of four sizes, and the names of the classes."""
+    """Four images with labels, of four sizes, and the names of the classes."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "data"
     for name in ("images", "labels"):
@@ -79,8 +79,8 @@ def test_predict_writes_overlay_labels_and_shares(
         np.testing.assert_array_equal(labels, result.labels)
         with Image.open(tmp_path / f"out/{number}.labels.png") as stored:
             assert stored.mode == "P"
-            colours = np.array(stored.convert("RGB"))
-        np.testing.assert_array_equal(colours, class_colours(NAMES)[labels])
+            colors = np.array(stored.convert("RGB"))
+        np.testing.assert_array_equal(colors, class_colors(NAMES)[labels])
         with Image.open(tmp_path / f"out/{number}.png") as overlay:
             assert overlay.width == size[1]
             assert overlay.height > size[0]  # the legend
@@ -97,7 +97,7 @@ def test_predict_writes_overlay_labels_and_shares(
             for label, name in enumerate(NAMES)
             if (labels == label).any()
         }
-    assert "4 pictures in" in capsys.readouterr().out
+    assert "4 images in" in capsys.readouterr().out
 
 
 def test_nothing_is_overwritten_and_no_two_inputs_share_a_name(model: str, tmp_path: Path) -> None:
@@ -146,21 +146,21 @@ def test_evaluate_measures_what_predict_finds(
     if "published" in more:
         return
     assert predict(model, data / "images", "--out", tmp_path / "out", *more) == 0
-    hits, either, right, labelled = np.zeros(4), np.zeros(4), 0, 0
+    hits, either, right, labeled = np.zeros(4), np.zeros(4), 0, 0
     for number in range(4):
         truth = read_indices(data / f"labels/{number}.png")
         found = read_indices(tmp_path / f"out/{number}.labels.png")
         counts = truth != 255
-        right, labelled = right + (truth == found)[counts].sum(), labelled + counts.sum()
+        right, labeled = right + (truth == found)[counts].sum(), labeled + counts.sum()
         for label in range(4):
             one, other = (truth == label) & counts, (found == label) & counts
             hits[label] += (one & other).sum()
             either[label] += (one | other).sum()
     assert figures["metrics"]["mIoU"] == pytest.approx(float((100 * hits / either).mean()), rel=1e-12)
-    assert figures["metrics"]["pixel-accuracy"] == pytest.approx(100 * right / labelled, rel=1e-12)
+    assert figures["metrics"]["pixel-accuracy"] == pytest.approx(100 * right / labeled, rel=1e-12)
 
 
-def test_a_broken_picture_is_named_and_the_others_are_scored(
+def test_a_broken_image_is_named_and_the_others_are_scored(
     model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = (data / "images/1.png").read_bytes()

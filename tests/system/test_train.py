@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from hrnet.cli import main
+from hrnet.engine.recipe import STATE
 from hrnet.engine.train import Trainer
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.pose.recipes import RECIPES
-from hrnet.recipe import STATE
-from hrnet.spec import HRNetSpec, StageSpec
 from hrnet.tasks import recipe_to_json
 
 STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
@@ -25,7 +25,7 @@ TINY = HRNetSpec(STAGES, 1, 2, high_resolution_only=True, stem_width=4)
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """Two epochs of two steps on eight pictures of 32 x 32."""
+    """Two epochs of two steps on eight images of 32 x 32."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for number in range(8):
@@ -123,7 +123,7 @@ def test_a_start_from_another_model_says_what_was_taken(recipe: Path, tmp_path: 
     assert len([line for line in said.splitlines() if "pose" in line]) <= 4
 
 
-def test_what_is_not_finite_names_the_pictures(recipe: Path, tmp_path: Path, capsys: Any) -> None:
+def test_what_is_not_finite_names_the_images(recipe: Path, tmp_path: Path, capsys: Any) -> None:
     wild = ["--train.learning-rate", "1e30", "--train.optimizer", "sgd", "--train.ema", "0", "--train.epochs", "5"]
     assert train(recipe, "--out", str(tmp_path / "run"), *wild) == 1
     said = capsys.readouterr().err.splitlines()[-1]

@@ -1,1 +1,1 @@
-"""What a picture shows, as one of K classes: HRNetV2 and the published classification head."""
+"""What an image shows, as one of K classes: HRNetV2 and the published classification head."""

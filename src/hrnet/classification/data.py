@@ -1,4 +1,4 @@
-"""Pictures in a folder for each class, crops of them, and the augmentation."""
+"""Images in a folder for each class, crops of them, and the augmentation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 
 from hrnet.classification.model import middle_frame
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, only_part
 from hrnet.formats.defects import sentences
-from hrnet.formats.recognise import TITLES, read
-from hrnet.formats.records import DataSet, Picture
-from hrnet.geometry import Frame, Image, Size, warp
-from hrnet.images import looks_whole, read_image, read_labelled
-from hrnet.photometric import recolour
-from hrnet.task import Draw, Sample, random_generator
+from hrnet.formats.recognize import TITLES, read
+from hrnet.formats.records import DataSet, ImageRecord
+from hrnet.io.geometry import Frame, Image, Size, warp
+from hrnet.io.images import looks_whole, read_image, read_labeled
+from hrnet.nn.task import Sample, SampleKey, random_generator
 
 # Sentences about what was left out, of one set.
 _EXAMPLES = 10
-# Crops that are drawn before the middle of the picture is taken. Source: torchvision's RandomResizedCrop.
+# Crops that are drawn before the middle of the image is taken. Source: torchvision's RandomResizedCrop.
 _TRIES = 10
 
 
@@ -36,23 +36,23 @@ class Augment:
     (arXiv 1710.09412) and CutMix (arXiv 1905.04899) by their papers.
 
     Attributes:
-        area: the smallest and largest share of the picture's area that a crop covers, evenly drawn.
+        area: the smallest and largest share of the image's area that a crop covers, evenly drawn.
         aspect: the smallest and largest width of a crop as a multiple of its height; their logarithms evenly drawn.
-        shift: share of a crop's side by which it may reach beyond the picture, where it is black.
+        shift: share of a crop's side by which it may reach beyond the image, where it is black.
         flip: how often a sample is mirrored.
-        colour: deviation of brightness, contrast and saturation from 1.
+        color: deviation of brightness, contrast and saturation from 1.
         mixup: 0 for none; otherwise a sample is the weighted mean of two, of weights drawn from Beta(mixup, mixup).
         cutmix: 0 for none; otherwise a rectangle of the sample comes from another, of an area drawn from
             Beta(cutmix, cutmix). With both, each is done every second time.
         mixed: how often one of these two is done.
-        antialias: see `geometry.warp`; also of the pictures that are scored.
+        antialias: see `geometry.warp`; also of the images that are scored.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     shift: float = 0.0
     flip: float = 0.5
-    colour: float = 0.0
+    color: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     mixed: float = 1.0
@@ -71,19 +71,19 @@ class ClassificationSet:
 
     Attributes:
         class_names: a label is a position here.
-        pictures: that can be used, each with its label.
+        images: that can be used, each with its label.
         problems: sentences about what was left out.
         notes: a sentence for each thing that was inferred, or looks wrong.
     """
 
     class_names: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageRecord, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def read_parts(images: Path) -> tuple[DataSet, ...]:
-    """All parts of a data set whose pictures lie in a folder for each class.
+    """All parts of a data set whose images lie in a folder for each class.
 
     Raises:
         InputError: it is another kind of data set, or none.
@@ -91,17 +91,17 @@ def read_parts(images: Path) -> tuple[DataSet, ...]:
     sets = read(images)
     if sets[0].format != "folders":
         raise InputError(
-            f"{images} holds {TITLES[sets[0].format]}, which say no class for a whole picture; name a folder with a folder "
-            "of pictures for each class, in train/ and val/ or not."
+            f"{images} holds {TITLES[sets[0].format]}, which say no class for a whole image; name a folder with a folder "
+            "of images for each class, in train/ and val/ or not."
         )
     return sets
 
 
 def read_classification(images: Path, part: Part = "train") -> ClassificationSet:
-    """The pictures of one part of a data set; val takes test where there is no val.
+    """The images of one part of a data set; val takes test where there is no val.
 
     Raises:
-        InputError: as of `read_parts`, or there is no picture that can be used.
+        InputError: as of `read_parts`, or there is no image that can be used.
     """
     sets = read_parts(images)
     found = classification_set(choose_part(sets, part))
@@ -109,27 +109,27 @@ def read_classification(images: Path, part: Part = "train") -> ClassificationSet
 
 
 def classification_set(data: DataSet) -> ClassificationSet:
-    """The pictures of one part. Those whose files end early are decoded, and left out where that fails.
+    """The images of one part. Those whose files end early are decoded, and left out where that fails.
 
     Raises:
-        InputError: there is no picture that can be used.
+        InputError: there is no image that can be used.
     """
     notes, problems = sentences(data)
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        broken = list(pool.map(_broken, (picture.path for picture in data.pictures)))
+        broken = list(pool.map(_broken, (image.path for image in data.images)))
     problems += [text for text in broken if text]
-    pictures = tuple(picture for picture, text in zip(data.pictures, broken, strict=True) if not text)
-    if not pictures:
+    images = tuple(image for image, text in zip(data.images, broken, strict=True) if not text)
+    if not images:
         reason = f"; the first problem: {problems[0]}" if problems else "; put some into it."
-        raise InputError(f"{data.source} has no picture that can be used{reason}")
+        raise InputError(f"{data.source} has no image that can be used{reason}")
     if len(problems) > _EXAMPLES:
         rest = f"{data.source}: {len(problems) - _EXAMPLES} more cannot be used; `hrnet data check` names all of them."
         problems = [*problems[:_EXAMPLES], rest]
-    return ClassificationSet(data.classes, pictures, tuple(problems), tuple(notes))
+    return ClassificationSet(data.classes, images, tuple(problems), tuple(notes))
 
 
 def _broken(path: Path) -> str:
-    """What is wrong with a picture, as far as can be told without decoding all of them; empty for nothing."""
+    """What is wrong with an image, as far as can be told without decoding all of them; empty for nothing."""
     try:
         if not looks_whole(path):
             read_image(path)
@@ -139,7 +139,7 @@ def _broken(path: Path) -> str:
 
 
 def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> ClassificationSet:
-    """The same pictures with the labels of other classes, matched by name; those of unknown classes are left out.
+    """The same images with the labels of other classes, matched by name; those of unknown classes are left out.
 
     Where a model's classes have no names (class_0, class_1 ...), as many classes are taken for them in the order of their
     names: the published networks number ImageNet's so.
@@ -160,19 +160,19 @@ def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> Clas
             f"The data set's classes ({', '.join(data.class_names[:12])}) have no name in common with the model's "
             f"({', '.join(class_names[:12])}); rename the folders."
         )
-    pictures = tuple(
-        replace(picture, label=labels[picture.label])
-        for picture in data.pictures
-        if picture.label is not None and labels[picture.label] >= 0
+    images = tuple(
+        replace(image, label=labels[image.label])
+        for image in data.images
+        if image.label is not None and labels[image.label] >= 0
     )
-    if not pictures:
+    if not images:
         raise InputError(
-            f"No picture of the data set is of a class that the model knows ({', '.join(class_names[:12])})."
+            f"No image of the data set is of a class that the model knows ({', '.join(class_names[:12])})."
         )
     shown = ", ".join(lost[:12]) + (f" and {len(lost) - 12} more" if len(lost) > 12 else "")
-    left = len(data.pictures) - len(pictures)
-    notes = [f"The model does not know {shown}: {left} pictures are left out."] if lost else []
-    return replace(data, class_names=class_names, pictures=pictures, notes=(*data.notes, *notes))
+    left = len(data.images) - len(images)
+    notes = [f"The model does not know {shown}: {left} images are left out."] if lost else []
+    return replace(data, class_names=class_names, images=images, notes=(*data.notes, *notes))
 
 
 def _plain(name: str) -> str:
@@ -180,27 +180,29 @@ def _plain(name: str) -> str:
 
 
 class ClassificationDataset:
-    """Pictures in the input of a network. Asked with a `Draw` it gives augmented crops with the target `labels`, with a
-    number the middle of the picture without a target.
+    """Images in the input of a network. Asked with a `SampleKey` it gives augmented crops with the target `labels`, with a
+    number the middle of the image without a target.
 
     Where samples are mixed there are also the targets `others`, the label of the second one, and `share`, the weight of
     the first, from 0 to 1.
     """
 
-    def __init__(self, pictures: Sequence[Picture], spec: ClassificationSpec, augment: Augment, seed: int = 0) -> None:
-        self.pictures = pictures
+    def __init__(
+        self, images: Sequence[ImageRecord], spec: ClassificationSpec, augment: Augment, seed: int = 0
+    ) -> None:
+        self.images = images
         self.spec = spec
         self.augment = augment
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def __getitem__(self, key: Draw | int) -> Sample:
-        if not isinstance(key, Draw):
-            one = self.pictures[key]
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        if not isinstance(key, SampleKey):
+            one = self.images[key]
             frame = middle_frame(one.size, self.spec)
-            image = warp(read_labelled(one.path, one.size), frame, antialias=self.augment.antialias)
+            image = warp(read_labeled(one.path, one.size), frame, antialias=self.augment.antialias)
             return Sample(image, frame, {}, key)
         rng, augment = random_generator(self.seed, key), self.augment
         image, frame, label = self._crop(key.sample, rng)
@@ -211,18 +213,18 @@ class ClassificationDataset:
         return Sample(image, frame, targets, key.sample)
 
     def _crop(self, index: int, rng: np.random.Generator) -> tuple[Image, Frame, int]:
-        one = self.pictures[index]
+        one = self.images[index]
         assert one.label is not None
         frame = random_frame(one.size, self.spec.input_size, self.augment, rng)
-        crop = warp(read_labelled(one.path, one.size), frame, antialias=self.augment.antialias)
-        return recolour(crop, self.augment.colour, rng), frame, one.label
+        crop = warp(read_labeled(one.path, one.size), frame, antialias=self.augment.antialias)
+        return recolor(crop, self.augment.color, rng), frame, one.label
 
     def _mixed(self, image: Image, label: int, rng: np.random.Generator) -> tuple[Image, int, float]:
         """The crop with another sample mixed in, that one's label, and the weight of the first."""
         augment = self.augment
         if rng.random() >= augment.mixed:
             return image, label, 1.0
-        second, _, other = self._crop(int(rng.integers(len(self.pictures))), rng)
+        second, _, other = self._crop(int(rng.integers(len(self.images))), rng)
         if augment.mixup and (not augment.cutmix or rng.random() < 0.5):
             share = float(rng.beta(augment.mixup, augment.mixup))
             return mixup(image, second, share), other, share
@@ -231,8 +233,8 @@ class ClassificationDataset:
         return mixed, other, left
 
     def describe(self, index: int) -> str:
-        """The picture's file."""
-        return str(self.pictures[index].path)
+        """The image's file."""
+        return str(self.images[index].path)
 
 
 def mixup(first: Image, second: Image, share: float) -> Image:
@@ -278,12 +280,12 @@ def random_frame(size: Size, input_size: Size, augment: Augment, rng: np.random.
 
 
 def _drawn_sides(sides: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Width and height of a crop, in pixels of the picture."""
+    """Width and height of a crop, in pixels of the image."""
     for _ in range(_TRIES):
         area = rng.uniform(*augment.area) * sides.prod()
         aspect = np.exp(rng.uniform(*np.log(augment.aspect)))
         crop = np.sqrt(area * np.array([aspect, 1 / aspect]))
-        # A whole picture of just this aspect fits, whatever is rounded.
+        # A whole image of just this aspect fits, whatever is rounded.
         if (crop <= sides * (1 + 1e-9)).all():
             return np.minimum(crop, sides)
     aspect = np.clip(sides[0] / sides[1], *augment.aspect)

@@ -1,4 +1,4 @@
-"""How good classes of whole pictures are: top-1 and top-5 accuracy, of each class too, and what there is to see of it."""
+"""How good classes of whole images are: top-1 and top-5 accuracy, of each class too, and what there is to see of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Int, Int64
 
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.findings import Case, Chart, Findings, Matrix, Measure, Series
-from hrnet.formats.records import Picture
+from hrnet.engine.findings import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.formats.records import ImageRecord
 from hrnet.results import Classification
 
-# Pictures that are kept to be shown: the worst, and some that were chosen before anything was seen.
+# Images that are kept to be shown: the worst, and some that were chosen before anything was seen.
 _WORST, _CHOSEN = 12, 18
 # Rows and columns of the confusion matrix that a page can show.
 _SHOWN_CLASSES = 20
@@ -23,23 +23,23 @@ _SHOWN_CLASSES = 20
 _LISTED_CLASSES = 100
 # Answers that are right if one of them is, where there are more classes than these.
 _TOP = 5
-# Points of the curve over the least sure pictures.
+# Points of the curve over the least sure images.
 _CURVE = 50
-_LEGEND = "On each picture stands its class, and on its twin the three most probable ones with their probabilities."
+_LEGEND = "On each image stands its class, and on its twin the three most probable ones with their probabilities."
 
 
 class _Kept(NamedTuple):
-    """A picture that may be shown: minus the logarithm of its class's probability, and what was found."""
+    """An image that may be shown: minus the logarithm of its class's probability, and what was found."""
 
     error: float
     found: Classification
 
 
 class ClassificationEvaluator:
-    """Scores one class a picture.
+    """Scores one class an image.
 
     Args:
-        pictures: in the order of the positions that `update` gets, each with its label.
+        images: in the order of the positions that `update` gets, each with its label.
         spec: of the model.
 
     Attributes:
@@ -48,23 +48,23 @@ class ClassificationEvaluator:
 
     headline = "top-1"
 
-    def __init__(self, pictures: Sequence[Picture], spec: ClassificationSpec) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Sequence[ImageRecord], spec: ClassificationSpec) -> None:
+        self.images = images
         self.spec = spec
-        # Of each class (row), how many pictures were found to be what.
+        # Of each class (row), how many images were found to be what.
         self.confusion: Int64[np.ndarray, "k k"] = np.zeros((spec.num_classes, spec.num_classes), np.int64)
-        # Of each picture: how many classes are more probable than its own (-1: not seen), and how sure the best one is.
-        self._ranks = np.full(len(pictures), -1)
-        self._sure = np.zeros(len(pictures))
+        # Of each image: how many classes are more probable than its own (-1: not seen), and how sure the best one is.
+        self._ranks = np.full(len(images), -1)
+        self._sure = np.zeros(len(images))
         self._kept: dict[int, _Kept] = {}
-        self._chosen = set(Random(0).sample(range(len(pictures)), min(_CHOSEN, len(pictures))))
+        self._chosen = set(Random(0).sample(range(len(images)), min(_CHOSEN, len(images))))
 
     def update(self, indices: Sequence[int], results: Sequence[Classification]) -> None:
         """Add results by position; of equally probable classes the first counts as the better."""
         for index, result in zip(indices, results, strict=True):
             if self._ranks[index] >= 0:
                 continue
-            label = self.pictures[index].label
+            label = self.images[index].label
             assert label is not None
             self._ranks[index] = result.top(len(result.names)).index(label)
             self._sure[index] = result.scores.max()
@@ -79,9 +79,9 @@ class ClassificationEvaluator:
         metrics = {"top-1": float(100 * (ranks < 1).mean())}
         if self.spec.num_classes > _TOP:
             metrics["top-5"] = float(100 * (ranks < _TOP).mean())
-        labelled = self.confusion.sum(1)
-        there = np.flatnonzero(labelled)
-        accuracies = 100 * np.diagonal(self.confusion)[there] / labelled[there]
+        labeled = self.confusion.sum(1)
+        there = np.flatnonzero(labeled)
+        accuracies = 100 * np.diagonal(self.confusion)[there] / labeled[there]
         metrics["mean-accuracy"] = float(accuracies.mean())
         if self.spec.num_classes <= _LISTED_CLASSES:
             names = self.spec.class_names
@@ -91,7 +91,7 @@ class ClassificationEvaluator:
         return metrics
 
     def _keep(self, index: int, result: Classification, label: int) -> None:
-        """Remember the picture if it is one of the worst or of the chosen; forget one that no longer is."""
+        """Remember the image if it is one of the worst or of the chosen; forget one that no longer is."""
         error = -math.log(max(float(result.scores[label]), 1e-30))
         others = [other for other in self._kept if other not in self._chosen]
         if index not in self._chosen and len(others) >= _WORST:
@@ -102,7 +102,7 @@ class ClassificationEvaluator:
         self._kept[index] = _Kept(error, result)
 
     def findings(self) -> Findings:
-        """The confusion matrix, the worst and some other pictures, and what the most frequent class would score."""
+        """The confusion matrix, the worst and some other images, and what the most frequent class would score."""
         seen = self._ranks >= 0
         if not seen.any():
             return Findings(measures=_measures())
@@ -113,12 +113,12 @@ class ClassificationEvaluator:
             judged=int(seen.sum()),
             legend=_LEGEND,
             baseline=self._blind(),
-            baseline_name="the most frequent class, for every picture",
+            baseline_name="the most frequent class, for every image",
             measures=_measures(),
         )
 
     def _case(self, index: int) -> Case:
-        one, kept = self.pictures[index], self._kept[index]
+        one, kept = self.images[index], self._kept[index]
         height, width = one.size
         label, names = one.label, self.spec.class_names
         assert label is not None
@@ -127,33 +127,33 @@ class ClassificationEvaluator:
         return Case(one.path, one.size, region, truth, kept.found, kept.error, _words(kept.found, label))
 
     def _sureness(self) -> Chart:
-        """How accurate the surest pictures are, for any share of them."""
+        """How accurate the surest images are, for any share of them."""
         seen = np.flatnonzero(self._ranks >= 0)
         order = seen[np.argsort(-self._sure[seen], kind="stable")]
         right = np.cumsum(self._ranks[order] == 0)
         counts = np.unique(np.ceil(np.linspace(0, 1, _CURVE + 1)[1:] * len(order)).astype(int))
         return Chart(
-            "Accuracy of the surest pictures",
-            "pictures that are answered, %",
+            "Accuracy of the surest images",
+            "images that are answered, %",
             "top-1, %",
             (Series("top-1", (100 * counts / len(order)).tolist(), (100 * right[counts - 1] / counts).tolist()),),
             (0, 100),
-            text="If only the pictures that the model is surest of are answered, so many of the answers are right.",
+            text="If only the images that the model is surest of are answered, so many of the answers are right.",
         )
 
     def _blind(self) -> dict[str, float]:
-        """Closed form: all pictures get the classes that are most frequent among them, in this order."""
-        labelled = np.sort(self.confusion.sum(1))[::-1]
-        shares = 100 * np.cumsum(labelled) / labelled.sum()
-        baseline = {"top-1": float(shares[0]), "mean-accuracy": 100 / int((labelled > 0).sum())}
-        return baseline | ({"top-5": float(shares[_TOP - 1])} if len(labelled) > _TOP else {})
+        """Closed form: all images get the classes that are most frequent among them, in this order."""
+        labeled = np.sort(self.confusion.sum(1))[::-1]
+        shares = 100 * np.cumsum(labeled) / labeled.sum()
+        baseline = {"top-1": float(shares[0]), "mean-accuracy": 100 / int((labeled > 0).sum())}
+        return baseline | ({"top-5": float(shares[_TOP - 1])} if len(labeled) > _TOP else {})
 
 
 _MEANINGS = {
-    "top-1": "pictures whose class is the most probable one, %",
-    "top-5": "pictures whose class is among the five most probable ones, %",
-    "mean-accuracy": "pictures of a class that are right, mean over the classes, %",
-    "accuracy": "pictures of each class that are right, %",
+    "top-1": "images whose class is the most probable one, %",
+    "top-5": "images whose class is among the five most probable ones, %",
+    "mean-accuracy": "images of a class that are right, mean over the classes, %",
+    "accuracy": "images of each class that are right, %",
 }
 
 
@@ -162,7 +162,7 @@ def _measures() -> dict[str, Measure]:
 
 
 def confusion_matrix(confusion: Int[np.ndarray, "k k"], names: tuple[str, ...]) -> Matrix:
-    """What the pictures of each class were found to show, in percent of them, for a page.
+    """What the images of each class were found to show, in percent of them, for a page.
 
     Of many classes those with the most mistakes are shown; what is found besides them stands in one column.
     """
@@ -175,7 +175,7 @@ def confusion_matrix(confusion: Int[np.ndarray, "k k"], names: tuple[str, ...]) 
     if (rest := total - part.sum(1, keepdims=True)).any():
         part, columns = np.concatenate([part, rest], axis=1), [*columns, "others"]
     values = tuple(tuple(row) for row in (100 * part / np.maximum(total, 1)).tolist())
-    text = "Of the pictures of the class that the row says, so many percent were found to be what the column says."
+    text = "Of the images of the class that the row says, so many percent were found to be what the column says."
     if len(shown) < len(names):
         text += f" Shown are the {len(shown)} of {len(names)} classes with the most mistakes."
     return Matrix("What is taken for what", tuple(names[label] for label in rows), tuple(columns), values, text)

@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.backbone import Bottleneck, HRNet, conv_bn, init_kaiming
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.geometry import Frame, Size
-from hrnet.results import Boxes, Classification, Source
-from hrnet.task import Batch, TaskModel
+from hrnet.inference.processor import BoxPrompts
+from hrnet.io.geometry import Frame, Size
+from hrnet.nn.backbone import Bottleneck, HRNet, conv_bn, init_kaiming
+from hrnet.nn.task import Batch, TaskModel
+from hrnet.results import Classification, Source
 
 # The vector's width as a multiple of the first bottleneck's. Source: arXiv 1908.07919, section 3.3 (128, 256, 512, 1024
 # channels after the expansion, then 2048), and HRNet-Image-Classification.
@@ -59,7 +60,7 @@ class ClassificationHead(nn.Module):
 
 
 class ClassificationModel(TaskModel[Classification]):
-    """One class a picture."""
+    """One class an image."""
 
     def __init__(self, spec: ClassificationSpec) -> None:
         super().__init__(spec, spec.backbone.in_channels)
@@ -69,7 +70,7 @@ class ClassificationModel(TaskModel[Classification]):
         init_kaiming(self)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
-        return ClassificationOutput(self.head(self.backbone(self.normalise(images))))
+        return ClassificationOutput(self.head(self.backbone(self.normalize(images))))
 
     def features(self, images: Float[Tensor, "n c h w"], *, widened: bool = False) -> list[Float[Tensor, "n _ _ _"]]:
         """The backbone's maps of RGB images in [0, 1], at strides 4, 8, 16, 32.
@@ -107,25 +108,25 @@ class ClassificationModel(TaskModel[Classification]):
         return ClassificationOutput((outputs.logits + mirrored.logits) / 2)
 
     def decode(self, outputs: ClassificationOutput, frames: Sequence[Frame]) -> list[Classification]:
-        """One result a picture: the probability of each class."""
+        """One result an image: the probability of each class."""
         scores = torch.softmax(outputs.logits.float(), dim=-1).cpu().numpy()
         return [Classification(row, self.spec.class_names) for row, _ in zip(scores, frames, strict=True)]
 
-    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
-        """The middle of the picture, as published."""
+    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
+        """The middle of the image, as published."""
         return [middle_frame(size, self.spec)]
 
-    def join(self, results: Sequence[Classification], boxes: Boxes, source: Source) -> Classification:
+    def join(self, results: Sequence[Classification], boxes: BoxPrompts, source: Source) -> Classification:
         """That of the one input."""
         return replace(results[0], source=source)
 
 
 def middle_frame(size: Size, spec: ClassificationSpec) -> Frame:
-    """The middle of a picture of this height and width in the network's input."""
+    """The middle of an image of this height and width in the network's input."""
     height, width = size
     rows, columns = spec.input_size
     span = spec.crop_share * min(width, height * columns / rows)
-    # `around` brings its centre half a pixel to the right and below the middle of the input.
+    # `around` brings its center half a pixel to the right and below the middle of the input.
     shift = 0.5 * span / columns
-    centre = ((width - 1) / 2 + shift, (height - 1) / 2 + shift)
-    return Frame.around(centre, span, spec.input_size, size)
+    center = ((width - 1) / 2 + shift, (height - 1) / 2 + shift)
+    return Frame.around(center, span, spec.input_size, size)

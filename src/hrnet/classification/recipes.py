@@ -17,24 +17,24 @@ from hrnet.classification.data import (
 from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
+from hrnet.engine.job import Job
+from hrnet.engine.recipe import OURS, Published, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, has_part, hold_out
-from hrnet.formats.records import DataSet, Picture
-from hrnet.recipe import OURS, Published, TrainSpec
-from hrnet.spec import SMALL_BACKBONE, HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
-from hrnet.task import Job
+from hrnet.formats.records import DataSet, ImageRecord
+from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData:
-    """Where pictures are, in a folder for each class.
+    """Where images are, in a folder for each class.
 
     Attributes:
         images: folders of data sets; their classes are those of the first, by name.
         parts: of the data sets, to train on.
         val_images: folder to score on; None: the part of the training folders for it; without one there is no scoring, and
             the last weights are the best.
-        hold_out: where there is nothing to score on, n keeps every n-th training picture for it and out of training: those
+        hold_out: where there is nothing to score on, n keeps every n-th training image for it and out of training: those
             at positions 0, n, 2n ... in the order of their paths; 0 keeps none.
         augment: random changes of the training samples.
     """
@@ -60,7 +60,7 @@ class ClassificationRecipe:
 # What no data set has as a class, so that its own take its place.
 OWN_CLASSES = ("of the data set",)
 
-# Source: the released training code and arXiv 1908.07919, section 7: 0.1 for 256 pictures a step are 0.05 for 128.
+# Source: the released training code and arXiv 1908.07919, section 7: 0.1 for 256 images a step are 0.05 for 128.
 _SGD = TrainSpec(
     epochs=100,
     batch=128,
@@ -111,9 +111,9 @@ _PUBLISHED = (
     _imagenet("w48-cutmix", hrnet(48), 18.9, augment=_CUTMIX, train=_COSINE),
 )
 
-# Pictures of 32 x 32 are enlarged to twice that, so that the map of the highest resolution has 16 x 16 positions; the
+# Images of 32 x 32 are enlarged to twice that, so that the map of the highest resolution has 16 x 16 positions; the
 # lowest one has 2 x 2, and is not worth eight times the width.
-_TINY_PICTURES = HRNetSpec(
+_TINY_IMAGES = HRNetSpec(
     stages=(StageSpec((32, 48), 2), StageSpec((32, 48, 64), 2), StageSpec((32, 48, 64, 96), 2)),
     bottlenecks=1,
     bottleneck_width=32,
@@ -129,7 +129,7 @@ RECIPES: dict[str, ClassificationRecipe] = {
             name="classification-cifar10",
             model=ClassificationSpec(
                 CIFAR10,
-                backbone=_TINY_PICTURES,
+                backbone=_TINY_IMAGES,
                 input_size=(64, 64),
                 head_width=8,
                 crop_share=1.0,
@@ -146,7 +146,7 @@ RECIPES: dict[str, ClassificationRecipe] = {
             model=ClassificationSpec(
                 OWN_CLASSES, backbone=SMALL_BACKBONE, input_size=(192, 192), head_width=16, label_smoothing=0.1
             ),
-            data=ClassificationData(images=(Path("set"),), hold_out=5, augment=Augment(area=(0.3, 1.0), colour=0.2)),
+            data=ClassificationData(images=(Path("set"),), hold_out=5, augment=Augment(area=(0.3, 1.0), color=0.2)),
             train=replace(OURS, learning_rate=1e-3, ema=0.99, warmup_steps=50),
         ),
     )
@@ -161,7 +161,7 @@ def prepare(recipe: ClassificationRecipe) -> Job:
     """
     data = recipe.data
     if not data.images or not data.parts:
-        raise InputError("No folder of pictures, or no part of it, is named; --data.images DIR names one.")
+        raise InputError("No folder of images, or no part of it, is named; --data.images DIR names one.")
     opened = [read_parts(images) for images in data.images]
     sets = [classification_set(choose_part(parts, part)) for parts in opened for part in data.parts]
     messages: list[str] = []
@@ -169,10 +169,10 @@ def prepare(recipe: ClassificationRecipe) -> Job:
     sets = [match_classes(one, spec.class_names) for one in sets]
     for one in sets:
         messages += [message for message in (*one.notes, *one.problems) if message not in messages]
-    pictures = [picture for one in sets for picture in one.pictures]
-    scored = _validation(data, opened, pictures, spec, messages)
-    held_out = {picture.path for picture in scored}
-    learned = [picture for picture in pictures if picture.path not in held_out]
+    records = [record for one in sets for record in one.images]
+    scored = _validation(data, opened, records, spec, messages)
+    held_out = {record.path for record in scored}
+    learned = [record for record in records if record.path not in held_out]
     _check_classes(learned, spec, messages)
     return Job(
         model=ClassificationModel(spec),
@@ -190,31 +190,31 @@ def _with_classes_of(data: ClassificationSet, spec: ClassificationSpec, messages
         return spec
     if len(names) < 2:
         raise InputError(
-            f"{data.pictures[0].path.parent.parent} has one class only, {', '.join(names)}, so that nothing can be learned; "
-            "put the pictures of what is to be told from it into a second folder."
+            f"{data.images[0].path.parent.parent} has one class only, {', '.join(names)}, so that nothing can be learned; "
+            "put the images of what is to be told from it into a second folder."
         )
     shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
     messages.append(f"The model learns the data set's {len(names)} classes: {shown}.")
     return replace(spec, class_names=names, num_classes=len(names))
 
 
-def _check_classes(pictures: Sequence[Picture], spec: ClassificationSpec, messages: list[str]) -> None:
+def _check_classes(images: Sequence[ImageRecord], spec: ClassificationSpec, messages: list[str]) -> None:
     """Say of which classes nothing can be learned."""
-    seen = {picture.label for picture in pictures}
+    seen = {image.label for image in images}
     empty = [name for label, name in enumerate(spec.class_names) if label not in seen]
     if empty:
         shown = ", ".join(empty[:12]) + (f" and {len(empty) - 12} more" if len(empty) > 12 else "")
-        messages.append(f"There is no picture to learn {shown} from.")
+        messages.append(f"There is no image to learn {shown} from.")
 
 
 def _validation(
     data: ClassificationData,
     opened: Sequence[tuple[DataSet, ...]],
-    pictures: Sequence[Picture],
+    images: Sequence[ImageRecord],
     spec: ClassificationSpec,
     messages: list[str],
-) -> tuple[Picture, ...]:
-    """What is scored on; some of the training pictures where they are held out, none where nothing is.
+) -> tuple[ImageRecord, ...]:
+    """What is scored on; some of the training images where they are held out, none where nothing is.
 
     Raises:
         InputError: too much is held out.
@@ -229,11 +229,9 @@ def _validation(
         messages += [message for message in (*found.notes, *found.problems) if message not in messages]
         if data.hold_out:
             messages.append(f"{parts[0].source} has a validation set: nothing is held out of the training set.")
-        return found.pictures
+        return found.images
     if not data.hold_out:
         return ()
-    _, held = hold_out(pictures, data.hold_out)
-    messages.append(
-        f"{len(held)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
-    )
+    _, held = hold_out(images, data.hold_out)
+    messages.append(f"{len(held)} images are held out for validation: every {data.hold_out}th by path, from the first.")
     return tuple(held)

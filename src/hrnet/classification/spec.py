@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hrnet.geometry import Size
-from hrnet.spec import HRNetSpec, hrnet
+from hrnet.io.geometry import Size
+from hrnet.nn.spec import HRNetSpec, hrnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ClassificationSpec:
             published networks have them, those of Paddle's SSLD and of mmpretrain do not.
         head_width: middle channels of the head's bottleneck at stride 4; each lower resolution has twice as many, and the
             vector at the end 64 times; 32 in the published networks.
-        crop_share: what is looked at, as a share of the largest part of the picture that has the input's aspect. As
+        crop_share: what is looked at, as a share of the largest part of the image that has the input's aspect. As
             published: the shorter side becomes 256 pixels, of which the middle 224 are looked at.
         label_smoothing: share of each target that is spread evenly over all classes in the loss.
     """

@@ -1,4 +1,4 @@
-"""What is changed at random in a detector's training samples: scale, place, mirror image, colour, mosaics, pasted objects.
+"""What is changed at random in a detector's training samples: scale, place, mirror image, color, mosaics, pasted objects.
 
 Boxes count from the outer edge of the first pixel. Nothing is ever turned, so that a box stays a box.
 """
@@ -14,24 +14,24 @@ from jaxtyping import Bool, Float, UInt8
 
 from hrnet.detection.boxes import boxes_to_input, boxes_to_source
 from hrnet.detection.chips import CHIP_CELLS, mask_chip
-from hrnet.detection.model import picture_frame
+from hrnet.detection.model import image_frame
 from hrnet.detection.semantic import STRIDE
 from hrnet.detection.spec import DetectionSpec
-from hrnet.formats.label_maps import LabelledPicture, read_labels
-from hrnet.formats.records import Object, Picture
-from hrnet.geometry import Frame, Image, Size, clip_boxes, warp, warp_labels
-from hrnet.images import read_labelled
-from hrnet.photometric import recolour
+from hrnet.engine.photometric import recolor
+from hrnet.formats.label_maps import LabeledImage, read_labels
+from hrnet.formats.records import ImageRecord, Object
+from hrnet.io.geometry import Frame, Image, Size, clip_boxes, warp, warp_labels
+from hrnet.io.images import read_labeled
+from hrnet.nn.task import MEAN_COLOR
 from hrnet.results import OUTSIDE
-from hrnet.task import MEAN_COLOUR
 
 # Pixels of the input: from an object with a shorter side nothing can be learned.
 _SHORTEST_SIDE = 1.0
-# Of a mosaic: where its four pictures meet, as a share of the canvas, and their size besides `Augment.scale`. Half would fill
+# Of a mosaic: where its four images meet, as a share of the canvas, and their size besides `Augment.scale`. Half would fill
 # a quarter; up to the whole size a part of them is seen.
 _CROSSING = (0.3, 0.7)
 _MOSAIC_SCALE = (0.4, 1.0)
-# Source: arXiv 2012.07177, Simple Copy-Paste: a random half of the other picture's objects.
+# Source: arXiv 2012.07177, Simple Copy-Paste: a random half of the other image's objects.
 _PASTED = 0.5
 
 
@@ -50,10 +50,10 @@ class Augment:
             larger is cropped, what becomes smaller lies anywhere in it. 1 1 changes nothing.
         keep: of an object that the crop cuts, or that something is pasted over, this share has to be left; one of which less
             is left counts for nothing.
-        colour: deviation of brightness, contrast and saturation from 1.
-        mosaic: how often a sample is made of four pictures.
-        paste: how often objects of another picture are put into it. Only objects with masks are.
-        antialias: see `geometry.warp`; also of the pictures that are scored.
+        color: deviation of brightness, contrast and saturation from 1.
+        mosaic: how often a sample is made of four images.
+        paste: how often objects of another image are put into it. Only objects with masks are.
+        antialias: see `geometry.warp`; also of the images that are scored.
     """
 
     sizes: tuple[Size, ...] = ()
@@ -61,7 +61,7 @@ class Augment:
     flip: float = 0.5
     scale: tuple[float, float] = (1.0, 1.0)
     keep: float = 0.3
-    colour: float = 0.0
+    color: float = 0.0
     mosaic: float = 0.0
     paste: float = 0.0
     antialias: bool = False
@@ -77,10 +77,10 @@ class Augment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """A labelled object in an input.
+    """A labeled object in an input.
 
     Attributes:
-        thing: as it is labelled; it has a box.
+        thing: as it is labeled; it has a box.
         frame: that shows it.
         box: what is seen of its box, pixels of the input; it has an area.
         ignored: it counts for nothing, neither right nor wrong.
@@ -124,13 +124,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """An input and what is labelled in it; of a mosaic the frame is that of its first picture.
+    """An input and what is labeled in it; of a mosaic the frame is that of its first image.
 
     Attributes:
         image: of the input.
         frame: that shows it.
         objects: that are seen.
-        stuff: the class of each pixel, 255 where nothing is known; None where the picture has no map of them.
+        stuff: the class of each pixel, 255 where nothing is known; None where the image has no map of them.
     """
 
     image: Image
@@ -145,32 +145,32 @@ class View:
 
 
 def augmented(
-    pictures: Sequence[Picture], index: int, spec: DetectionSpec, augment: Augment, rng: np.random.Generator
+    images: Sequence[ImageRecord], index: int, spec: DetectionSpec, augment: Augment, rng: np.random.Generator
 ) -> View:
-    """A training sample of one picture, with others in it where `augment` says so.
+    """A training sample of one image, with others in it where `augment` says so.
 
     Args:
-        pictures: of the set, from which others are taken.
-        index: of the picture.
+        images: of the set, from which others are taken.
+        index: of the image.
         spec: of the model.
         augment: what is changed.
         rng: what draws.
     """
     drawn = _draw_size(spec, augment, rng)
-    plain = picture_frame(pictures[index].size, drawn)
+    plain = image_frame(images[index].size, drawn)
     if rng.random() < augment.mosaic:
-        view = _mosaic(pictures, index, drawn, augment, rng)
+        view = _mosaic(images, index, drawn, augment, rng)
     else:
-        view = _look(pictures[index], random_frame(plain, augment, rng), spec, augment, rng)
+        view = _look(images[index], random_frame(plain, augment, rng), spec, augment, rng)
     if rng.random() < augment.paste:
-        other = pictures[int(rng.integers(len(pictures)))]
-        frame = random_frame(picture_frame(other.size, drawn), augment, rng, canvas=plain.size)
+        other = images[int(rng.integers(len(images)))]
+        frame = random_frame(image_frame(other.size, drawn), augment, rng, canvas=plain.size)
         view = paste_objects(view, _look(other, frame, spec, augment, rng), augment.keep, rng)
     return view
 
 
 def random_frame(plain: Frame, augment: Augment, rng: np.random.Generator, canvas: Size | None = None) -> Frame:
-    """Where a training sample lies in its picture.
+    """Where a training sample lies in its image.
 
     Args:
         plain: where it would lie without augmentation.
@@ -195,17 +195,17 @@ def _draw_size(spec: DetectionSpec, augment: Augment, rng: np.random.Generator) 
 
 
 def _placed(plain: Frame, canvas: Size, scale: tuple[float, float], rng: np.random.Generator) -> Frame:
-    """The picture larger or smaller, somewhere in a canvas: a crop of it, or all of it with something around."""
+    """The image larger or smaller, somewhere in a canvas: a crop of it, or all of it with something around."""
     factor = math.exp(rng.uniform(math.log(scale[0]), math.log(scale[1])))
     scales = np.diag(plain.matrix[:, :2]) * factor
     room = np.array(canvas[::-1]) - scales * plain.source_size[::-1]
     corner = rng.uniform(np.minimum(room, 0), np.maximum(room, 0))
-    # The outer edge of the picture's first pixel comes to the corner.
+    # The outer edge of the image's first pixel comes to the corner.
     return Frame(np.column_stack([np.diag(scales), corner + (scales - 1) / 2]), canvas, plain.source_size)
 
 
 def _mirrored(frame: Frame) -> Frame:
-    """The mirrored picture where the picture was."""
+    """The mirrored image where the image was."""
     width = frame.source_size[1]
     matrix = frame.matrix.copy()
     matrix[:, 2] += matrix[:, 0] * (width - 1)
@@ -217,33 +217,33 @@ def _is_mirrored(frame: Frame) -> bool:
     return bool(frame.matrix[0, 0] < 0)
 
 
-def _look(picture: Picture, frame: Frame, spec: DetectionSpec, augment: Augment, rng: np.random.Generator) -> View:
-    """What a frame shows of a picture."""
-    image = warp(read_labelled(picture.path, picture.size), frame, antialias=augment.antialias, fill=MEAN_COLOUR)
-    if augment.colour:
-        image = recolour(image, augment.colour, rng)
+def _look(record: ImageRecord, frame: Frame, spec: DetectionSpec, augment: Augment, rng: np.random.Generator) -> View:
+    """What a frame shows of an image."""
+    image = warp(read_labeled(record.path, record.size), frame, antialias=augment.antialias, fill=MEAN_COLOR)
+    if augment.color:
+        image = recolor(image, augment.color, rng)
         _fill_outside(image, frame)
     height, width = frame.size
-    seen = _seen(picture.objects, frame, np.array([0, 0, width, height], float), augment.keep)
-    if picture.label_map is None:
+    seen = _seen(record.objects, frame, np.array([0, 0, width, height], float), augment.keep)
+    if record.label_map is None:
         return View(image, frame, seen)
     meaning = tuple(range(spec.pixel_classes))
-    labels = read_labels(LabelledPicture(picture.path, picture.label_map, picture.size, meaning))
+    labels = read_labels(LabeledImage(record.path, record.label_map, record.size, meaning))
     return View(image, frame, seen, warp_labels(labels, frame, OUTSIDE))
 
 
 def _fill_outside(image: Image, frame: Frame) -> None:
-    """Where the input shows nothing of its picture it has the mean colour, whatever became of the others."""
+    """Where the input shows nothing of its image it has the mean color, whatever became of the others."""
     whole = np.array([[0, 0, *frame.source_size[::-1]]], float)
     box = clip_boxes(boxes_to_input(whole, frame), frame.size)[0]
     x1, y1 = np.floor(box[:2] + 1e-6).astype(int)
     x2, y2 = np.ceil(box[2:] - 1e-6).astype(int)
     for part in (image[:y1], image[y2:], image[:, :x1], image[:, x2:]):
-        part[:] = MEAN_COLOUR
+        part[:] = MEAN_COLOR
 
 
 def _seen(objects: Sequence[Object], frame: Frame, region: Float[np.ndarray, 4], keep: float) -> tuple[Seen, ...]:
-    """Those of a picture's objects of which a region of the input shows something."""
+    """Those of an image's objects of which a region of the input shows something."""
     if not objects:
         return ()
     whole = boxes_to_input(np.array([one.box for one in objects], float), frame)
@@ -260,21 +260,21 @@ def _seen(objects: Sequence[Object], frame: Frame, region: Float[np.ndarray, 4],
 
 
 def _mosaic(
-    pictures: Sequence[Picture], index: int, spec: DetectionSpec, augment: Augment, rng: np.random.Generator
+    images: Sequence[ImageRecord], index: int, spec: DetectionSpec, augment: Augment, rng: np.random.Generator
 ) -> View:
-    """Four pictures around a point of one canvas, each cut at the edges of its part."""
-    height, width = picture_frame(pictures[index].size, spec).size
+    """Four images around a point of one canvas, each cut at the edges of its part."""
+    height, width = image_frame(images[index].size, spec).size
     canvas = np.empty((height, width, 3), np.uint8)
     stuff = np.empty((height, width), np.uint8)
     across, down = (round(float(rng.uniform(*_CROSSING)) * side) for side in (width, height))
-    chosen = [index, *rng.integers(len(pictures), size=3).tolist()]
+    chosen = [index, *rng.integers(len(images), size=3).tolist()]
     scale = (augment.scale[0] * _MOSAIC_SCALE[0], augment.scale[1] * _MOSAIC_SCALE[1])
     parts = [(0, 0, across, down), (across, 0, width, down), (0, down, across, height), (across, down, width, height)]
     views: list[View] = []
     for number, (x1, y1, x2, y2) in zip(chosen, parts, strict=True):
-        plain = picture_frame(pictures[number].size, spec)
+        plain = image_frame(images[number].size, spec)
         small = random_frame(plain, replace(augment, scale=scale), rng, canvas=(y2 - y1, x2 - x1))
-        view = _look(pictures[number], small, spec, augment, rng)
+        view = _look(images[number], small, spec, augment, rng)
         canvas[y1:y2, x1:x2] = view.image
         stuff[y1:y2, x1:x2] = view.known_stuff
         shift = np.array([x1, y1], float)
@@ -316,7 +316,7 @@ def _hidden(one: Seen, front: Bool[np.ndarray, "h w"], keep: float) -> Seen | No
     if not left.any():
         return None
     before, after = _bounds(mask), _bounds(left)
-    # Where nothing was cut off, the box stays as it was labelled.
+    # Where nothing was cut off, the box stays as it was labeled.
     box = np.where(before == after, one.box, after)
     return replace(one, box=box, ignored=bool(left.sum() < keep * mask.sum()), mask=left.astype(np.uint8))
 
@@ -330,7 +330,7 @@ def targets_of(view: View, spec: DetectionSpec, stuff: bool = False) -> dict[str
     """What a detector learns from a view, k objects.
 
     Args:
-        view: of a picture, or of several.
+        view: of an image, or of several.
         spec: of the model.
         stuff: whether it learns from maps of the pixels' classes.
 

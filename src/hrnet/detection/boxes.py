@@ -1,4 +1,4 @@
-"""Boxes: from picture to input and back, what is found (`DetectionOutput`), what is to be found (`Objects`), overlap, coding.
+"""Boxes: from image to input and back, what is found (`DetectionOutput`), what is to be found (`Objects`), overlap, coding.
 
 Boxes are x1 y1 x2 y2 and count from the outer edge of the first pixel: a box that fills an input of w x h is 0 0 w h.
 """
@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from hrnet.geometry import Frame, Size
-from hrnet.task import Batch
+from hrnet.io.geometry import Frame, Size
+from hrnet.nn.task import Batch
 
 # Source: published R-CNNs: no correction makes a box more than 62.5 times as wide or high.
 LARGEST_STRETCH = math.log(1000 / 16)
@@ -85,12 +85,12 @@ class Objects:
 
 
 def boxes_to_input(boxes: Float[np.ndarray, "n 4"], frame: Frame) -> Float[np.ndarray, "n 4"]:
-    """Boxes of the picture in the input, not cut at its borders. The frame does not turn."""
+    """Boxes of the image in the input, not cut at its borders. The frame does not turn."""
     return _ordered(frame.to_input(boxes.reshape(-1, 2, 2) - 0.5) + 0.5)
 
 
 def boxes_to_source(boxes: Float[np.ndarray, "n 4"], frame: Frame) -> Float[np.ndarray, "n 4"]:
-    """Boxes of the input in the picture, not cut at its borders. The frame does not turn."""
+    """Boxes of the input in the image, not cut at its borders. The frame does not turn."""
     return _ordered(frame.to_source(boxes.reshape(-1, 2, 2) - 0.5) + 0.5)
 
 
@@ -153,7 +153,7 @@ def _areas(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
 def encode_boxes(
     boxes: Float[Tensor, "m 4"], regions: Float[Tensor, "m 4"], deviations: Sequence[float] = (1, 1, 1, 1)
 ) -> Float[Tensor, "m 4"]:
-    """What has to be said to make boxes of regions: by how much of its sides the centre moves, logarithms of how much it
+    """What has to be said to make boxes of regions: by how much of its sides the center moves, logarithms of how much it
     grows.
 
     Args:
@@ -173,6 +173,6 @@ def decode_boxes(
     """The reverse of `encode_boxes`; no box is stretched or shrunk by more than `LARGEST_STRETCH`."""
     scaled = deltas * deltas.new_tensor(deviations)
     sides = regions[..., 2:] - regions[..., :2]
-    centres = (regions[..., :2] + regions[..., 2:]) / 2 + scaled[..., :2] * sides
+    centers = (regions[..., :2] + regions[..., 2:]) / 2 + scaled[..., :2] * sides
     reach = scaled[..., 2:].clamp(-LARGEST_STRETCH, LARGEST_STRETCH).exp() * sides / 2
-    return torch.cat([centres - reach, centres + reach], -1)
+    return torch.cat([centers - reach, centers + reach], -1)

@@ -1,4 +1,4 @@
-"""CenterNet: an object is a triplet of keypoints, two corners that belong together and a centre between them.
+"""CenterNet: an object is a triplet of keypoints, two corners that belong together and a center between them.
 
 Source: arXiv 1904.08189 (Duan et al.); corners, their targets and losses from arXiv 1808.01244 (CornerNet). The form
 over HRNet (arXiv 1908.07919, table 8) was never published as code. What reads the backbone here is chosen by the
@@ -20,11 +20,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.backbone import conv_bn
 from hrnet.detection.boxes import DetectionOutput, Objects
 from hrnet.detection.spec import CenterNetSpec
-from hrnet.geometry import Size
-from hrnet.representation import concat_conv_bn
+from hrnet.io.geometry import Size
+from hrnet.nn.backbone import conv_bn
+from hrnet.nn.representation import concat_conv_bn
 
 STRIDE = 4
 # Source: arXiv 1808.01244, section 3.2 and 3.3: exponents of the focal loss; the margin between objects.
@@ -34,20 +34,20 @@ MARGIN = 1.0
 LARGE_AREA = 150.0**2
 # Source: arXiv 1708.02002: what an untrained network finds anywhere.
 PRIOR = 0.1
-# Pairs of corners that are compared with the centres.
+# Pairs of corners that are compared with the centers.
 NUM_PAIRS = 1000
-# Of them, the best with a centre, which are compared with one another: all others are of very low scores.
+# Of them, the best with a center, which are compared with one another: all others are of very low scores.
 NUM_CONFIRMED = 200
 
 Gaze = Literal["left", "right", "up", "down"]
 
 
 class Triplets(NamedTuple):
-    """What the network says at every cell, of top-left corners, bottom-right corners and centres, in this order.
+    """What the network says at every cell, of top-left corners, bottom-right corners and centers, in this order.
 
     Attributes:
         heatmaps: logits.
-        embeddings: numbers that are alike for the two corners of an object; centres have none.
+        embeddings: numbers that are alike for the two corners of an object; centers have none.
         offsets: of the point in its cell, x and y, in cells.
     """
 
@@ -57,7 +57,7 @@ class Triplets(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """The best cells of heatmaps: scores, labels, points (x, y) in input pixels and embeddings (zero for centres)."""
+    """The best cells of heatmaps: scores, labels, points (x, y) in input pixels and embeddings (zero for centers)."""
 
     scores: Float[Tensor, "n a"]
     labels: Int[Tensor, "n a"]
@@ -81,7 +81,7 @@ class CenterNet(nn.Module):
         first = concat_conv_bn(widths, sum(widths), spec.reduce_kernel, align_corners=False)
         self.reduce = nn.Sequential(*first, conv_bn(sum(widths), width, 1, relu=True))
         self.branches = nn.ModuleList(
-            [CascadePooling(width, ("down", "right")), CascadePooling(width, ("up", "left")), CentrePooling(width)]
+            [CascadePooling(width, ("down", "right")), CascadePooling(width, ("up", "left")), CenterPooling(width)]
         )
         self.heatmaps = nn.ModuleList(_outputs(width, num_classes, math.log(PRIOR / (1 - PRIOR))) for _ in range(3))
         self.embeddings = nn.ModuleList(_outputs(width, 1) for _ in range(2))
@@ -105,7 +105,7 @@ class CenterNet(nn.Module):
     def loss(
         self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size, objects: Sequence[Objects]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Focal losses of corners and of centres, pull and push of the embeddings, offsets."""
+        """Focal losses of corners and of centers, pull and push of the embeddings, offsets."""
         return triplet_loss(self.triplets(maps), objects, self.spec)
 
     def class_layers(self, prefix: str) -> tuple[str, ...]:
@@ -169,8 +169,8 @@ class CascadePooling(_Pooling):
         return self.join(first + second, x)
 
 
-class CentrePooling(_Pooling):
-    """Features of a centre: the largest of its whole row and of its whole column, added."""
+class CenterPooling(_Pooling):
+    """Features of a center: the largest of its whole row and of its whole column, added."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -199,7 +199,7 @@ class Keypoints(NamedTuple):
 
 
 def encode_points(boxes: Float[Tensor, "k 4"], size: Size) -> Keypoints:
-    """Corners and centres of boxes in input pixels.
+    """Corners and centers of boxes in input pixels.
 
     Args:
         boxes: x1 y1 x2 y2.
@@ -274,7 +274,7 @@ def focal_loss(
 
 
 def embedding_loss(embeddings: Float[Tensor, "2 k"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Pull, which brings the two corners of an object together, and push, which parts the objects of a picture."""
+    """Pull, which brings the two corners of an object together, and push, which parts the objects of an image."""
     count = embeddings.shape[1]
     means = embeddings.mean(0)
     pull = (embeddings - means).square().sum() / max(count, 1)
@@ -284,16 +284,16 @@ def embedding_loss(embeddings: Float[Tensor, "2 k"]) -> tuple[Float[Tensor, ""],
 
 
 def triplet_loss(outputs: Triplets, objects: Sequence[Objects], spec: CenterNetSpec) -> dict[str, Float[Tensor, ""]]:
-    """See `CenterNet.loss`; the heatmaps and offsets count per object, the embeddings per picture."""
+    """See `CenterNet.loss`; the heatmaps and offsets count per object, the embeddings per image."""
     heatmaps, embeddings, offsets = (value.float() for value in outputs)
     num_classes, size = heatmaps.shape[2], (heatmaps.shape[-2], heatmaps.shape[-1])
     total = max(sum(len(one.boxes) for one in objects), 1)
-    terms: dict[str, list[Tensor]] = {name: [] for name in ("corners", "centres", "pull", "push", "offsets")}
+    terms: dict[str, list[Tensor]] = {name: [] for name in ("corners", "centers", "pull", "push", "offsets")}
     for index, one in enumerate(objects):
         targets = heatmap_targets(one.boxes, one.labels, num_classes, size, spec.radius_iou)
         ignored = _crowd_cells(one.crowd, size)
         terms["corners"].append(focal_loss(heatmaps[index, :2], targets[:2], ignored) / total)
-        terms["centres"].append(focal_loss(heatmaps[index, 2], targets[2], ignored) / total)
+        terms["centers"].append(focal_loss(heatmaps[index, 2], targets[2], ignored) / total)
         points = encode_points(one.boxes, size)
         x, y = points.cells.unbind(-1)
         kind = torch.arange(3, device=x.device)[:, None]
@@ -317,10 +317,10 @@ def _crowd_cells(crowd: Float[Tensor, "c 4"], size: Size) -> Bool[Tensor, "h w"]
 
 
 def decode_triplets(outputs: Triplets, spec: CenterNetSpec) -> DetectionOutput:
-    """Pairs of corners with a centre in their middle, overlapping ones of a class made less sure (soft NMS)."""
-    first, second, centres = (find_peaks(outputs, kind, spec.num_points) for kind in range(3))
+    """Pairs of corners with a center in their middle, overlapping ones of a class made less sure (soft NMS)."""
+    first, second, centers = (find_peaks(outputs, kind, spec.num_points) for kind in range(3))
     boxes, scores, labels = pair_corners(first, second, spec.embedding_distance)
-    scores = confirm_centres(boxes, scores, labels, centres)
+    scores = confirm_centers(boxes, scores, labels, centers)
     best = scores.topk(min(max(NUM_CONFIRMED, spec.num_detections), scores.shape[1]), dim=1)
     boxes = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4))
     found = soft_nms(boxes, best.values, labels.gather(1, best.indices), spec.num_detections, spec.nms_sigma)
@@ -328,11 +328,11 @@ def decode_triplets(outputs: Triplets, spec: CenterNetSpec) -> DetectionOutput:
 
 
 def find_peaks(outputs: Triplets, kind: int, count: int) -> Peaks:
-    """The `count` best cells that no neighbour exceeds; others, and the scores of what is none, are 0.
+    """The `count` best cells that no neighbor exceeds; others, and the scores of what is none, are 0.
 
     Args:
         outputs: of the network.
-        kind: 0 for top-left corners, 1 for bottom-right ones, 2 for centres.
+        kind: 0 for top-left corners, 1 for bottom-right ones, 2 for centers.
         count: at the most.
     """
     scores = outputs.heatmaps[:, kind].float().sigmoid()
@@ -377,20 +377,20 @@ def pair_corners(
     return boxes, best.values, first.labels.gather(1, starts)
 
 
-def confirm_centres(
-    boxes: Float[Tensor, "n p 4"], scores: Float[Tensor, "n p"], labels: Int[Tensor, "n p"], centres: Peaks
+def confirm_centers(
+    boxes: Float[Tensor, "n p 4"], scores: Float[Tensor, "n p"], labels: Int[Tensor, "n p"], centers: Peaks
 ) -> Float[Tensor, "n p"]:
-    """The mean of the three points' scores; 0 where no centre of the class lies in the middle of the box.
+    """The mean of the three points' scores; 0 where no center of the class lies in the middle of the box.
 
     Source: arXiv 1904.08189, equation 1: the middle third, the middle fifth of large boxes.
     """
     start, end = boxes[..., None, :2], boxes[..., None, 2:]
     sides = (end - start).clamp(min=0)
     parts = torch.where(sides.prod(-1, keepdim=True) <= LARGE_AREA, 3.0, 5.0)
-    centre, reach = (start + end) / 2, sides / (2 * parts)
-    inside = ((centres.points[:, None] - centre).abs() <= reach).all(-1)
-    same = labels[..., None] == centres.labels[:, None]
-    best = (centres.scores[:, None] * (inside & same)).amax(-1)
+    center, reach = (start + end) / 2, sides / (2 * parts)
+    inside = ((centers.points[:, None] - center).abs() <= reach).all(-1)
+    same = labels[..., None] == centers.labels[:, None]
+    best = (centers.scores[:, None] * (inside & same)).amax(-1)
     return (2 * scores + best) / 3 * ((scores > 0) & (best > 0))
 
 

@@ -1,6 +1,6 @@
-"""Chips: what is known of a labelled object's mask, as c x c cells that divide its box, whatever the sizes of both.
+"""Chips: what is known of a labeled object's mask, as c x c cells that divide its box, whatever the sizes of both.
 
-A picture of many objects costs no more than that for each; and since a box of the picture and its place in the network's
+An image of many objects costs no more than that for each; and since a box of the image and its place in the network's
 input show the same, a chip is made once, straight from the labels, of the part of the object that the input shows.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from hrnet.formats.records import Runs
-from hrnet.geometry import Points
+from hrnet.io.geometry import Points
 
 # Cells along each side of a chip: four for each of the 28 that a mask head predicts.
 CHIP_CELLS = 112
@@ -25,15 +25,15 @@ def mask_chip(
 ) -> UInt8[np.ndarray, "c c"]:
     """The part of an object's mask that lies in a region: 1 where it covers a cell, else 0.
 
-    Of polygons the cells are covered whose centre lies inside one (odd crossings, as COCO has it); of pixels those of which
+    Of polygons the cells are covered whose center lies inside one (odd crossings, as COCO has it); of pixels those of which
     at least half is covered.
 
     Args:
-        outline: polygons, run lengths, or a mask as large as the picture; pixels of the picture.
+        outline: polygons, run lengths, or a mask as large as the image; pixels of the image.
         region: x1 y1 x2 y2, from the outer edge of the first pixel: the object's box, or what is left of it where the
             network's input cuts it. It has an area.
         cells: along each side.
-        flip: mirror left and right, for an input that shows the picture so.
+        flip: mirror left and right, for an input that shows the image so.
     """
     if isinstance(outline, Runs):
         outline = outline.mask()
@@ -48,12 +48,12 @@ def mask_chip(
 
 
 def _inside(polygon: Points, cells: int) -> Bool[np.ndarray, "c c"]:
-    """Which centres of cells a polygon contains: those with an odd number of its edges to their left."""
+    """Which centers of cells a polygon contains: those with an odd number of its edges to their left."""
     ends, rows = np.roll(polygon, -1, axis=0), np.arange(cells) + 0.5
     row, edge = np.nonzero((polygon[:, 1] <= rows[:, None]) != (ends[:, 1] <= rows[:, None]))
     (x1, y1), (x2, y2) = polygon[edge].T, ends[edge].T
     crossing = x1 + (rows[row] - y1) / (y2 - y1) * (x2 - x1)
-    # The first cell whose centre is not to the left of the crossing.
+    # The first cell whose center is not to the left of the crossing.
     first = np.clip(np.ceil(crossing - 0.5), 0, cells).astype(int)
     edges = np.zeros((cells, cells + 1), int)
     np.add.at(edges, (row, first), 1)

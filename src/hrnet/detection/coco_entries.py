@@ -1,4 +1,4 @@
-"""Objects as COCO's files have them: labelled ones, found ones, and masks as run lengths."""
+"""Objects as COCO's files have them: labeled ones, found ones, and masks as run lengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from hrnet.detection.spec import COCO
 from hrnet.detection.voc import Found, Truth
-from hrnet.formats.records import Object, Picture
+from hrnet.formats.records import ImageRecord, Object
 from hrnet.results import Detections, Masks
 
 # Numbers of COCO's list of objects that no class has.
@@ -21,12 +21,12 @@ _UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 def coco_entries(
     found: Found | Detections, masks: list[dict[str, Any]] | None, image_id: int | str, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """What was found in one picture, as a COCO results list has it.
+    """What was found in one image, as a COCO results list has it.
 
     Args:
         found: objects.
         masks: of each, as `compressed` gives them.
-        image_id: of the picture.
+        image_id: of the image.
         category_ids: COCO's number of each class.
     """
     entries = [
@@ -43,35 +43,35 @@ def coco_entries(
 def default_ids(names: tuple[str, ...]) -> tuple[int, ...]:
     """COCO's number of each class of a network that knows no data set: COCO's own for its classes, else 1, 2 ...
 
-    Source: COCO's categories, of which ten were never labelled.
+    Source: COCO's categories, of which ten were never labeled.
     """
     count = len(names) + (len(_UNUSED) if names == COCO else 0)
     return tuple(number for number in range(1, count + 1) if names != COCO or number not in _UNUSED)
 
 
-def labelled_detections(picture: Picture, names: tuple[str, ...], *, masks: bool) -> Detections:
-    """What is labelled as if it had been found, with a score of 1; without crowds.
+def labeled_detections(image: ImageRecord, names: tuple[str, ...], *, masks: bool) -> Detections:
+    """What is labeled as if it had been found, with a score of 1; without crowds.
 
     Args:
-        picture: with objects whose labels are those of the names.
+        image: with objects whose labels are those of the names.
         names: of the classes.
         masks: whether outlines are taken along where every object has one.
     """
-    objects = [one for one in picture.objects if one.box is not None and not one.crowd]
+    objects = [one for one in image.objects if one.box is not None and not one.crowd]
     outlined = masks and all(one.polygons or one.runs is not None for one in objects)
     return Detections(
         np.array([one.box for one in objects], float).reshape(-1, 4),
         np.ones(len(objects)),
         np.array([one.label for one in objects], int),
         names,
-        decoded([run_lengths(one, picture) for one in objects], picture.size) if outlined else None,
-        picture.path,
+        decoded([run_lengths(one, image) for one in objects], image.size) if outlined else None,
+        image.path,
     )
 
 
-def run_lengths(one: Object, picture: Picture) -> dict[str, Any]:
+def run_lengths(one: Object, image: ImageRecord) -> dict[str, Any]:
     """The mask of an outlined object as COCO's compressed run lengths."""
-    height, width = picture.size
+    height, width = image.size
     return coco_masks.segmToRle(_segmentation(one), width, height)
 
 
@@ -93,14 +93,14 @@ def _text(letters: bytes | str) -> str:
 
 
 def decoded(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Masks:
-    # One after the other: together they would be as many whole pictures.
+    # One after the other: together they would be as many whole images.
     parts = [Masks.of([coco_masks.decode(dict(one)).astype(bool)], size) for one in runs]
     corners = np.concatenate([part.corners for part in parts]) if parts else np.zeros((0, 2), int)
     return Masks(tuple(crop for part in parts for crop in part.crops), corners, size)
 
 
-def truth_of(picture: Picture) -> Truth:
-    objects = [one for one in picture.objects if one.box is not None]
+def truth_of(image: ImageRecord) -> Truth:
+    objects = [one for one in image.objects if one.box is not None]
     return Truth(
         np.array([one.box for one in objects], float).reshape(-1, 4),
         np.array([one.label for one in objects], int),
@@ -113,17 +113,17 @@ def left_out(one: Object) -> bool:
     return one.crowd or one.difficult
 
 
-def truth_entries(picture: Picture, index: int, kind: Literal["bbox", "segm"]) -> list[dict[str, Any]]:
-    """The objects of a picture as COCO's annotations. What need not be found is a crowd, as COCO has no other word for it."""
+def truth_entries(image: ImageRecord, index: int, kind: Literal["bbox", "segm"]) -> list[dict[str, Any]]:
+    """The objects of an image as COCO's annotations. What need not be found is a crowd, as COCO has no other word for it."""
     entries: list[dict[str, Any]] = []
-    for one in picture.objects:
+    for one in image.objects:
         if one.box is None:
             continue
         entry: dict[str, Any] = {
             "image_id": index,
             "category_id": one.label + 1,
             "bbox": with_sides(one.box[None].astype(float))[0],
-            "area": _area(one, picture),
+            "area": _area(one, image),
             "iscrowd": int(left_out(one)),
         }
         if kind == "segm":
@@ -144,12 +144,12 @@ def _outline(box: Float[np.ndarray, 4]) -> list[float]:
     return [x1, y1, x1, y2, x2, y2, x2, y1]
 
 
-def _area(one: Object, picture: Picture) -> float:
+def _area(one: Object, image: ImageRecord) -> float:
     """As stated; else of the mask; else of the box."""
     if one.area is not None:
         return float(one.area)
     if one.polygons or one.runs is not None:
-        return float(coco_masks.area(run_lengths(one, picture)))
+        return float(coco_masks.area(run_lengths(one, image)))
     assert one.box is not None
     return float((one.box[2] - one.box[0]) * (one.box[3] - one.box[1]))
 

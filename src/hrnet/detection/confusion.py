@@ -1,4 +1,4 @@
-"""What is taken for what: found objects beside labelled ones, counted and said."""
+"""What is taken for what: found objects beside labeled ones, counted and said."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from hrnet.detection.voc import OVERLAP, Found, Truth, overlaps
-from hrnet.findings import Matrix
+from hrnet.engine.findings import Matrix
 
 # Rows and columns of the confusion matrix that a page can show.
 _SHOWN_CLASSES = 20
@@ -15,9 +15,9 @@ _NAMED = 3
 
 
 def count_pairs(truth: Truth, found: Found, classes: int) -> Int[np.ndarray, "k+1 k+1"]:
-    """How many labelled objects of each class (row) were found to be what (column).
+    """How many labeled objects of each class (row) were found to be what (column).
 
-    The last column is for what was missed, the last row for what was found where nothing is labelled. Objects are paired
+    The last column is for what was missed, the last row for what was found where nothing is labeled. Objects are paired
     from the largest overlap down, those of the same class before others; what need not be found is not counted.
     """
     counts = np.zeros((classes + 1, classes + 1), int)
@@ -43,7 +43,7 @@ def count_pairs(truth: Truth, found: Found, classes: int) -> Int[np.ndarray, "k+
 
 
 def confusion_matrix(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> Matrix:
-    """What the labelled objects of each class were found to be, in percent of them, for a page.
+    """What the labeled objects of each class were found to be, in percent of them, for a page.
 
     Of many classes those with the most mistakes are shown.
     """
@@ -58,9 +58,9 @@ def confusion_matrix(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...])
     if (rest := total - part.sum(1, keepdims=True)).any():
         part, columns = np.concatenate([part, rest], axis=1), [*columns, "others"]
     values = tuple(tuple(row) for row in (100 * part / np.maximum(total, 1)).tolist())
-    text = "Of the objects that are labelled as the row says, so many percent were found to be what the column says."
+    text = "Of the objects that are labeled as the row says, so many percent were found to be what the column says."
     if classes in rows:
-        text += " The last row is what was found where nothing is labelled."
+        text += " The last row is what was found where nothing is labeled."
     if len(shown) < classes:
         text += f" Shown are the {len(shown)} of {classes} classes with the most mistakes."
     labels = tuple("nothing" if label == classes else names[label] for label in rows)
@@ -68,7 +68,7 @@ def confusion_matrix(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...])
 
 
 def in_words(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> str:
-    """How many objects of a picture are right, and its most frequent mistakes."""
+    """How many objects of an image are right, and its most frequent mistakes."""
     classes = len(names)
     objects, right = int(counts[:classes].sum()), int(np.trace(counts[:classes, :classes]))
     words = f"{right} of {objects} objects are found" if objects else "nothing is to be found here"
@@ -82,7 +82,7 @@ def in_words(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> str:
         if found == classes:
             mistakes.append(f"{count} x {names[truth]} missed")
         elif truth == classes:
-            mistakes.append(f"{count} x {names[found]} where none is labelled")
+            mistakes.append(f"{count} x {names[found]} where none is labeled")
         else:
             mistakes.append(f"{count} x {names[truth]} taken for {names[found]}")
     more = [*mistakes[:_NAMED], *(["more mistakes"] if len(mistakes) > _NAMED else [])]

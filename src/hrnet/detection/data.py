@@ -1,4 +1,4 @@
-"""Pictures with labelled objects as people have them, and the samples that a detector learns from."""
+"""Images with labeled objects as people have them, and the samples that a detector learns from."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.detection.augment import Augment, augmented, targets_of
-from hrnet.detection.model import picture_frame
+from hrnet.detection.model import image_frame
 from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, only_part
 from hrnet.formats.defects import sentences
 from hrnet.formats.files import entries
-from hrnet.formats.recognise import TITLES, read
-from hrnet.formats.records import DataSet, Object, Picture
-from hrnet.geometry import Size, clip_boxes, warp
-from hrnet.images import read_labelled
-from hrnet.task import MEAN_COLOUR, Draw, Sample, random_generator
+from hrnet.formats.recognize import TITLES, read
+from hrnet.formats.records import DataSet, ImageRecord, Object
+from hrnet.io.geometry import Size, clip_boxes, warp
+from hrnet.io.images import read_labeled
+from hrnet.nn.task import MEAN_COLOR, Sample, SampleKey, random_generator
 
 # Sentences about what was left out, of one set.
 _EXAMPLES = 10
@@ -33,14 +33,14 @@ class DetectionSet:
     Attributes:
         class_names: a label is a position here.
         category_ids: COCO's number of each class; empty where the format has none.
-        pictures: all that can be used, with and without objects. Every object has a box, cut at the picture's borders.
+        images: all that can be used, with and without objects. Every object has a box, cut at the image's borders.
         problems: sentences about what was left out.
         notes: a sentence for each thing that was inferred, or looks wrong.
     """
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageRecord, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -49,7 +49,7 @@ def read_parts(images: Path, annotations: Path | None = None) -> tuple[DataSet, 
     """All parts of a data set whose objects have places: COCO json, Pascal VOC, YOLO, told apart by looking.
 
     Args:
-        images: the folder of the pictures, or without `annotations` the data set as a whole.
+        images: the folder of the images, or without `annotations` the data set as a whole.
         annotations: a COCO json, a folder of VOC or one of its lists, a data.yaml.
 
     Raises:
@@ -61,12 +61,12 @@ def read_parts(images: Path, annotations: Path | None = None) -> tuple[DataSet, 
             f"{annotations or images} holds {TITLES[sets[0].format]}, which say nothing of single objects; name a COCO json, "
             "a folder of Pascal VOC, or a YOLO data.yaml."
         )
-    # The folder of COCO's own annotations holds the same pictures with keypoints too.
+    # The folder of COCO's own annotations holds the same images with keypoints too.
     return tuple(one for one in sets if "instances" in one.part) or sets
 
 
 def read_detection(images: Path, annotations: Path | None = None, part: Part = "train") -> DetectionSet:
-    """The pictures and objects of one part of a data set.
+    """The images and objects of one part of a data set.
 
     Args:
         images: as of `read_parts`.
@@ -82,35 +82,35 @@ def read_detection(images: Path, annotations: Path | None = None, part: Part = "
 
 
 def detection_set(data: DataSet) -> DetectionSet:
-    """The pictures of one part, whose objects all get boxes.
+    """The images of one part, whose objects all get boxes.
 
     Raises:
-        InputError: there is no picture, or two classes have one name.
+        InputError: there is no image, or two classes have one name.
     """
     notes, problems = sentences(data)
     if len(set(data.classes)) != len(data.classes):
         raise InputError(f"The list of classes of {data.source} names one twice; give each its own name.")
-    pictures: list[Picture] = []
-    for picture in data.pictures:
+    images: list[ImageRecord] = []
+    for image in data.images:
         objects: list[Object] = []
-        for thing in picture.objects:
-            box = _box(thing, picture.size)
+        for thing in image.objects:
+            box = _box(thing, image.size)
             if box is None:
-                problems.append(f"{picture.file}: {thing.place}: it has neither a box nor an outline with an area.")
+                problems.append(f"{image.file}: {thing.place}: it has neither a box nor an outline with an area.")
             else:
                 objects.append(replace(thing, box=box))
-        pictures.append(replace(picture, objects=tuple(objects)))
-    if not pictures:
+        images.append(replace(image, objects=tuple(objects)))
+    if not images:
         reason = f"; the first problem: {problems[0]}" if problems else "; list some."
-        raise InputError(f"{data.source} has no picture that can be used{reason}")
+        raise InputError(f"{data.source} has no image that can be used{reason}")
     if len(problems) > _EXAMPLES:
         rest = f"{data.source}: {len(problems) - _EXAMPLES} more cannot be used; `hrnet data check` names all of them."
         problems = [*problems[:_EXAMPLES], rest]
-    return DetectionSet(data.classes, data.category_ids, tuple(pictures), tuple(problems), tuple(notes))
+    return DetectionSet(data.classes, data.category_ids, tuple(images), tuple(problems), tuple(notes))
 
 
 def _box(thing: Object, size: Size) -> Float[np.ndarray, 4] | None:
-    """The box, or the bounds of the outline, cut at the borders of the picture; None where nothing is left."""
+    """The box, or the bounds of the outline, cut at the borders of the image; None where nothing is left."""
     if thing.box is not None:
         box = thing.box
     elif thing.polygons:
@@ -128,7 +128,7 @@ def _box(thing: Object, size: Size) -> Float[np.ndarray, 4] | None:
 def match_classes(
     data: DetectionSet, class_names: tuple[str, ...], aliases: Sequence[tuple[str, str]] = ()
 ) -> DetectionSet:
-    """The same pictures with the labels of other classes, matched by name; objects of what these lack are left out.
+    """The same images with the labels of other classes, matched by name; objects of what these lack are left out.
 
     Args:
         data: with its own classes.
@@ -153,12 +153,12 @@ def match_classes(
             f"({', '.join(class_names[:12])}); rename them, or say which is which by --data.aliases."
         )
     shown = ", ".join(lost[:12]) + (f" and {len(lost) - 12} more" if len(lost) > 12 else "")
-    pictures = tuple(
+    images = tuple(
         replace(
-            picture,
-            objects=tuple(replace(one, label=labels[one.label]) for one in picture.objects if labels[one.label] >= 0),
+            image,
+            objects=tuple(replace(one, label=labels[one.label]) for one in image.objects if labels[one.label] >= 0),
         )
-        for picture in data.pictures
+        for image in data.images
     )
     # A class that several were made into, or that the data set lacks, has no number of its own in it.
     ids = [data.category_ids[labels.index(label)] for label in range(len(class_names)) if labels.count(label) == 1]
@@ -166,29 +166,27 @@ def match_classes(
         data,
         class_names=class_names,
         category_ids=tuple(ids) if data.category_ids and len(ids) == len(class_names) else (),
-        pictures=pictures,
+        images=images,
         notes=(*data.notes, *([f"The model does not know {shown}: such objects are left out."] if lost else [])),
     )
 
 
 def with_stuff(data: DetectionSet, folder: Path) -> DetectionSet:
-    """The same pictures, each with the label picture of its stem; pictures without one are named, and stay.
+    """The same images, each with the label image of its stem; images without one are named, and stay.
 
     Raises:
         InputError: the folder holds none of them.
     """
     maps = {path.stem: path for path in entries(folder) if path.suffix.lower() == ".png"}
-    pictures = tuple(replace(one, label_map=maps.get(one.path.stem)) for one in data.pictures)
-    missing = [one.path for one in pictures if one.label_map is None]
-    if len(missing) == len(pictures):
+    images = tuple(replace(one, label_map=maps.get(one.path.stem)) for one in data.images)
+    missing = [one.path for one in images if one.label_map is None]
+    if len(missing) == len(images):
         raise InputError(
-            f"{folder} holds no label picture {missing[0].stem}.png, nor one of any other picture of the set; name the "
+            f"{folder} holds no label image {missing[0].stem}.png, nor one of any other image of the set; name the "
             "folder with the maps of its pixels' classes, or give --data.stuff without a folder to learn the objects."
         )
-    note = (
-        f"{len(missing)} pictures have no label picture in {folder}, first {missing[0].name}: their pixels say nothing."
-    )
-    return replace(data, pictures=pictures, problems=(*data.problems, *([note] if missing else [])))
+    note = f"{len(missing)} images have no label image in {folder}, first {missing[0].name}: their pixels say nothing."
+    return replace(data, images=images, problems=(*data.problems, *([note] if missing else [])))
 
 
 def _plain(name: str) -> str:
@@ -196,29 +194,29 @@ def _plain(name: str) -> str:
 
 
 class DetectionDataset:
-    """Pictures in the input of a network. Asked with a `Draw` it gives augmented samples with the targets that
-    `targets_of` makes, with a number the whole picture without a target."""
+    """Images in the input of a network. Asked with a `SampleKey` it gives augmented samples with the targets that
+    `targets_of` makes, with a number the whole image without a target."""
 
-    def __init__(self, pictures: Sequence[Picture], spec: DetectionSpec, augment: Augment, seed: int = 0) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Sequence[ImageRecord], spec: DetectionSpec, augment: Augment, seed: int = 0) -> None:
+        self.images = images
         self.spec = spec
         self.augment = augment
         self.seed = seed
-        self.stuff = any(picture.label_map is not None for picture in pictures)
+        self.stuff = any(image.label_map is not None for image in images)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def __getitem__(self, key: Draw | int) -> Sample:
-        if isinstance(key, Draw):
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        if isinstance(key, SampleKey):
             rng = random_generator(self.seed, key)
-            view = augmented(self.pictures, key.sample, self.spec, self.augment, rng)
+            view = augmented(self.images, key.sample, self.spec, self.augment, rng)
             return Sample(view.image, view.frame, targets_of(view, self.spec, self.stuff), key.sample)
-        picture = self.pictures[key]
-        frame = picture_frame(picture.size, self.spec)
-        image = read_labelled(picture.path, picture.size)
-        return Sample(warp(image, frame, antialias=self.augment.antialias, fill=MEAN_COLOUR), frame, {}, key)
+        record = self.images[key]
+        frame = image_frame(record.size, self.spec)
+        image = read_labeled(record.path, record.size)
+        return Sample(warp(image, frame, antialias=self.augment.antialias, fill=MEAN_COLOR), frame, {}, key)
 
     def describe(self, index: int) -> str:
-        """The picture's file."""
-        return str(self.pictures[index].path)
+        """The image's file."""
+        return str(self.images[index].path)

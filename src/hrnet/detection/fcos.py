@@ -1,7 +1,7 @@
 """FCOS: every point of five maps says whether it lies in an object, how far away the object's edges are, and how near its
-centre it is itself.
+center it is itself.
 
-Source: arXiv 1904.01355, in the form of mmdetection's FCOS-HRNet with group norms: centre-ness beside the classes,
+Source: arXiv 1904.01355, in the form of mmdetection's FCOS-HRNet with group norms: center-ness beside the classes,
 distances as exponentials, no square root over the score. Deliberate differences: background in crowds is not learned.
 """
 
@@ -19,8 +19,8 @@ from torchvision.ops import nms, sigmoid_focal_loss
 
 from hrnet.detection.boxes import DetectionOutput, Objects, apart, clip_to
 from hrnet.detection.spec import FCOSSpec
-from hrnet.geometry import Size
-from hrnet.representation import Pyramid
+from hrnet.io.geometry import Size
+from hrnet.nn.representation import Pyramid
 
 # Source: arXiv 1904.01355 and the released settings; mmdetection has the same.
 NORM_GROUPS, LEAST_GROUP = 32, 8
@@ -28,7 +28,7 @@ FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 PRIOR = 0.01
 LEAST_IOU = 1e-6
 # Of a new network, pixels: a distance that a level without a lower limit begins with; its logarithm, about, which makes the
-# factors of all levels about one. No distance is larger than the exponential of the last, which no picture reaches.
+# factors of all levels about one. No distance is larger than the exponential of the last, which no image reaches.
 _FIRST_DISTANCE, _FIRST_LOG, _MOST_LOG = 24.0, 4.0, 11.0
 
 
@@ -38,12 +38,12 @@ class DenseMaps(NamedTuple):
     Attributes:
         logits: of the classes.
         distances: in input pixels to the left, upper, right and lower edge of the object.
-        centreness: logit of how near the point is to the object's centre.
+        centerness: logit of how near the point is to the object's center.
     """
 
     logits: list[Float[Tensor, "n k _ _"]]
     distances: list[Float[Tensor, "n 4 _ _"]]
-    centreness: list[Float[Tensor, "n 1 _ _"]]
+    centerness: list[Float[Tensor, "n 1 _ _"]]
 
 
 class FCOS(nn.Module):
@@ -64,7 +64,7 @@ class FCOS(nn.Module):
         self.box_tower = _tower(width, spec.tower_convs)
         self.classify = _conv(width, num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
         self.measure = _conv(width, 4, bias=_FIRST_LOG)
-        self.centre = _conv(width, 1)
+        self.center = _conv(width, 1)
         # Each level begins with distances of the size that it is there for, not with one pixel.
         self.scales = nn.ParameterList(
             nn.Parameter(torch.tensor(math.log(low if low > 0 else min(high / 2, _FIRST_DISTANCE)) / _FIRST_LOG))
@@ -77,7 +77,7 @@ class FCOS(nn.Module):
         for level, scale in zip(self.pyramid(maps), self.scales, strict=True):
             classes, edges = self.class_tower(level), self.box_tower(level)
             found.logits.append(self.classify(classes))
-            found.centreness.append(self.centre(classes))
+            found.centerness.append(self.center(classes))
             found.distances.append((self._measure(edges).float() * scale).clamp(max=_MOST_LOG).exp())
         return found
 
@@ -115,7 +115,7 @@ class FCOS(nn.Module):
         self,
         logits: Float[Tensor, "n k h w"],
         distances: Float[Tensor, "n 4 h w"],
-        centreness: Float[Tensor, "n 1 h w"],
+        centerness: Float[Tensor, "n 1 h w"],
         stride: int,
     ) -> tuple[Float[Tensor, "n c 4"], Float[Tensor, "n c"], Int[Tensor, "n c"]]:
         """The best pairs of a point and a class: boxes, scores, labels; the score is 0 where the class is too unsure."""
@@ -124,7 +124,7 @@ class FCOS(nn.Module):
         best = logits.float().flatten(1).topk(min(self.spec.candidates, num_classes * cells), dim=1)
         labels, places = best.indices // cells, best.indices % cells
         scores = best.values.sigmoid()
-        central = centreness.float().flatten(1).gather(1, places).sigmoid()
+        central = centerness.float().flatten(1).gather(1, places).sigmoid()
         scores = scores * central * (scores > self.spec.score_threshold)
         edges = distances.flatten(2).gather(2, places[:, None].expand(-1, 4, -1)).transpose(1, 2)
         points = (torch.stack([places % width, places // width], -1) + 0.5) * stride
@@ -137,12 +137,12 @@ class FCOS(nn.Module):
         return self.dense_loss(self.dense(maps), objects)
 
     def dense_loss(self, found: DenseMaps, objects: Sequence[Objects]) -> dict[str, Float[Tensor, ""]]:
-        """Focal loss of the classes, -ln IoU of the boxes and cross entropy of the centre-ness.
+        """Focal loss of the classes, -ln IoU of the boxes and cross entropy of the center-ness.
 
-        The first and the last count per point in an object, the second is weighted by the true centre-ness.
+        The first and the last count per point in an object, the second is weighted by the true center-ness.
         """
         grid = self._grid([(level.shape[-2], level.shape[-1]) for level in found.logits], found.distances[0])
-        assigned = [assign(grid, one, self.spec.centre_radius) for one in objects]
+        assigned = [assign(grid, one, self.spec.center_radius) for one in objects]
         labels = torch.stack([one.labels for one in assigned])
         inside = labels >= 0
         count = inside.sum().clamp(min=1)
@@ -152,13 +152,13 @@ class FCOS(nn.Module):
         focal = sigmoid_focal_loss(logits, truth, FOCAL_ALPHA, FOCAL_GAMMA)
         learned = torch.stack([~one.ignored for one in assigned])
         edges = torch.stack([one.distances for one in assigned])[inside]
-        central = true_centreness(edges)
+        central = true_centerness(edges)
         overlaps = distance_iou(_joined(found.distances)[inside], edges).clamp(min=LEAST_IOU)
-        centreness = _joined(found.centreness)[..., 0][inside]
+        centerness = _joined(found.centerness)[..., 0][inside]
         return {
             "classes": (focal * learned[..., None]).sum() / count,
             "boxes": -(central * overlaps.log()).sum() / central.sum().clamp(min=LEAST_IOU),
-            "centreness": functional.binary_cross_entropy_with_logits(centreness, central, reduction="sum") / count,
+            "centerness": functional.binary_cross_entropy_with_logits(centerness, central, reduction="sum") / count,
         }
 
     def _grid(self, sizes: Sequence[Size], like: Tensor) -> Grid:
@@ -217,7 +217,7 @@ class Grid(NamedTuple):
 
 
 class Assigned(NamedTuple):
-    """What the points of a picture are to say.
+    """What the points of an image are to say.
 
     Attributes:
         labels: of the object at the point, -1 where there is none.
@@ -235,8 +235,8 @@ def assign(grid: Grid, objects: Objects, radius: float | None) -> Assigned:
 
     Args:
         grid: the points.
-        objects: of one picture.
-        radius: a point lies in an object only where it is also nearer to its centre, along both axes, than so many
+        objects: of one image.
+        radius: a point lies in an object only where it is also nearer to its center, along both axes, than so many
             strides; None for no such limit.
     """
     boxes = objects.boxes
@@ -270,8 +270,8 @@ def in_any(points: Float[Tensor, "p 2"], regions: Float[Tensor, "c 4"]) -> Bool[
     return inside.all(-1).any(1)
 
 
-def true_centreness(distances: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
-    """1 in the centre, 0 at the edges: the root of the product of least by largest distance, along both axes."""
+def true_centerness(distances: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
+    """1 in the center, 0 at the edges: the root of the product of least by largest distance, along both axes."""
     left, upper, right, lower = distances.unbind(-1)
     across = torch.minimum(left, right) / torch.maximum(left, right)
     along = torch.minimum(upper, lower) / torch.maximum(upper, lower)

@@ -1,7 +1,7 @@
-"""Masks of objects: the head that finds them, what it learns, and how its small maps come into the picture.
+"""Masks of objects: the head that finds them, what it learns, and how its small maps come into the image.
 
 Boxes are x1 y1 x2 y2 and count from the outer edge of the first pixel. A mask head sees an object as m x m cells that divide
-its box; so does a chip, which is what is known of a labelled object: see `hrnet.detection.chips`.
+its box; so does a chip, which is what is known of a labeled object: see `hrnet.detection.chips`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.geometry import Size
+from hrnet.io.geometry import Size
 from hrnet.results import Masks
 
 
@@ -161,15 +161,15 @@ def of_labels(logits: Float[Tensor, "p k m m"], labels: Int[Tensor, " p"]) -> Fl
 def paste_masks(
     probabilities: Float[np.ndarray, "n m m"], boxes: Float[np.ndarray, "n 4"], size: Size, threshold: float = 0.5
 ) -> Masks:
-    """The masks at the resolution of a picture: each is enlarged to its box and cut at a probability.
+    """The masks at the resolution of an image: each is enlarged to its box and cut at a probability.
 
     What is enlarged is the probability, bilinearly, 0 beyond the box. A side without length shows the middle of the mask in
     the pixels that it touches, as published.
 
     Args:
         probabilities: of the m x m cells of each box.
-        boxes: pixels of the picture.
-        size: height and width of the picture.
+        boxes: pixels of the image.
+        size: height and width of the image.
         threshold: what is at least as probable belongs to the object.
     """
     height, width = size
@@ -186,8 +186,8 @@ def paste_masks(
 
 def _weights(start: int, stop: int, low: float, high: float, cells: int) -> Float[np.ndarray, "pixels cells"]:
     """How much of each cell between `low` and `high` the pixels from `start` to `stop` show."""
-    centres = np.arange(start, stop) + 0.5
+    centers = np.arange(start, stop) + 0.5
     extent = high - low
-    share = (centres - low) / extent if extent > 0 else np.full(len(centres), 0.5)
+    share = (centers - low) / extent if extent > 0 else np.full(len(centers), 0.5)
     distance = share[:, None] * cells - 0.5 - np.arange(cells)
     return np.maximum(1 - np.abs(distance), 0).astype(np.float32)

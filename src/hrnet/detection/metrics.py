@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int
 
-from hrnet.coco_figures import coco_evaluation
 from hrnet.detection.coco_entries import (
     coco_entries,
     compressed,
     decoded,
     default_ids,
-    labelled_detections,
+    labeled_detections,
     left_out,
     truth_entries,
     truth_of,
@@ -24,28 +23,29 @@ from hrnet.detection.coco_entries import (
 from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
 from hrnet.detection.spec import DetectionSpec
 from hrnet.detection.voc import Found, Truth, average_precision, judge, precision_recall
-from hrnet.findings import Case, Chart, Findings, Matrix, Measure, Series
-from hrnet.formats.records import Picture
+from hrnet.engine.coco_metrics import coco_evaluation
+from hrnet.engine.findings import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.formats.records import ImageRecord
 from hrnet.results import Detections
 
 # COCO's twelve figures, in its order.
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
-# Pictures that a page can show: the worst, and some that are chosen without a look at the errors.
+# Images that a page can show: the worst, and some that are chosen without a look at the errors.
 _WORST, _CHOSEN = 12, 18
 # Lines that a chart can tell apart.
 _LINES = 6
 _RECALLS = tuple(index / 100 for index in range(101))
 _LEGEND = (
-    "Colours are those of the classes; a class that has none of its own in another data set may have another there. In "
-    "the prediction thin yellow lines mark where objects are labelled."
+    "Colors are those of the classes; a class that has none of its own in another data set may have another there. In "
+    "the prediction thin yellow lines mark where objects are labeled."
 )
 
 
 class DetectionEvaluator:
-    """Scores the objects that were found in each picture.
+    """Scores the objects that were found in each image.
 
     Args:
-        pictures: in the order of the positions that `update` gets; their labels are those of the spec.
+        images: in the order of the positions that `update` gets; their labels are those of the spec.
         spec: of the model.
         category_ids: COCO's number of each class, for `coco_results`; None or none for `default_ids`.
 
@@ -56,13 +56,13 @@ class DetectionEvaluator:
     headline = "AP"
 
     def __init__(
-        self, pictures: Sequence[Picture], spec: DetectionSpec, category_ids: Sequence[int] | None = None
+        self, images: Sequence[ImageRecord], spec: DetectionSpec, category_ids: Sequence[int] | None = None
     ) -> None:
-        self.pictures = pictures
+        self.images = images
         self.spec = spec
         self.category_ids = tuple(category_ids) if category_ids else default_ids(spec.class_names)
         self._found: dict[int, Found] = {}
-        # Of each picture whose masks were found: COCO's compressed run lengths, a small part of what they stand for.
+        # Of each image whose masks were found: COCO's compressed run lengths, a small part of what they stand for.
         self._masks: dict[int, list[dict[str, Any]]] = {}
 
     def update(self, indices: Sequence[int], results: Sequence[Detections]) -> None:
@@ -71,15 +71,15 @@ class DetectionEvaluator:
                 continue
             self._found[index] = Found(result.boxes.astype(float), result.scores.astype(float), result.labels)
             if result.masks is not None:
-                size = self.pictures[index].size
+                size = self.images[index].size
                 if result.masks.size != size:
-                    raise ValueError(f"Picture {index} is of {size}, and its masks are of {result.masks.size}.")
+                    raise ValueError(f"Image {index} is of {size}, and its masks are of {result.masks.size}.")
                 self._masks[index] = compressed(result.masks)
 
     def compute(self) -> dict[str, float]:
-        """See `_MEANINGS`; besides `AP/NAME` and `mask-AP/NAME` of each class that is labelled.
+        """See `_MEANINGS`; besides `AP/NAME` and `mask-AP/NAME` of each class that is labeled.
 
-        Figures for which nothing is labelled are left out; without any object there are none.
+        Figures for which nothing is labeled are left out; without any object there are none.
         """
         truths = self._truths()
         if not any(truth.counted.any() for truth in truths.values()):
@@ -96,16 +96,16 @@ class DetectionEvaluator:
         return [
             entry
             for index, found in sorted(self._found.items())
-            for entry in coco_entries(found, self._masks.get(index), self.pictures[index].number, self.category_ids)
+            for entry in coco_entries(found, self._masks.get(index), self.images[index].number, self.category_ids)
         ]
 
     def _truths(self) -> dict[int, Truth]:
-        """What there is to find in each picture that was looked at."""
-        return {index: truth_of(self.pictures[index]) for index in sorted(self._found)}
+        """What there is to find in each image that was looked at."""
+        return {index: truth_of(self.images[index]) for index in sorted(self._found)}
 
     def _has_masks(self) -> bool:
         """Whether masks were found, and every object to be found has one."""
-        objects = [one for index in self._found for one in self.pictures[index].objects if not left_out(one)]
+        objects = [one for index in self._found for one in self.images[index].objects if not left_out(one)]
         return bool(self._masks) and all(one.polygons or one.runs is not None for one in objects)
 
     def _evaluation(self, kind: Literal["bbox", "segm"]) -> Any:
@@ -123,8 +123,8 @@ class DetectionEvaluator:
                 else:
                     entry["bbox"] = with_sides(found.boxes[[position]])[0]
                 results.append(entry)
-        truth = [entry for index in order for entry in truth_entries(self.pictures[index], index, kind)]
-        sizes = {index: self.pictures[index].size for index in order}
+        truth = [entry for index in order for entry in truth_entries(self.images[index], index, kind)]
+        sizes = {index: self.images[index].size for index in order}
         return coco_evaluation(kind, sizes, range(1, len(self.spec.class_names) + 1), truth, results)
 
     def _coco(self, kind: Literal["bbox", "segm"]) -> dict[str, float]:
@@ -134,11 +134,11 @@ class DetectionEvaluator:
         precision = evaluation.eval["precision"][:, :, :, 0, -1]
         for label, name in enumerate(self.spec.class_names):
             values[f"AP/{name}"] = float(precision[:, :, label].mean())
-        # What nothing is labelled for is -1 throughout.
+        # What nothing is labeled for is -1 throughout.
         return {name: value for name, value in values.items() if value >= 0}
 
     def _judged(self, truths: dict[int, Truth]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, verdicts and labels of all boxes, picture after picture."""
+        """Scores, verdicts and labels of all boxes, image after image."""
         founds = [self._found[index] for index in truths]
         verdicts = [judge(truth, self._found[index]) for index, truth in truths.items()]
         return (
@@ -164,7 +164,7 @@ class DetectionEvaluator:
         return np.bincount(labels, minlength=len(self.spec.class_names))
 
     def findings(self) -> Findings:
-        """Curves of precision over recall, what is taken for what, the worst and some other pictures."""
+        """Curves of precision over recall, what is taken for what, the worst and some other images."""
         truths = self._truths()
         if not any(truth.counted.any() for truth in truths.values()):
             return Findings(measures=_measures())
@@ -218,7 +218,7 @@ class DetectionEvaluator:
         return confusion_matrix(total, self.spec.class_names)
 
     def _cases(self, truths: dict[int, Truth], threshold: float) -> tuple[Case, ...]:
-        """The worst pictures and some others, in order."""
+        """The worst images and some others, in order."""
         classes = len(self.spec.class_names)
         errors: dict[int, float] = {}
         words: dict[int, str] = {}
@@ -234,18 +234,18 @@ class DetectionEvaluator:
         return tuple(self._case(index, errors[index], words[index], threshold) for index in sorted(shown))
 
     def _case(self, index: int, error: float, words: str, threshold: float) -> Case:
-        picture, found = self.pictures[index], self._found[index]
+        image, found = self.images[index], self._found[index]
         keep = np.flatnonzero(found.scores >= threshold)
         masks = None
         if index in self._masks:
-            masks = decoded([self._masks[index][position] for position in keep], picture.size)
+            masks = decoded([self._masks[index][position] for position in keep], image.size)
         shown = Detections(
-            found.boxes[keep], found.scores[keep], found.labels[keep], self.spec.class_names, masks, picture.path
+            found.boxes[keep], found.scores[keep], found.labels[keep], self.spec.class_names, masks, image.path
         )
-        truth = labelled_detections(picture, self.spec.class_names, masks=self.spec.has_masks)
-        height, width = picture.size
+        truth = labeled_detections(image, self.spec.class_names, masks=self.spec.has_masks)
+        height, width = image.size
         region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-        return Case(picture.path, picture.size, region, truth, shown, error, words)
+        return Case(image.path, image.size, region, truth, shown, error, words)
 
 
 _MEANINGS = {
@@ -255,7 +255,7 @@ _MEANINGS = {
     "APS": "AP of objects below 32 x 32 pixels",
     "APM": "AP of objects between 32 x 32 and 96 x 96 pixels",
     "APL": "AP of larger objects",
-    "AR1": "recall with one box of each class a picture, mean over overlaps and classes",
+    "AR1": "recall with one box of each class an image, mean over overlaps and classes",
     "AR10": "the same with 10",
     "AR100": "the same with 100",
     "ARS": "AR100 of objects below 32 x 32 pixels",

@@ -1,4 +1,4 @@
-"""The detection network: a backbone, one of three detectors over its maps; and objects in pixels of the picture."""
+"""The detection network: a backbone, one of three detectors over its maps; and objects in pixels of the image."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Self, cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hrnet.backbone import HRNet, set_norm_momentum
 from hrnet.detection.boxes import DetectionOutput, Objects, boxes_to_source
 from hrnet.detection.centernet import CenterNet
 from hrnet.detection.fcos import FCOS
 from hrnet.detection.masks import paste_masks
 from hrnet.detection.rcnn import RCNN
 from hrnet.detection.spec import CenterNetSpec, DetectionSpec, FCOSSpec, RCNNSpec
-from hrnet.geometry import Frame, Size, clip_boxes
-from hrnet.results import Boxes, Detections, Source
-from hrnet.task import MEAN_COLOUR, Batch, TaskModel
+from hrnet.inference.processor import BoxPrompts
+from hrnet.io.geometry import Frame, Size, clip_boxes
+from hrnet.nn.backbone import HRNet, set_norm_momentum
+from hrnet.nn.task import MEAN_COLOR, Batch, TaskModel
+from hrnet.results import Detections, Source
 
 STRIDE = 32
 
@@ -26,7 +27,7 @@ STRIDE = 32
 class DetectionModel(TaskModel[Detections]):
     """Objects with boxes, classes, scores and, in some families, masks."""
 
-    fill = MEAN_COLOUR
+    fill = MEAN_COLOR
 
     def __init__(self, spec: DetectionSpec) -> None:
         super().__init__(spec, spec.backbone.in_channels)
@@ -84,7 +85,7 @@ class DetectionModel(TaskModel[Detections]):
         return layers
 
     def decode(self, outputs: DetectionOutput, frames: Sequence[Frame]) -> list[Detections]:
-        """The objects of each picture, best first, cut at its borders."""
+        """The objects of each image, best first, cut at its borders."""
         return [self._detections(outputs, index, frame) for index, frame in enumerate(frames)]
 
     def _detections(self, outputs: DetectionOutput, index: int, frame: Frame) -> Detections:
@@ -92,7 +93,7 @@ class DetectionModel(TaskModel[Detections]):
         # Not before they are on the CPU: some devices have no double precision.
         whole = boxes_to_source(outputs.boxes[index][kept].cpu().double().numpy(), frame)
         boxes = clip_boxes(whole, frame.source_size)
-        # What lies where the input shows nothing of the picture is no object of it.
+        # What lies where the input shows nothing of the image is no object of it.
         seen = ~((whole[:, 2:] > whole[:, :2]).all(1) & (boxes[:, 2:] <= boxes[:, :2]).any(1))
         scores = outputs.scores[index][kept].cpu().double().numpy()[seen]
         labels = outputs.labels[index][kept].long().cpu().numpy()[seen]
@@ -103,20 +104,20 @@ class DetectionModel(TaskModel[Detections]):
             masks = paste_masks(cells[seen], whole[seen], frame.source_size)
         return Detections(boxes[seen], scores, labels, self.spec.class_names, masks)
 
-    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
-        """The whole picture."""
-        return [picture_frame(size, self.spec)]
+    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
+        """The whole image."""
+        return [image_frame(size, self.spec)]
 
-    def join(self, results: Sequence[Detections], boxes: Boxes, source: Source) -> Detections:
+    def join(self, results: Sequence[Detections], boxes: BoxPrompts, source: Source) -> Detections:
         """That of the one input."""
         return replace(results[0], source=source)
 
 
-def picture_frame(source_size: Size, spec: DetectionSpec) -> Frame:
-    """How a whole picture lies in an input: at the top left, with its aspect kept but for whole pixels.
+def image_frame(source_size: Size, spec: DetectionSpec) -> Frame:
+    """How a whole image lies in an input: at the top left, with its aspect kept but for whole pixels.
 
     Args:
-        source_size: height and width of the picture.
+        source_size: height and width of the image.
         spec: of the network; see `DetectionSpec.fit`.
     """
     if spec.fit == "sides":

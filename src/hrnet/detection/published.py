@@ -19,26 +19,26 @@ from hrnet.detection.spec import (
     hybrid_task_cascade,
     mask_rcnn,
 )
+from hrnet.engine.recipe import Published, TrainSpec
 from hrnet.formats.compare import Part
-from hrnet.recipe import Published, TrainSpec
-from hrnet.spec import hrnet
+from hrnet.nn.spec import hrnet
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionData:
-    """Where pictures and their labels are.
+    """Where images and their labels are.
 
     Attributes:
-        images: folders of training pictures, or without `annotations` of whole data sets.
+        images: folders of training images, or without `annotations` of whole data sets.
         annotations: COCO jsons, folders of Pascal VOC or lists of theirs, YOLO data.yaml; each goes with the folder of
-            pictures at the same place.
+            images at the same place.
         parts: of the data sets, to train on.
         val_images: folder to score on, as `images`; None: the part for it of the first training set that has one; without
             one there is no scoring, and the last weights are the best.
         val_annotations: its labels.
-        hold_out: where there is nothing to score on, n keeps every n-th training picture for it and out of training: those at
+        hold_out: where there is nothing to score on, n keeps every n-th training image for it and out of training: those at
             positions 0, n, 2n ... in the order of their paths; 0 keeps none.
-        stuff: folders of label pictures for a semantic branch, PNGs with the stems of the pictures, each folder for the
+        stuff: folders of label images for a semantic branch, PNGs with the stems of the images, each folder for the
             `images` at the same place; their numbers are the branch's classes, 255 counts for nothing. None: its targets
             are made of the objects.
         aliases: pairs of a class of the data sets and the model's class that it counts as.
@@ -161,16 +161,16 @@ def _fcos(
 
 
 def _centernet(width: int, ap: float) -> DetectionRecipe:
-    """Source: arXiv 1904.08189 and 1808.01244, with 480 000 steps of 48 pictures, the rate falling at 450 000. How HRNet was
+    """Source: arXiv 1904.08189 and 1808.01244, with 480 000 steps of 48 images, the rate falling at 450 000. How HRNet was
     put under CenterNet was never published; its norms are trained here."""
     return DetectionRecipe(
         name=f"detection-coco-centernet-w{width}",
         model=DetectionSpec(COCO, centernet(), hrnet(width), input_size=(511, 511), fit="canvas", frozen_norms=False),
-        data=replace(_COCO_DATA, augment=Augment(scale=(0.6, 1.4), colour=0.4)),
+        data=replace(_COCO_DATA, augment=Augment(scale=(0.6, 1.4), color=0.4)),
         train=TrainSpec(
             epochs=195, batch=48, learning_rate=2.5e-4, milestones=(183,), sync_norm=True, evaluate_every=5
         ),
-        published=_figure(ap, f"{_PAPER}: at the pictures' own size, with their mirror images"),
+        published=_figure(ap, f"{_PAPER}: at the images' own size, with their mirror images"),
     )
 
 

@@ -24,8 +24,8 @@ from hrnet.detection.rpn import BACKGROUND, RegionMaps, RegionProposals, match, 
 from hrnet.detection.semantic import STRIDE as SEMANTIC_STRIDE
 from hrnet.detection.semantic import SemanticHead, SemanticOutput, semantic_loss, semantic_targets
 from hrnet.detection.spec import BoxStage, RCNNSpec
-from hrnet.geometry import Size
-from hrnet.representation import Pyramid
+from hrnet.io.geometry import Size
+from hrnet.nn.representation import Pyramid
 
 BOX_CELLS, MASK_CELLS = 7, 14
 # The features of the semantic branch.
@@ -49,7 +49,7 @@ class BoxHead(nn.Module):
         self.measure = nn.Linear(width, 4 if spec.class_agnostic else 4 * num_classes)
         for layer in self.hidden:
             nn.init.xavier_uniform_(cast(nn.Linear, layer).weight)
-        # Source: mmdetection's initialisation.
+        # Source: mmdetection's initialization.
         for layer, deviation in ((self.classify, 0.01), (self.measure, 0.001)):
             nn.init.normal_(layer.weight, std=deviation)
         for layer in self.modules():
@@ -83,7 +83,7 @@ class Samples:
     Attributes:
         regions: number of the input, x1 y1 x2 y2.
         owners: number of the object of the input, -1 for background.
-        given: which are an object's own labelled box.
+        given: which are an object's own labeled box.
     """
 
     regions: Float[Tensor, "s 5"]
@@ -234,7 +234,7 @@ class RCNN(nn.Module):
         return losses | {name: torch.stack(values).sum() for name, values in terms.items()}
 
     def samples(self, regions: Float[Tensor, "r 5"], objects: Sequence[Objects], stage: BoxStage) -> Samples:
-        """Regions that a stage learns from; the labelled boxes are among them."""
+        """Regions that a stage learns from; the labeled boxes are among them."""
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for number, one in enumerate(objects):
             boxes = torch.cat([one.boxes, regions[regions[:, 0] == number, 1:]])
@@ -279,7 +279,7 @@ class RCNN(nn.Module):
         stage: BoxStage,
         size: Size,
     ) -> Float[Tensor, "r 5"]:
-        """The regions with the boxes that a stage makes of them; labelled ones come back anyway."""
+        """The regions with the boxes that a stage makes of them; labeled ones come back anyway."""
         boxes = clip_to(decode_boxes(deltas, samples.regions[:, None, 1:], stage.deviations), size)
         return torch.cat([samples.regions[:, :1], _of_class(boxes, logits)], 1)[~samples.given]
 

@@ -31,20 +31,20 @@ from hrnet.detection.spec import (
     hybrid_task_cascade,
     mask_rcnn,
 )
+from hrnet.engine.job import Job
+from hrnet.engine.recipe import OURS, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import choose_part, has_part, hold_out, pair_folders
-from hrnet.formats.records import DataSet, Picture
-from hrnet.geometry import Size
-from hrnet.recipe import OURS, TrainSpec
-from hrnet.spec import SMALL_BACKBONE
-from hrnet.task import Job
+from hrnet.formats.records import DataSet, ImageRecord
+from hrnet.io.geometry import Size
+from hrnet.nn.spec import SMALL_BACKBONE
 
 # What no data set has as a class, so that its own take its place.
 OWN_CLASSES = ("of the data set",)
 
 
 def _small(detector: RCNNSpec) -> RCNNSpec:
-    """A detector that looks into regions, for one small picture on a CPU: narrow heads, fewer regions."""
+    """A detector that looks into regions, for one small image on a CPU: narrow heads, fewer regions."""
     return replace(
         detector,
         pyramid_width=96,
@@ -60,20 +60,20 @@ def _small(detector: RCNNSpec) -> RCNNSpec:
 
 
 def _standing(detector: DetectorSpec) -> DetectorSpec:
-    """For people in small pictures, who are one to three times as high as wide, and never 512 pixels high."""
+    """For people in small images, who are one to three times as high as wide, and never 512 pixels high."""
     return (
         replace(detector, anchor_ratios=(1.0, 2.0, 3.0), num_levels=4) if isinstance(detector, RCNNSpec) else detector
     )
 
 
 # Four levels: none of the objects that fit into a small canvas wants a fifth. Points near the middle of an object learn it,
-# as those near its edges say little where there are few pictures.
+# as those near its edges say little where there are few images.
 SMALL_FCOS = replace(
     fcos(),
     pyramid_width=96,
     tower_convs=2,
     ranges=((-1, 48), (48, 96), (96, 192), (192, 1e8)),
-    centre_radius=1.5,
+    center_radius=1.5,
     candidates=300,
     nms_iou=0.6,
 )
@@ -105,7 +105,7 @@ def _ours(
     )
 
 
-_AUGMENT = Augment(scale=(0.6, 1.6), colour=0.2, mosaic=0.3, antialias=True)
+_AUGMENT = Augment(scale=(0.6, 1.6), color=0.2, mosaic=0.3, antialias=True)
 _PASTE = replace(_AUGMENT, paste=0.3)
 _OWN_DATA = DetectionData(images=(Path("set"),), hold_out=5, augment=_AUGMENT)
 _OWN_TRAIN = replace(OURS, ema=0.99, warmup_steps=50)
@@ -121,7 +121,7 @@ RECIPES: dict[str, DetectionRecipe] = {
                 (256, 320),
                 DetectionData(images=(Path("data/pennfudan"),), augment=_PASTE),
                 ("person",),
-                # Scored once, at the end: the pictures to score on are those that the figures are of.
+                # Scored once, at the end: the images to score on are those that the figures are of.
                 replace(OURS, epochs=epochs, evaluate_every=epochs, warmup_steps=30),
             )
             for family, detector in SMALL.items()
@@ -169,17 +169,17 @@ def prepare(recipe: DetectionRecipe) -> Job:
     sets = [match_classes(one, spec.class_names, data.aliases) for one in sets]
     for one in sets:
         messages += [message for message in (*one.notes, *one.problems) if message not in messages]
-    pictures = [picture for one in sets for picture in one.pictures]
-    _check_objects(pictures, spec, messages)
-    scored = _validation(data, opened, pictures, spec, messages)
-    held_out = {picture.path for picture in scored.pictures}
+    images = [image for one in sets for image in one.images]
+    _check_objects(images, spec, messages)
+    scored = _validation(data, opened, images, spec, messages)
+    held_out = {image.path for image in scored.images}
     return Job(
         model=DetectionModel(spec),
         train=DetectionDataset(
-            [picture for picture in pictures if picture.path not in held_out], spec, data.augment, recipe.train.seed
+            [image for image in images if image.path not in held_out], spec, data.augment, recipe.train.seed
         ),
-        validation=DetectionDataset(scored.pictures, spec, data.augment) if scored.pictures else None,
-        evaluator=lambda: DetectionEvaluator(scored.pictures, spec, scored.category_ids or None),
+        validation=DetectionDataset(scored.images, spec, data.augment) if scored.images else None,
+        evaluator=lambda: DetectionEvaluator(scored.images, spec, scored.category_ids or None),
         messages=tuple(messages),
     )
 
@@ -212,25 +212,25 @@ def _with_stuff(sets: Sequence[DetectionSet], spec: DetectionSpec, data: Detecti
         )
     if len(data.stuff) != len(data.images):
         raise InputError(
-            f"{len(data.images)} folders of pictures and {len(data.stuff)} of maps of pixels' classes: give one for each."
+            f"{len(data.images)} folders of images and {len(data.stuff)} of maps of pixels' classes: give one for each."
         )
     folders = [folder for folder in data.stuff for _ in data.parts]
     return [with_stuff(one, folder) for one, folder in zip(sets, folders, strict=True)]
 
 
-def _check_objects(pictures: Sequence[Picture], spec: DetectionSpec, messages: list[str]) -> None:
+def _check_objects(images: Sequence[ImageRecord], spec: DetectionSpec, messages: list[str]) -> None:
     """Say how much there is to learn from; raises InputError where it is nothing."""
-    things = [thing for picture in pictures for thing in picture.objects]
+    things = [thing for image in images for thing in image.objects]
     ignored = sum(thing.crowd or thing.difficult for thing in things)
     outlined = sum(bool(thing.polygons) or thing.runs is not None for thing in things)
     if len(things) == ignored:
-        raise InputError("No object of the model's classes is labelled in the training pictures; label some.")
+        raise InputError("No object of the model's classes is labeled in the training images; label some.")
     if spec.has_masks and not outlined:
         raise InputError(
             "The training set has boxes only, and this model learns masks; take a recipe without masks (detection-own), or "
             "label outlines."
         )
-    text = f"{len(things)} objects in {len(pictures)} pictures"
+    text = f"{len(things)} objects in {len(images)} images"
     text += f", {ignored} of them groups or difficult, which count for nothing" if ignored else ""
     if spec.has_masks and outlined < len(things):
         text += f"; {len(things) - outlined} have no outline, and count for nothing while masks are learned"
@@ -240,11 +240,11 @@ def _check_objects(pictures: Sequence[Picture], spec: DetectionSpec, messages: l
 def _validation(
     data: DetectionData,
     opened: Sequence[tuple[DataSet, ...]],
-    pictures: Sequence[Picture],
+    images: Sequence[ImageRecord],
     spec: DetectionSpec,
     messages: list[str],
 ) -> DetectionSet:
-    """What is scored on; some of the training pictures where they are held out, none where nothing is.
+    """What is scored on; some of the training images where they are held out, none where nothing is.
 
     Raises:
         InputError: too much is held out.
@@ -262,8 +262,6 @@ def _validation(
         return found
     if not data.hold_out:
         return DetectionSet(spec.class_names, (), ())
-    _, held = hold_out(pictures, data.hold_out)
-    messages.append(
-        f"{len(held)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
-    )
+    _, held = hold_out(images, data.hold_out)
+    messages.append(f"{len(held)} images are held out for validation: every {data.hold_out}th by path, from the first.")
     return DetectionSet(spec.class_names, (), tuple(held))

@@ -112,10 +112,10 @@ def _shares(
     merge: int,
 ) -> Float[Tensor, "r {cells} {length}"]:
     """How much every row (or column) of a map gives to the cells of regions from `first` to `last`, pixels of the input."""
-    count, centred = _points(legacy)
+    count, centered = _points(legacy)
     cells *= merge
-    start = first / stride - 0.5 * centred
-    step = (last - first) / stride / cells if centred else ((last - first) / stride).clamp(min=1) / cells
+    start = first / stride - 0.5 * centered
+    step = (last - first) / stride / cells if centered else ((last - first) / stride).clamp(min=1) / cells
     # None in a region without area.
     counts = (torch.full_like(step, count) if count > 0 else step.ceil())[:, None, None]
     points = torch.arange(int(counts.max()) if len(counts) else 0, device=first.device)

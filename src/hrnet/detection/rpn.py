@@ -1,6 +1,6 @@
 """Region proposals: which anchors, at every place of every level, lie on an object, and the boxes that follow.
 
-Source: arXiv 1506.01497; mmdetection's convention of anchors, which are centred on the top left corner of each cell, and
+Source: arXiv 1506.01497; mmdetection's convention of anchors, which are centered on the top left corner of each cell, and
 the older one, which `RCNNSpec.legacy` names.
 """
 
@@ -17,7 +17,7 @@ from torchvision.ops import nms
 
 from hrnet.detection.boxes import Objects, box_overlaps, box_shares, clip_to, decode_boxes, encode_boxes
 from hrnet.detection.spec import RCNNSpec
-from hrnet.geometry import Size
+from hrnet.io.geometry import Size
 
 # Of the first level; each further one has twice that.
 STRIDE = 4

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.geometry import Size
+from hrnet.io.geometry import Size
 from hrnet.results import OUTSIDE
 
 # The level of the pyramid whose size the branch has, and its stride.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from hrnet.geometry import Size
-from hrnet.spec import HRNetSpec, hrnet
+from hrnet.io.geometry import Size
+from hrnet.nn.spec import HRNetSpec, hrnet
 
 # Source: COCO's 80 classes of objects, in the order of their category ids.
 COCO = (
@@ -70,11 +70,11 @@ class RCNNSpec:
         pooling: what makes the coarser levels.
         anchor_scale: side of a square anchor, in strides of its level.
         anchor_ratios: height by width of the anchors at every place.
-        train_proposals: in training, how many candidates of each level are compared, and how many are left of a picture.
+        train_proposals: in training, how many candidates of each level are compared, and how many are left of an image.
         test_proposals: the same, afterwards.
         proposal_iou: of two proposals that overlap more, the less sure one goes.
-        anchor_samples: anchors of a picture that are learned from, half of them on objects where there are so many.
-        region_samples: regions of a picture that are learned from, a quarter on objects where there are so many.
+        anchor_samples: anchors of an image that are learned from, half of them on objects where there are so many.
+        region_samples: regions of an image that are learned from, a quarter on objects where there are so many.
         stages: one, or several that correct one another's boxes.
         class_agnostic: whether a stage corrects boxes in the same way whatever the class.
         head_width: of the two fully connected layers of a stage.
@@ -85,7 +85,7 @@ class RCNNSpec:
         semantic_weight: of the branch's loss.
         score_threshold: what is less sure is no result.
         nms_iou: of two results of one class that overlap more, the less sure one goes.
-        num_detections: results of a picture at the most.
+        num_detections: results of an image at the most.
         legacy: whether anchors and regions are those of the code before mmdetection 2 (and of maskrcnn-benchmark):
             anchors in the middle of each cell, not on its corner; regions read without the shift by half a cell, at 2 x 2
             points of each of their own cells. Its pixel that was added to widths is only another way of counting.
@@ -144,12 +144,12 @@ class FCOSSpec:
         tower_convs: convolutions of each of the two towers.
         ranges: for each level the smallest and largest distance, in input pixels, from a point to the farthest edge of
             its object.
-        centre_radius: a point is learned as inside of an object only if it is so many strides near its centre; None for
+        center_radius: a point is learned as inside of an object only if it is so many strides near its center; None for
             anywhere in its box, as published.
         score_threshold: a class that is less probable at a point is no candidate.
         candidates: of each level, at the most.
         nms_iou: of two results of one class that overlap more, the less sure one goes.
-        num_detections: results of a picture at the most.
+        num_detections: results of an image at the most.
     """
 
     family: Literal["fcos"] = "fcos"
@@ -158,7 +158,7 @@ class FCOSSpec:
     pyramid_stride: Literal[1, 2] = 2
     tower_convs: int = 4
     ranges: tuple[tuple[float, float], ...] = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
-    centre_radius: float | None = None
+    center_radius: float | None = None
     score_threshold: float = 0.05
     candidates: int = 1000
     nms_iou: float = 0.5
@@ -167,14 +167,14 @@ class FCOSSpec:
     def __post_init__(self) -> None:
         if min(self.pyramid_width, len(self.ranges), self.candidates, self.num_detections) < 1 or self.tower_convs < 0:
             raise ValueError(f"Numbers of channels, levels, candidates and results start at 1: {self}.")
-        if self.centre_radius is not None and self.centre_radius <= 0:
-            raise ValueError(f"centre_radius is above 0, not {self.centre_radius}.")
+        if self.center_radius is not None and self.center_radius <= 0:
+            raise ValueError(f"center_radius is above 0, not {self.center_radius}.")
         _check_thresholds(self.nms_iou, self.score_threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class CenterNetSpec:
-    """CenterNet: an object is two corners that belong together and a centre between them.
+    """CenterNet: an object is two corners that belong together and a center between them.
 
     Source of the values: arXiv 1904.08189 and 1808.01244.
 
@@ -182,13 +182,13 @@ class CenterNetSpec:
         family: tells it from the other families.
         width: channels of the heads.
         reduce_kernel: of the convolution that reads the concatenation of all maps, 3 or 1; at 1 it costs next to nothing.
-        num_points: corners of each kind, and centres, that are looked at.
+        num_points: corners of each kind, and centers, that are looked at.
         embedding_distance: corners whose embeddings differ by more do not belong together.
         nms_sigma: of the Gaussian by which overlapping results get less sure.
         radius_iou: overlap that corners around a true corner must still give; what lies nearer is punished less.
         pull_weight: of the loss that brings embeddings of one object together.
         push_weight: of the loss that parts those of different objects.
-        num_detections: results of a picture at the most.
+        num_detections: results of an image at the most.
     """
 
     family: Literal["centernet"] = "centernet"
@@ -269,9 +269,9 @@ class DetectionSpec:
         detector: the family, and all that it needs.
         backbone: any that returns all four maps.
         input_size: see `fit`.
-        fit: how a picture comes into an input: ``sides``: `input_size` is a short and a long side, and the picture is
+        fit: how an image comes into an input: ``sides``: `input_size` is a short and a long side, and the image is
             scaled until one of them is reached, the input being just as large (in multiples of 32 pixels); ``canvas``:
-            `input_size` is the height and width of all inputs, and the picture as large as fits, at the top left.
+            `input_size` is the height and width of all inputs, and the image as large as fits, at the top left.
         frozen_norms: whether training keeps the statistics of the backbone's batch norms, as published, where a batch
             is small and the backbone was trained before.
     """

@@ -23,7 +23,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What is to be found in one picture.
+    """What is to be found in one image.
 
     Attributes:
         boxes: `k 4`, x1 y1 x2 y2.
@@ -45,7 +45,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Boxes that were found in one picture: `n 4`, x1 y1 x2 y2, with score and label."""
+    """Boxes that were found in one image: `n 4`, x1 y1 x2 y2, with score and label."""
 
     boxes: Float[np.ndarray, "n 4"]
     scores: Float[np.ndarray, " n"]
@@ -97,7 +97,7 @@ def precision_recall(
     """Precision, recall and score after each box that counts, best first.
 
     Args:
-        scores: of the boxes of all pictures.
+        scores: of the boxes of all images.
         verdicts: on them.
         objects: how many there were to find, at least one.
     """

@@ -10,10 +10,10 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from hrnet.engine.processes import Processes
+from hrnet.engine.recipe import TrainSpec
 from hrnet.engine.signals import ignore_stop_signals
 from hrnet.errors import InputError
-from hrnet.recipe import TrainSpec
-from hrnet.task import Batch, Draw, SampleSource
+from hrnet.nn.task import Batch, SampleKey, SampleSource
 
 
 class Batches:
@@ -42,7 +42,7 @@ class Batches:
         self.rank, self.world = processes.rank, processes.world
         self.micro = spec.batch // (processes.world * spec.accumulate)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         size = self.spec.batch
         for epoch in range(self.start // self.steps_per_epoch, self.spec.epochs):
             order = np.random.default_rng((self.spec.seed, epoch)).permutation(self.count)
@@ -52,7 +52,7 @@ class Batches:
                 batch = np.resize(order[step * size : (step + 1) * size], size)
                 for part in range(self.spec.accumulate):
                     begin = (part * self.world + self.rank) * self.micro
-                    yield [Draw(epoch, int(index)) for index in batch[begin : begin + self.micro]]
+                    yield [SampleKey(epoch, int(index)) for index in batch[begin : begin + self.micro]]
 
 
 class Share:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from hrnet.engine.batches import Share, reading
+from hrnet.engine.evaluator import Evaluator
 from hrnet.engine.processes import Processes
 from hrnet.engine.progress import Progress
-from hrnet.task import Batch, Evaluator, SampleSource, TaskModel
+from hrnet.nn.task import Batch, SampleSource, TaskModel
 
 Forward = Callable[[Tensor], Any]
 

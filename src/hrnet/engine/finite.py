@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hrnet.engine.processes import Processes
 from hrnet.errors import InputError
-from hrnet.task import Batch, SampleSource
+from hrnet.nn.task import Batch, SampleSource
 
 _NAMED_FILES = 40
 
@@ -80,7 +80,7 @@ def stop_for(causes: Sequence[Cause], step: int, processes: Processes) -> None:
     cure = (
         "mend or remove them"
         if order < 2
-        else f"look at the batch's pictures, {', '.join(files[:_NAMED_FILES])}{more}, or lower the learning rate"
+        else f"look at the batch's images, {', '.join(files[:_NAMED_FILES])}{more}, or lower the learning rate"
     )
     raise InputError(
         f"{what} is not finite at step {step}; the step was not taken and nothing was saved since: {cure}."

@@ -1,4 +1,4 @@
-"""What a run tells: its log, the curves in trackers, and pictures with predictions."""
+"""What a run tells: its log, the curves in trackers, and images with predictions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from jaxtyping import UInt8
 from PIL import Image as Pillow
 
 from hrnet.engine.evaluate import run_batch
+from hrnet.engine.recipe import LOG, Tracker
 from hrnet.errors import InputError
-from hrnet.geometry import Frame
-from hrnet.recipe import LOG, Tracker
-from hrnet.task import Batch, SampleSource, TaskModel
+from hrnet.io.geometry import Frame
+from hrnet.nn.task import Batch, SampleSource, TaskModel
 
 EXAMPLES = "examples"
 _LOCK = ".lock"
@@ -74,7 +74,7 @@ class Journal:
             tracker.log(named, step=line["step"])
 
     def show(self, sheet: UInt8[np.ndarray, "h w 3"], step: int, epoch: int) -> None:
-        """Pictures with predictions, as one small file and in the trackers."""
+        """Images with predictions, as one small file and in the trackers."""
         path = self._examples / f"epoch-{epoch:04}.jpg"
         path.parent.mkdir(exist_ok=True)
         Pillow.fromarray(sheet).save(path, quality=85)
@@ -144,7 +144,7 @@ def example_sheet(
     """Inputs of the network side by side, with what it finds in them; None for a task whose results cannot be drawn."""
     items = [samples[position] for position in positions]
     batch = Batch.stack(items).to(device)
-    # The input taken for the picture, so that results are in its pixels.
+    # The input taken for the image, so that results are in its pixels.
     frame = Frame.resize(items[0].frame.size, items[0].frame.size)
     results = run_batch(model, replace(batch, frames=(frame,) * len(items)), model, flip=False)
     if not hasattr(results[0], "plot"):

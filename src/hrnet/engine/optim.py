@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from hrnet.recipe import TrainSpec
+from hrnet.engine.recipe import TrainSpec
 
 _POLY_POWER = 0.9
 
@@ -90,7 +90,7 @@ class Muon(AdamW):
                 parameter.grad = None
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
-        """Nesterov's: the gradient, moved towards the mean of those before."""
+        """Nesterov's: the gradient, moved toward the mean of those before."""
         gradient = parameter.grad
         assert gradient is not None
         state = self.state[parameter]
@@ -151,7 +151,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the module's weights; step counts from 0."""
+        """Move toward the module's weights; step counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for averages, values in self._real.values():
             # As torch.optim does it: one call instead of hundreds.

@@ -12,7 +12,7 @@ from hrnet.engine.batches import Share, reading
 from hrnet.engine.evaluate import run_batch
 from hrnet.engine.processes import Processes
 from hrnet.engine.progress import duration
-from hrnet.task import Draw
+from hrnet.nn.task import SampleKey
 
 if TYPE_CHECKING:
     from hrnet.engine.train import Trainer
@@ -57,7 +57,7 @@ def _reading_seconds(trainer: Trainer) -> float:
     count = min(_READ_SAMPLES, len(trainer.job.train))
     start = time.perf_counter()
     for index in range(count):
-        trainer.job.train[Draw(0, index)]
+        trainer.job.train[SampleKey(0, index)]
     return (time.perf_counter() - start) / count
 
 

@@ -63,7 +63,7 @@ class Processes:
             values /= self.world
         return values
 
-    def equalise(self, tensors: Sequence[Tensor]) -> None:
+    def equalize(self, tensors: Sequence[Tensor]) -> None:
         """Give all processes the first one's tensors."""
         if self.world > 1:
             for tensor in tensors:

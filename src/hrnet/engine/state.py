@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hrnet.atomic import atomic_path, read_header, read_tensors, sync_file
 from hrnet.engine.optim import MovingAverage
 from hrnet.engine.processes import fill, whole
+from hrnet.engine.recipe import PREVIOUS, STATE
 from hrnet.errors import InputError
-from hrnet.recipe import PREVIOUS, STATE
+from hrnet.io.atomic import atomic_path, read_header, read_tensors, sync_file
 
 
 @dataclass(slots=True)

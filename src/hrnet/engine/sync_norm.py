@@ -17,13 +17,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        y: Tensor = _Normalise.apply(
+        y: Tensor = _Normalize.apply(
             x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
         )
         return y
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """Means and variances of the processes become those of all of them, in double precision, with one exchange each way."""
 
     @staticmethod
@@ -55,12 +55,12 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, mean, scale = ctx.saved_tensors
         wide = _wide(gradient)
-        normalised = (_wide(x) - mean[:, None, None]) * scale[:, None, None]
-        sums = torch.stack([wide.sum((0, 2, 3)), (wide * normalised).sum((0, 2, 3))])
+        normalized = (_wide(x) - mean[:, None, None]) * scale[:, None, None]
+        sums = torch.stack([wide.sum((0, 2, 3)), (wide * normalized).sum((0, 2, 3))])
         together = sums.to(torch.float64, copy=True)
         distributed.all_reduce(together)
         shift, slope = (together / ctx.count).to(mean.dtype)[..., None, None]
-        inner = (weight * scale)[:, None, None] * (wide - shift - normalised * slope)
+        inner = (weight * scale)[:, None, None] * (wide - shift - normalized * slope)
         return inner.to(x.dtype), sums[1], sums[0], None, None, None, None
 
 
@@ -69,11 +69,11 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def synchronise_norms(model: nn.Module, device: torch.device) -> None:
+def synchronize_norms(model: nn.Module, device: torch.device) -> None:
     """Replace every batch norm inside a model; parameters, buffers and names stay."""
     for name, child in model.named_children():
         if not isinstance(child, nn.BatchNorm2d):
-            synchronise_norms(child, device)
+            synchronize_norms(child, device)
         elif device.type == "cuda":
             setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
         else:

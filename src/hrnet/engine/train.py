@@ -18,28 +18,30 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from hrnet.atomic import remove_partial
 from hrnet.engine.batches import Batches, reading
 from hrnet.engine.evaluate import Interrupted, evaluate
+from hrnet.engine.evaluator import Evaluator
 from hrnet.engine.finite import Cause, input_cause, step_cause, stop_for
 from hrnet.engine.hardware import default_workers, gains_from_bf16, gains_from_channels_last, keep_freed_memory
+from hrnet.engine.job import Job
 from hrnet.engine.journal import Journal, example_positions, example_sheet
 from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate, set_rate
 from hrnet.engine.processes import Processes, whole
 from hrnet.engine.progress import Progress
+from hrnet.engine.recipe import BEST, TrainSpec
 from hrnet.engine.signals import StopSignals
 from hrnet.engine.state import Position, collect, has_state, read_state, restore, write_state
-from hrnet.engine.sync_norm import synchronise_norms
+from hrnet.engine.sync_norm import synchronize_norms
 from hrnet.engine.watch import Watch
 from hrnet.errors import InputError
-from hrnet.recipe import BEST, TrainSpec
-from hrnet.task import Batch, Evaluator, Job, TaskModel
+from hrnet.io.atomic import remove_partial
+from hrnet.nn.task import Batch, TaskModel
 
 _LOG_EVERY = 50
 
 
 class _Loss(nn.Module):
-    """The loss as a module's forward, which is what data-parallel wrappers synchronise."""
+    """The loss as a module's forward, which is what data-parallel wrappers synchronize."""
 
     def __init__(self, model: TaskModel[Any]) -> None:
         super().__init__()
@@ -53,7 +55,7 @@ class _Loss(nn.Module):
                 raise
             height, width = batch.images.shape[2:]
             raise InputError(
-                f"Batch norm cannot learn from a single pixel, all that is left of one picture of {height} x {width} at the"
+                f"Batch norm cannot learn from a single pixel, all that is left of one image of {height} x {width} at the"
                 " lowest resolution; train with a larger --train.batch or --model.input-size."
             ) from error
 
@@ -96,7 +98,7 @@ class Trainer:
         self.report = report
         # Accelerate keeps the precision of the first run in a process, and refuses a second run of another.
         AcceleratorState._reset_state()
-        # With synchronised norms the buffers are equal everywhere as they are.
+        # With synchronized norms the buffers are equal everywhere as they are.
         self.accelerator = Accelerator(
             # Where there is no other device, Accelerate has to be told so, or processes would not find one another.
             cpu=device == "cpu" or not torch.accelerator.is_available(),
@@ -134,7 +136,7 @@ class Trainer:
         # What is evaluated and saved: whole and alone, whatever the model that trains is wrapped in.
         self.shown = copy.deepcopy(model)
         if self.spec.sync_norm and self.processes.world > 1:
-            synchronise_norms(model, self.device)
+            synchronize_norms(model, self.device)
         # Both together, for FSDP exchanges the optimizer's parameters.
         self.loss, optimizer = self.accelerator.prepare(_Loss(model), build_optimizer(model, self.spec))
         self.optimizer = optimizer.optimizer
@@ -259,8 +261,8 @@ class Trainer:
         """
         weights = self.average.state if self.average else self.model.state_dict()
         self.shown.load_state_dict({name: whole(value) for name, value in weights.items()})
-        # Without synchronised norms each process has statistics of its own.
-        self.processes.equalise(list(self.shown.state_dict().values()))
+        # Without synchronized norms each process has statistics of its own.
+        self.processes.equalize(list(self.shown.state_dict().values()))
         self.shown.eval()
         metrics: dict[str, float] = {}
         headline: float | None = None

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hrnet.errors import InputError
-from hrnet.task import TaskModel
+from hrnet.nn.task import TaskModel
 
 _FIRST = "backbone.conv1.weight"
 # Below this depth of module names a report counts instead of naming.
@@ -69,7 +69,7 @@ def transfer(model: TaskModel[Any], state: Mapping[str, Tensor], outputs: Names,
 def spread_channels(weight: Float[Tensor, "o i h w"], channels: int) -> Float[Tensor, "o c h w"]:
     """A convolution for another number of input channels, which repeat (or, if fewer, add up).
 
-    The sum over the input channels stays, so that a picture with one value in all channels gives what it gave before.
+    The sum over the input channels stays, so that an image with one value in all channels gives what it gave before.
     """
     before = weight.shape[1]
     # Which old channel goes where: round robin over both, each old one shared out evenly.

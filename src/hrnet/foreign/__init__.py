@@ -1,4 +1,4 @@
-"""Published checkpoints of every origin: a file of weights -> (ModelSpec, state), recognised by names and shapes alone.
+"""Published checkpoints of every origin: a file of weights -> (ModelSpec, state), recognized by names and shapes alone.
 
 Nothing is taken from the file but tensors: the width, the blocks and the classes are read off the shapes, whatever they
 are. What names and shapes cannot tell is assumed as published, and is a field of the spec that the caller may replace:
@@ -15,22 +15,22 @@ are. What names and shapes cannot tell is assumed as published, and is a field o
 * of a backbone alone, that its fusion is `nearest`, as in ImageNet's trainings;
 * the meaning of the classes: 19 of a segmentation network are taken for Cityscapes, 20 for LIP with its left and right
   limbs, 1000 of a classification network for ImageNet, 80 of a detector for COCO;
-* of a detector: anchors, ranges, overlaps, how results are chosen, and that FCOS saw pictures with blue first;
+* of a detector: anchors, ranges, overlaps, how results are chosen, and that FCOS saw images with blue first;
 * of detectors older than mmdetection 2: that they count anchors and regions as `RCNNSpec.legacy` says, and that their
-  pictures have red first.
+  images have red first.
 """
 
-from hrnet.foreign.matching import Recognised, describe, identify, read_backbone, read_foreign, recognise
+from hrnet.foreign.matching import Recognized, describe, identify, read_backbone, read_foreign, recognize
 from hrnet.foreign.reading import read_weights
 from hrnet.foreign.timm_names import timm_state
 
 __all__ = [
-    "Recognised",
+    "Recognized",
     "describe",
     "identify",
     "read_backbone",
     "read_foreign",
     "read_weights",
-    "recognise",
+    "recognize",
     "timm_state",
 ]

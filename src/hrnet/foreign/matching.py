@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hrnet.backbone import HRNet
-from hrnet.checkpoint import check_finite, check_state
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
 from hrnet.foreign.origins import ORIGINS, Origin
 from hrnet.foreign.reading import read_weights
 from hrnet.foreign.shapes import State, backbone_spec
-from hrnet.headless import BackboneSpec
+from hrnet.io.checkpoint import check_finite, check_state
+from hrnet.nn.backbone import HRNet
+from hrnet.nn.backbone_model import BackboneSpec
+from hrnet.nn.spec import HRNetSpec
 from hrnet.pose.spec import PoseSpec
-from hrnet.spec import HRNetSpec
 from hrnet.tasks import ModelSpec, build_model, task_of
 
 # The one tensor that every HRNet has, and once: it makes the second branch. What stands before its name is a wrapper.
@@ -41,7 +41,7 @@ _REFUSED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognized:
     """A network of another code base.
 
     Attributes:
@@ -85,7 +85,7 @@ def describe_backbone(spec: HRNetSpec) -> str:
     )
 
 
-def identify(path: Path) -> Recognised:
+def identify(path: Path) -> Recognized:
     """The network of a published checkpoint.
 
     Raises:
@@ -100,13 +100,13 @@ def read_foreign(path: Path) -> tuple[ModelSpec, State]:
     return found.spec, found.state
 
 
-def recognise(state: Mapping[str, Tensor], source: str = "This state dict") -> tuple[ModelSpec, State]:
+def recognize(state: Mapping[str, Tensor], source: str = "This state dict") -> tuple[ModelSpec, State]:
     """As `match`: the spec, and weights that fit it exactly."""
     found = match(state, source)
     return found.spec, found.state
 
 
-def match(state: Mapping[str, Tensor], source: str) -> Recognised:
+def match(state: Mapping[str, Tensor], source: str) -> Recognized:
     """As `identify`, of weights that are read already.
 
     Args:
@@ -135,7 +135,7 @@ def match(state: Mapping[str, Tensor], source: str) -> Recognised:
     check_state(expected, renamed, f"{source}, by its names {origin.name},")
     check_finite(renamed, source)
     native = {name: _native(renamed[name], expected[name]) for name in expected}
-    return Recognised(spec, native, origin.name, (*dropped, origin.note) if origin.note else dropped)
+    return Recognized(spec, native, origin.name, (*dropped, origin.note) if origin.note else dropped)
 
 
 def read_backbone(path: Path) -> tuple[HRNetSpec, State]:
@@ -166,7 +166,7 @@ def _backbone_of(bare: State, source: str) -> tuple[HRNetSpec, State]:
     return spec, {name: _native(inner[name], expected[name]) for name in expected}
 
 
-def _without_head(bare: State, dropped: tuple[str, ...], source: str) -> Recognised:
+def _without_head(bare: State, dropped: tuple[str, ...], source: str) -> Recognized:
     """The backbone of a file that holds nothing else, or the head of ImageNet's classes that is of no use here."""
     spec, found = _backbone_of(bare, source)
     others = tuple(name for name in bare if not _BACKBONE.fullmatch(name))
@@ -175,7 +175,7 @@ def _without_head(bare: State, dropped: tuple[str, ...], source: str) -> Recogni
     check_finite(found, source)
     origin = "a backbone with another head of ImageNet's classes" if others else "a backbone without a head"
     state = {f"backbone.{name}": value for name, value in found.items()}
-    return Recognised(BackboneSpec(spec), state, origin, (*dropped, *others))
+    return Recognized(BackboneSpec(spec), state, origin, (*dropped, *others))
 
 
 def _is_imagenet_head(bare: State, others: tuple[str, ...]) -> bool:

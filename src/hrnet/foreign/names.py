@@ -107,7 +107,7 @@ MMDET_FCOS: Names = (
     ),
     *(
         (rf"bbox_head\.conv_{theirs}\.(.+)", rf"detector.{ours}.\1")
-        for theirs, ours in (("cls", "classify"), ("reg", "measure"), ("centerness", "centre"))
+        for theirs, ours in (("cls", "classify"), ("reg", "measure"), ("centerness", "center"))
     ),
     (r"bbox_head\.scales\.(\d)\.scale", r"detector.scales.\1"),
 )
@@ -198,7 +198,7 @@ BENCHMARK_FCOS: Names = (
     ),
     *(
         (rf"rpn\.head\.{theirs}\.(.+)", rf"detector.{ours}.\1")
-        for theirs, ours in (("cls_logits", "classify"), ("bbox_pred", "measure"), ("centerness", "centre"))
+        for theirs, ours in (("cls_logits", "classify"), ("bbox_pred", "measure"), ("centerness", "center"))
     ),
     (r"rpn\.head\.scales\.(\d)\.scale", r"detector.scales.\1"),
 )

@@ -44,7 +44,7 @@ def _activated_norms(state: State) -> State:
 
 
 def _from_blue_first(state: State) -> State:
-    """Source: mmdetection's settings of FCOS over HRNet, whose pictures keep OpenCV's order of colours."""
+    """Source: mmdetection's settings of FCOS over HRNet, whose images keep OpenCV's order of colors."""
     return state | {"backbone.conv1.weight": state["backbone.conv1.weight"].flip(1)}
 
 

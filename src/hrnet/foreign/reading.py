@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrnet.atomic import read_tensors
 from hrnet.errors import InputError
 from hrnet.foreign.shapes import State
-from hrnet.quiet import quiet
+from hrnet.io.atomic import read_tensors
+from hrnet.io.quiet import quiet
 
 # An archive of torch is stored as it is. What claims to unpack to so many times its size was made to fill the memory.
 _MOST_UNPACKED, _SMALL = 3, 1 << 20
@@ -100,6 +100,6 @@ def _open_envelope(content: Any) -> State | None:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Real numbers, all of them there: the restricted reader also makes sparse, quantised and empty (meta) tensors."""
+    """Real numbers, all of them there: the restricted reader also makes sparse, quantized and empty (meta) tensors."""
     usual = value.layout == torch.strided and value.device.type == "cpu"
     return usual and not (value.is_quantized or value.is_complex())

@@ -13,10 +13,10 @@ from torch import Tensor
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.detection import spec as detection
 from hrnet.detection.spec import DetectionSpec, FCOSSpec, RCNNSpec
+from hrnet.nn.spec import HRNetSpec, StageSpec, Upsample
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, SegmentationSpec
-from hrnet.spec import HRNetSpec, StageSpec, Upsample
 
 State = dict[str, Tensor]
 

@@ -16,10 +16,10 @@ from hrnet.errors import InputError
 from hrnet.formats.compare import check_between
 from hrnet.formats.defects import Draft
 from hrnet.formats.masks import IGNORE, count_values
-from hrnet.formats.recognise import read, recognise
+from hrnet.formats.recognize import read, recognize
 from hrnet.formats.records import DataSet, Defect
 from hrnet.formats.sides import unpaired
-from hrnet.images import looks_whole, read_image, read_indices
+from hrnet.io.images import looks_whole, read_image, read_indices
 
 # How much more often one class occurs than another before it is worth a note.
 IMBALANCE, PIXEL_IMBALANCE = 20, 200
@@ -46,15 +46,15 @@ def check(
     decode: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Read a data set of any format and look at all its pictures.
+    """Read a data set of any format and look at all its images.
 
     Args:
         path: a file or folder.
-        images: the folder of the pictures, where they are not where the format has them.
+        images: the folder of the images, where they are not where the format has them.
         val: another one, to be validated on.
-        decode: decode every picture, and compare pixels across sets, not bytes. Otherwise only those that do not end as a
-            whole file does; label pictures always.
-        progress: is told how many pictures are done, of how many.
+        decode: decode every image, and compare pixels across sets, not bytes. Otherwise only those that do not end as a
+            whole file does; label images always.
+        progress: is told how many images are done, of how many.
 
     Raises:
         InputError: a path is of no known format.
@@ -62,7 +62,7 @@ def check(
     defects: list[Defect] = []
     sets = _read(path, images, defects)
     if val is not None:
-        others = _read(val, images if recognise(val) != "coco" else None, defects)
+        others = _read(val, images if recognize(val) != "coco" else None, defects)
         # What is compared is what the caller calls training and validation, whatever the files call it.
         sets = [replace(one, part="train") for one in sets[:1]] + sets[1:] if len(sets) == 1 else sets
         sets += [replace(one, part="val") if len(others) == 1 else one for one in others]
@@ -81,7 +81,7 @@ def check(
 
 
 def _read(path: Path, images: Path | None, defects: list[Defect]) -> list[DataSet]:
-    recognise(path)
+    recognize(path)
     draft = Draft(path)
     try:
         return list(read(path, images))
@@ -101,10 +101,10 @@ class _File:
 
 
 def _examine(sets: Sequence[DataSet], decode: bool, progress: Callable[[int, int], None]) -> dict[Path, _File]:
-    """Every picture and every label picture, once."""
-    pictures = list(dict.fromkeys(picture.path for one in sets for picture in one.pictures))
-    maps = {picture.label_map for one in sets for picture in one.pictures if picture.label_map}
-    sizes = Counter(path.stat().st_size for path in pictures)
+    """Every image and every label image, once."""
+    images = list(dict.fromkeys(image.path for one in sets for image in one.images))
+    maps = {image.label_map for one in sets for image in one.images if image.label_map}
+    sizes = Counter(path.stat().st_size for path in images)
     found: dict[Path, _File] = {}
 
     def look(path: Path) -> _File:
@@ -112,7 +112,7 @@ def _examine(sets: Sequence[DataSet], decode: bool, progress: Callable[[int, int
             return _look_at_labels(path)
         return _look(path, decode, sizes[path.stat().st_size] > 1)
 
-    work = [*pictures, *sorted(maps)]
+    work = [*images, *sorted(maps)]
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         for path, result in zip(work, pool.map(look, work), strict=True):
             found[path] = result
@@ -121,7 +121,7 @@ def _examine(sets: Sequence[DataSet], decode: bool, progress: Callable[[int, int
 
 
 def _look(path: Path, decode: bool, twin: bool) -> _File:
-    """One picture: decoded where asked for or where its end is not that of a whole file."""
+    """One image: decoded where asked for or where its end is not that of a whole file."""
     try:
         if decode or not looks_whole(path):
             pixels = read_image(path)
@@ -144,19 +144,19 @@ def _look_at_labels(path: Path) -> _File:
 
 
 def _count(one: DataSet, files: dict[Path, _File], draft: Draft) -> Counter[int]:
-    """How often each class is labelled: objects, pictures or pixels; what cannot be read is reported on the way."""
+    """How often each class is labeled: objects, images or pixels; what cannot be read is reported on the way."""
     counts: Counter[int] = Counter()
-    for picture in one.pictures:
-        error = files[picture.path].error
+    for image in one.images:
+        error = files[image.path].error
         if error is not None:
-            draft.repeat("picture-unreadable", error, picture.path)
-        if picture.label is not None:
-            counts[picture.label] += 1
-        elif picture.label_map is not None:
-            counts += _label_counts(picture.label_map, files[picture.label_map], one, draft)
-        elif not picture.objects:
-            draft.say("picture-empty", "has nothing labelled", file=picture.path)
-        counts.update(thing.label for thing in picture.objects if not thing.crowd)
+            draft.repeat("image-unreadable", error, image.path)
+        if image.label is not None:
+            counts[image.label] += 1
+        elif image.label_map is not None:
+            counts += _label_counts(image.label_map, files[image.label_map], one, draft)
+        elif not image.objects:
+            draft.say("image-empty", "has nothing labeled", file=image.path)
+        counts.update(thing.label for thing in image.objects if not thing.crowd)
     return counts
 
 
@@ -173,21 +173,21 @@ def _label_counts(path: Path, file: _File, one: DataSet, draft: Draft) -> Counte
         )
         draft.say("class-unknown", text, file=path)
     if not known:
-        draft.say("picture-empty", "has nothing labelled: every pixel is to be ignored", file=path)
+        draft.say("image-empty", "has nothing labeled: every pixel is to be ignored", file=path)
     return Counter({value: count for value, count in known.items() if value not in strange})
 
 
 def _check_set(one: DataSet, counts: Counter[int], draft: Draft) -> None:
     """What only shows in the set as a whole."""
     part = f" of {one.part}" if one.part else ""
-    if not one.pictures:
-        draft.say("set-empty", f"has no picture{part} that can be used", file=one.source)
+    if not one.images:
+        draft.say("set-empty", f"has no image{part} that can be used", file=one.source)
         return
     if one.format == "masks" and not one.classes:
         names = {value: str(value) for value in counts}
     else:
         names = dict(enumerate(one.classes))
-    unit = {"masks": "pixels", "folders": "pictures"}.get(one.format, "objects")
+    unit = {"masks": "pixels", "folders": "images"}.get(one.format, "objects")
     unused = [name for label, name in names.items() if not counts[label]]
     if unused and len(unused) < len(names):
         draft.say("class-unused", f"names {len(unused)} classes{part} without {unit}: {_some(unused)}", file=one.source)
@@ -207,11 +207,11 @@ def _check_keypoints(one: DataSet, part: str, draft: Draft) -> None:
         return
     for name in unpaired(one.keypoints) if one.pairs is None else ():
         draft.say("sides-unpaired", f"has {name} and no partner of it", file=one.source)
-    labelled = np.zeros(len(one.keypoints), dtype=int)
-    for picture in one.pictures:
-        for thing in picture.objects:
-            labelled += 0 if thing.visibility is None else thing.visibility > 0
-    unseen = [name for name, count in zip(one.keypoints, labelled, strict=True) if not count]
+    labeled = np.zeros(len(one.keypoints), dtype=int)
+    for image in one.images:
+        for thing in image.objects:
+            labeled += 0 if thing.visibility is None else thing.visibility > 0
+    unseen = [name for name, count in zip(one.keypoints, labeled, strict=True) if not count]
     if unseen:
         draft.say("keypoint-unseen", f"has no object{part} with {_some(unseen)}", file=one.source)
 

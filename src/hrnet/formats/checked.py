@@ -1,4 +1,4 @@
-"""What every reader asks of a picture and of an object before it passes them on."""
+"""What every reader asks of an image and of an object before it passes them on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
 from hrnet.formats.records import Object
-from hrnet.geometry import Size
-from hrnet.images import image_size
+from hrnet.io.geometry import Size
+from hrnet.io.images import image_size
 
 # Pixels; beyond it a coordinate is a mistake, and arithmetic with it may overflow.
 LARGEST_COORDINATE = 1e6
-# Pixels by which a label may reach beyond its picture: people round, and count from 0 or from 1.
+# Pixels by which a label may reach beyond its image: people round, and count from 0 or from 1.
 TOLERANCE = 1.0
 
 
-def picture_size(path: Path, listed: tuple[object, object] | None, draft: Draft) -> Size | None:
-    """Height and width of a picture as its labels count them; None where it cannot be used, which the draft then says.
+def checked_size(path: Path, listed: tuple[object, object] | None, draft: Draft) -> Size | None:
+    """Height and width of an image as its labels count them; None where it cannot be used, which the draft then says.
 
     Args:
         path: of a file that is there.
@@ -33,12 +33,12 @@ def picture_size(path: Path, listed: tuple[object, object] | None, draft: Draft)
             return size
         stored = image_size(path, upright=False)
     except InputError as error:
-        draft.repeat("picture-unreadable", error, path)
+        draft.repeat("image-unreadable", error, path)
         return None
     if listed == stored:
         return stored
     draft.say(
-        "picture-size",
+        "image-size",
         f"has {size[1]} x {size[0]} pixels, the annotations say {listed[1]} x {listed[0]}; it is left out",
         file=path,
     )
@@ -46,11 +46,11 @@ def picture_size(path: Path, listed: tuple[object, object] | None, draft: Draft)
 
 
 def usable(objects: Iterable[Object], size: Size, draft: Draft, file: Path) -> tuple[Object, ...]:
-    """The objects of one picture that something can be learned from; the draft says what is wrong with any.
+    """The objects of one image that something can be learned from; the draft says what is wrong with any.
 
     Args:
         objects: as read.
-        size: height and width of their picture.
+        size: height and width of their image.
         file: that holds them.
     """
     kept: list[Object] = []
@@ -60,16 +60,16 @@ def usable(objects: Iterable[Object], size: Size, draft: Draft, file: Path) -> t
             continue
         signature = _signature(thing)
         if signature in seen:
-            draft.say("object-twice", "equal to an earlier object of the same picture", thing.place, file)
+            draft.say("object-twice", "equal to an earlier object of the same image", thing.place, file)
         seen.add(signature)
         kept.append(thing)
     return tuple(kept)
 
 
 def _placed(thing: Object, size: Size, draft: Draft, file: Path) -> bool:
-    """Whether the object lies in its picture and is more than nothing."""
+    """Whether the object lies in its image and is more than nothing."""
     height, width = size
-    picture = f"its picture of {width} x {height}"
+    image = f"its image of {width} x {height}"
     if thing.box is not None:
         x1, y1, x2, y2 = thing.box.tolist()
         text = f"the box {x1:g} {y1:g} {x2:g} {y2:g} (x1 y1 x2 y2)"
@@ -77,10 +77,10 @@ def _placed(thing: Object, size: Size, draft: Draft, file: Path) -> bool:
             draft.say("box-degenerate", f"{text} is degenerate", thing.place, file)
             return False
         if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            draft.say("box-lost", f"{text} is degenerate or lies outside {picture}", thing.place, file)
+            draft.say("box-lost", f"{text} is degenerate or lies outside {image}", thing.place, file)
             return False
         if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
-            draft.say("box-outside", f"{text} reaches beyond {picture}", thing.place, file)
+            draft.say("box-outside", f"{text} reaches beyond {image}", thing.place, file)
     if thing.keypoints is not None and thing.visibility is not None:
         points, strange = thing.keypoints[thing.visibility > 0], ~np.isin(thing.visibility, (0, 1, 2))
         if strange.any():
@@ -90,14 +90,14 @@ def _placed(thing: Object, size: Size, draft: Draft, file: Path) -> bool:
         if beyond.any():
             first = points[beyond.argmax()]
             draft.say(
-                "keypoint-outside", f"the keypoint {first[0]:g} {first[1]:g} lies outside {picture}", thing.place, file
+                "keypoint-outside", f"the keypoint {first[0]:g} {first[1]:g} lies outside {image}", thing.place, file
             )
     if thing.polygons:
         points = np.concatenate(thing.polygons)
         if (points < -TOLERANCE).any() or (points > np.array([width, height]) + TOLERANCE).any():
-            draft.say("outline-outside", f"its outline reaches beyond {picture}", thing.place, file)
-    labelled = thing.visibility is not None and bool((thing.visibility > 0).any())
-    if thing.box is None and not labelled and not thing.polygons and thing.runs is None:
+            draft.say("outline-outside", f"its outline reaches beyond {image}", thing.place, file)
+    labeled = thing.visibility is not None and bool((thing.visibility > 0).any())
+    if thing.box is None and not labeled and not thing.polygons and thing.runs is None:
         draft.say("object-blank", "neither box, outline nor keypoint", thing.place, file)
     return True
 

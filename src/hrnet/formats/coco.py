@@ -12,17 +12,17 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.errors import InputError
-from hrnet.formats.checked import LARGEST_COORDINATE, outline, picture_size, usable
+from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, outline, usable
 from hrnet.formats.defects import Draft, EntryError
 from hrnet.formats.files import entries, find_below, is_file, is_folder, read_json, shown
-from hrnet.formats.records import DataSet, Object, Picture, Runs
-from hrnet.geometry import Size
+from hrnet.formats.records import DataSet, ImageRecord, Object, Runs
+from hrnet.io.geometry import Size
 
 LOOKED_FOR = "a COCO json, or a folder with some in it or in its annotations/"
 _LISTS = ("images", "annotations", "categories")
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether a path is a json, or a folder of COCO jsons."""
     return bool(_jsons(path))
 
@@ -81,7 +81,7 @@ def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = 
     Args:
         file: the json.
         images: the folder that the file names refer to; None to look around the json.
-        only_keypoints: pass over, without a look, all that has no labelled keypoint, and all categories but the first with
+        only_keypoints: pass over, without a look, all that has no labeled keypoint, and all categories but the first with
             keypoints.
 
     Raises:
@@ -90,14 +90,14 @@ def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = 
     content = read_coco_json(file)
     draft = Draft(file)
     classes = _classes(content, draft)
-    folder = images or _picture_folder(file, content["images"])
-    reader = _Reader(draft, classes, _pictures(content["images"], folder, draft), only_keypoints)
+    folder = images or _image_folder(file, content["images"])
+    reader = _Reader(draft, classes, _images(content["images"], folder, draft), only_keypoints)
     for number, entry in enumerate(content["annotations"]):
         reader.add(entry, number)
     return DataSet(
         "coco",
         file,
-        pictures=tuple(reader.finish()),
+        images=tuple(reader.finish()),
         classes=tuple(classes.names),
         keypoints=classes.keypoints,
         links=classes.links,
@@ -107,8 +107,8 @@ def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = 
     )
 
 
-def picture_number(value: Any) -> Any:
-    """COCO's number of a picture, also where it was written as text; None for what cannot be one."""
+def image_number(value: Any) -> Any:
+    """COCO's number of an image, also where it was written as text; None for what cannot be one."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -137,7 +137,7 @@ def _classes(content: dict[str, Any], draft: Draft) -> _Classes:
         if not isinstance(entry, dict):
             draft.say("entry-malformed", f"{shown(entry)} is no object with id and name", place)
             continue
-        number, name = picture_number(entry.get("id")), shown(entry.get("name", entry.get("id")))
+        number, name = image_number(entry.get("id")), shown(entry.get("name", entry.get("id")))
         if number in found.labels or name in found.names:
             draft.say("class-twice", f"{name} or its id {number} is there already", place)
         found.labels.setdefault(number, len(found.names))
@@ -187,8 +187,8 @@ def _complete(found: _Classes, category: dict[str, Any], draft: Draft) -> None:
         draft.say("id-twice", f"two keypoints are called {name}", place)
 
 
-def _picture_folder(file: Path, images: list[Any]) -> Path:
-    """Where the first listed pictures are: beside the json, in a folder beside it or beside its own, or in one of these
+def _image_folder(file: Path, images: list[Any]) -> Path:
+    """Where the first listed images are: beside the json, in a folder beside it or beside its own, or in one of these
     with the name of the json, whole or its last word."""
     names = [
         entry["file_name"] for entry in images if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
@@ -203,37 +203,37 @@ def _picture_folder(file: Path, images: list[Any]) -> Path:
     return file.parent
 
 
-def _pictures(images: list[Any], folder: Path, draft: Draft) -> dict[Any, Picture | None]:
-    """The listed pictures by number; None for one that cannot be used, which the draft then names."""
-    found: dict[Any, Picture | None] = {}
+def _images(images: list[Any], folder: Path, draft: Draft) -> dict[Any, ImageRecord | None]:
+    """The listed images by number; None for one that cannot be used, which the draft then names."""
+    found: dict[Any, ImageRecord | None] = {}
     for entry in images:
-        number = picture_number(entry.get("id")) if isinstance(entry, dict) else None
+        number = image_number(entry.get("id")) if isinstance(entry, dict) else None
         if number is None or not isinstance(entry.get("file_name"), str):
-            draft.say("entry-malformed", f"has the picture {shown(entry)}, which needs an id and a file_name")
+            draft.say("entry-malformed", f"has the image {shown(entry)}, which needs an id and a file_name")
             continue
         if number in found:
-            draft.say("id-twice", "the id appears more than once; its first entry is used", f"picture id {number}")
+            draft.say("id-twice", "the id appears more than once; its first entry is used", f"image id {number}")
             continue
         found[number] = None
         name = entry["file_name"]
         path = find_below((folder,), name)
         if path is None or not is_file(path):
-            draft.say("picture-missing", f"{name} is not in {folder}", f"picture id {number}")
+            draft.say("image-missing", f"{name} is not in {folder}", f"image id {number}")
             continue
         sized = "height" in entry or "width" in entry
-        size = picture_size(path, (entry.get("height"), entry.get("width")) if sized else None, draft)
-        found[number] = None if size is None else Picture(path, size, number, draft.file)
+        size = checked_size(path, (entry.get("height"), entry.get("width")) if sized else None, draft)
+        found[number] = None if size is None else ImageRecord(path, size, number, draft.file)
     return found
 
 
 class _Reader:
-    """Turns annotations into objects, picture by picture."""
+    """Turns annotations into objects, image by image."""
 
     def __init__(
-        self, draft: Draft, classes: _Classes, pictures: Mapping[Any, Picture | None], only_keypoints: bool
+        self, draft: Draft, classes: _Classes, images: Mapping[Any, ImageRecord | None], only_keypoints: bool
     ) -> None:
-        self.draft, self.classes, self.pictures, self.only_keypoints = draft, classes, pictures, only_keypoints
-        self.objects: dict[Any, list[Object]] = {number: [] for number in pictures}
+        self.draft, self.classes, self.images, self.only_keypoints = draft, classes, images, only_keypoints
+        self.objects: dict[Any, list[Object]] = {number: [] for number in images}
         self.seen: set[Any] = set()
 
     def add(self, entry: Any, number: int) -> None:
@@ -245,7 +245,7 @@ class _Reader:
                 raise EntryError("entry-malformed", f"{shown(entry)} is no object with image_id, bbox and keypoints")
             if self.only_keypoints and not self._wanted(entry):
                 return
-            identity = picture_number(entry.get("id"))
+            identity = image_number(entry.get("id"))
             if identity is not None and identity in self.seen:
                 self.draft.say("id-reused", "its id was used before", place)
             self.seen.add(identity)
@@ -253,25 +253,25 @@ class _Reader:
         except EntryError as wrong:
             self.draft.say(wrong.kind, str(wrong), place)
 
-    def finish(self) -> Iterator[Picture]:
-        """The usable pictures with their usable objects."""
-        for number, picture in self.pictures.items():
-            if picture is not None:
-                objects = usable(self.objects[number], picture.size, self.draft, self.draft.file)
-                yield replace(picture, objects=objects)
+    def finish(self) -> Iterator[ImageRecord]:
+        """The usable images with their usable objects."""
+        for number, image in self.images.items():
+            if image is not None:
+                objects = usable(self.objects[number], image.size, self.draft, self.draft.file)
+                yield replace(image, objects=objects)
 
     def _wanted(self, entry: dict[str, Any]) -> bool:
-        label = self.classes.labels.get(picture_number(entry.get("category_id")))
+        label = self.classes.labels.get(image_number(entry.get("category_id")))
         return (label == self.classes.with_keypoints or "category_id" not in entry) and not entry.get("iscrowd")
 
     def _read(self, entry: dict[str, Any], place: str, order: int) -> None:
-        number = picture_number(entry.get("image_id"))
-        if number is None or number not in self.pictures:
+        number = image_number(entry.get("image_id"))
+        if number is None or number not in self.images:
             raise EntryError(
                 "image-unknown", f"it names image {shown(entry.get('image_id'))}, which the file does not list"
             )
-        picture = self.pictures[number]
-        if picture is None:
+        image = self.images[number]
+        if image is None:
             return
         label = self._label(entry)
         points, visibility = self._keypoints(entry, label)
@@ -281,7 +281,7 @@ class _Reader:
         # Some programs write an empty list, or nothing, for objects that have an outline only.
         outlined = not self.only_keypoints and entry.get("segmentation") and not bbox
         box = None if outlined else _box(bbox)
-        polygons, runs = ((), None) if self.only_keypoints else _segmentation(entry.get("segmentation"), picture.size)
+        polygons, runs = ((), None) if self.only_keypoints else _segmentation(entry.get("segmentation"), image.size)
         crowd, area = bool(entry.get("iscrowd")), _area(entry.get("area"))
         thing = Object(label, place, order, box, points, visibility, polygons, runs, area, crowd)
         self.objects[number].append(thing)
@@ -289,7 +289,7 @@ class _Reader:
     def _label(self, entry: dict[str, Any]) -> int:
         if "category_id" not in entry and len(self.classes.names) == 1:
             return 0
-        label = self.classes.labels.get(picture_number(entry.get("category_id")))
+        label = self.classes.labels.get(image_number(entry.get("category_id")))
         if label is None and self.only_keypoints:
             return self.classes.with_keypoints
         if label is None:
@@ -304,12 +304,12 @@ class _Reader:
             return None, None
         values = entry.get("keypoints") or [0] * 3 * joints
         rows = _numbers(values, 3 * joints, "keypoints", "keypoint-count", "keypoint-value").reshape(-1, 3)
-        labelled = rows[:, 2] > 0
-        # The coordinates of what is not labelled mean nothing; some programs write NaN there.
-        points = np.where(labelled[:, None], rows[:, :2], 0)
+        labeled = rows[:, 2] > 0
+        # The coordinates of what is not labeled mean nothing; some programs write NaN there.
+        points = np.where(labeled[:, None], rows[:, :2], 0)
         if not (np.abs(points) <= LARGEST_COORDINATE).all():
             raise EntryError("keypoint-value", "a keypoint is not a finite number of pixels")
-        return points, np.where(labelled, rows[:, 2], 0)
+        return points, np.where(labeled, rows[:, 2], 0)
 
 
 def _numbers(values: Any, count: int, name: str, miscounted: str, malformed: str) -> Float[np.ndarray, " count"]:
@@ -356,10 +356,10 @@ def read_runs(value: Mapping[str, Any], size: Size) -> Runs:
     """COCO's mask as run lengths, a list or compressed into text.
 
     Raises:
-        ValueError: it is no such mask, or not one of a picture of this size.
+        ValueError: it is no such mask, or not one of an image of this size.
     """
     if value.get("size") != list(size):
-        raise EntryError("mask-malformed", f"a mask of size {shown(value.get('size'))}, the picture has {list(size)}")
+        raise EntryError("mask-malformed", f"a mask of size {shown(value.get('size'))}, the image has {list(size)}")
     counts = value.get("counts")
     try:
         runs = _expand(counts, size[0] * size[1]) if isinstance(counts, str) else [int(run) for run in counts or ()]

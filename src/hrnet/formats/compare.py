@@ -1,4 +1,4 @@
-"""Training and validation beside each other: what is read for which, the same pictures, other classes."""
+"""Training and validation beside each other: what is read for which, the same images, other classes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Literal, Protocol, TypeVar
 
 from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
-from hrnet.formats.records import DataSet, Picture
+from hrnet.formats.records import DataSet, ImageRecord
 
 Part = Literal["train", "val", "test"]
 _ROLE = re.compile(r"train|val|test", re.IGNORECASE)
 
 
 def roles(part: str) -> set[str]:
-    """What a part is for, by its name: train, val, test; trainval is for both, and pictures of it are theirs too."""
+    """What a part is for, by its name: train, val, test; trainval is for both, and images of it are theirs too."""
     return {role.lower() for role in _ROLE.findall(part)}
 
 
@@ -51,7 +51,7 @@ def has_part(sets: Sequence[DataSet], part: Part) -> bool:
 
 
 def only_part(sets: Sequence[DataSet], part: Part) -> tuple[str, ...]:
-    """What to say where pictures to score on are taken from the only part there is, which a training may have seen."""
+    """What to say where images to score on are taken from the only part there is, which a training may have seen."""
     if part != "val" or len(sets) > 1 or roles(sets[0].part).intersection(_names(part)):
         return ()
     return (
@@ -63,10 +63,10 @@ def only_part(sets: Sequence[DataSet], part: Part) -> tuple[str, ...]:
 def pair_folders(
     images: Sequence[Path], annotations: Sequence[Path], parts: Sequence[Part]
 ) -> list[tuple[Path, Path | None]]:
-    """Folders of pictures with their labels; None where the first is a whole data set.
+    """Folders of images with their labels; None where the first is a whole data set.
 
     Args:
-        images: folders of pictures, or of data sets where there are no `annotations`.
+        images: folders of images, or of data sets where there are no `annotations`.
         annotations: the labels of the folder at the same place.
         parts: that are to be read of each.
 
@@ -75,7 +75,7 @@ def pair_folders(
     """
     if not images or len(annotations) not in (0, len(images)) or not parts:
         raise InputError(
-            f"{len(images)} folders of pictures, {len(annotations)} files or folders of labels, parts {tuple(parts)}: give "
+            f"{len(images)} folders of images, {len(annotations)} files or folders of labels, parts {tuple(parts)}: give "
             "one for each, --data.images DIR --data.annotations PATH, or whole data sets by --data.images alone."
         )
     labels: Sequence[Path | None] = annotations or [None] * len(images)
@@ -92,28 +92,28 @@ class _Filed(Protocol):
 _Kind = TypeVar("_Kind", bound=_Filed)
 
 
-def hold_out(pictures: Sequence[_Kind], every: int) -> tuple[list[_Kind], list[_Kind]]:
-    """Pictures in two parts: what is left to train on, and every so-manieth by path to score on, from the first.
+def hold_out(images: Sequence[_Kind], every: int) -> tuple[list[_Kind], list[_Kind]]:
+    """Images in two parts: what is left to train on, and every so-manieth by path to score on, from the first.
 
     Raises:
         InputError: `every` is below 2, or nothing is left to train on.
     """
-    held = sorted(pictures, key=lambda one: one.path)[::every] if every > 1 else []
-    if not held or len(held) == len(pictures):
+    held = sorted(images, key=lambda one: one.path)[::every] if every > 1 else []
+    if not held or len(held) == len(images):
         raise InputError(
-            f"Of {len(pictures)} pictures every {every}th cannot be held out for validation; hold_out is at least 2, and "
-            "there must be more pictures."
+            f"Of {len(images)} images every {every}th cannot be held out for validation; hold_out is at least 2, and "
+            "there must be more images."
         )
     chosen = {one.path for one in held}
-    return [one for one in pictures if one.path not in chosen], held
+    return [one for one in images if one.path not in chosen], held
 
 
 def check_between(sets: Sequence[DataSet], digests: Mapping[Path, str], draft: Draft) -> None:
-    """Note pictures that occur more than once, and classes and keypoints that training lacks.
+    """Note images that occur more than once, and classes and keypoints that training lacks.
 
     Args:
         sets: all of them.
-        digests: what tells the content of a picture from that of another; pictures without differ from all others.
+        digests: what tells the content of an image from that of another; images without differ from all others.
         draft: to note in.
     """
     for one in sets:
@@ -126,10 +126,10 @@ def check_between(sets: Sequence[DataSet], digests: Mapping[Path, str], draft: D
             _check_names(train, held_out, draft)
 
 
-def _by_content(one: DataSet, digests: Mapping[Path, str]) -> dict[str, list[Picture]]:
-    found: dict[str, list[Picture]] = defaultdict(list)
-    for picture in one.pictures:
-        found[digests.get(picture.path) or str(picture.path)].append(picture)
+def _by_content(one: DataSet, digests: Mapping[Path, str]) -> dict[str, list[ImageRecord]]:
+    found: dict[str, list[ImageRecord]] = defaultdict(list)
+    for image in one.images:
+        found[digests.get(image.path) or str(image.path)].append(image)
     return found
 
 
@@ -138,19 +138,19 @@ def _check_within(one: DataSet, digests: Mapping[Path, str], draft: Draft) -> No
         for other in others:
             if first.label is not None and first.label != other.label:
                 classes = f"{one.classes[first.label]} as {first.path.name}"
-                draft.say("picture-contradiction", f"is in {classes} too", file=other.path)
+                draft.say("image-contradiction", f"is in {classes} too", file=other.path)
             else:
-                draft.say("picture-twice", f"is {first.path.name} once more", file=other.path)
+                draft.say("image-twice", f"is {first.path.name} once more", file=other.path)
 
 
 def _check_leak(one: DataSet, other: DataSet, digests: Mapping[Path, str], draft: Draft) -> None:
     first = _by_content(one, digests)
-    for content, pictures in _by_content(other, digests).items():
-        for picture in pictures if content in first else ():
+    for content, images in _by_content(other, digests).items():
+        for image in images if content in first else ():
             path = first[content][0].path
             same = f"is in {one.part} and in {other.part}"
-            text = same if path == picture.path else f"of {other.part} is {path} of {one.part}"
-            draft.say("picture-leak", text, file=picture.path)
+            text = same if path == image.path else f"of {other.part} is {path} of {one.part}"
+            draft.say("image-leak", text, file=image.path)
 
 
 def _kind(part: str) -> str:
@@ -161,7 +161,7 @@ def _kind(part: str) -> str:
 def _check_names(train: DataSet, held_out: DataSet, draft: Draft) -> None:
     if train.format != held_out.format or _kind(train.part) != _kind(held_out.part):
         return
-    known, met = _labelled(train), _labelled(held_out)
+    known, met = _labeled(train), _labeled(held_out)
     for name in sorted(met - known):
         if name in train.classes:
             draft.say("class-untrained", f"has {name}, of which {train.part} has none", file=held_out.source)
@@ -172,8 +172,8 @@ def _check_names(train: DataSet, held_out: DataSet, draft: Draft) -> None:
         draft.say("keypoint-count", f"has the keypoint {foreign[0]}, which {train.part} has not", file=held_out.source)
 
 
-def _labelled(one: DataSet) -> set[str]:
-    """Names of the classes that occur; none for label pictures, which are not read here."""
-    labels = {thing.label for picture in one.pictures for thing in picture.objects}
-    labels |= {picture.label for picture in one.pictures if picture.label is not None}
+def _labeled(one: DataSet) -> set[str]:
+    """Names of the classes that occur; none for label images, which are not read here."""
+    labels = {thing.label for image in one.images for thing in image.objects}
+    labels |= {image.label for image in one.images if image.label is not None}
     return {one.classes[label] for label in labels}

@@ -1,4 +1,4 @@
-"""DeepLabCut: CollectedData csv files with three or four header rows, one row a picture."""
+"""DeepLabCut: CollectedData csv files with three or four header rows, one row an image."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from hrnet.errors import InputError
-from hrnet.formats.checked import LARGEST_COORDINATE, numbered, picture_size, usable
+from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, numbered, usable
 from hrnet.formats.defects import Draft
 from hrnet.formats.files import entries, find_below, is_file, is_folder, read_csv, shown
-from hrnet.formats.records import DataSet, Object, Picture
+from hrnet.formats.records import DataSet, ImageRecord, Object
 
 LOOKED_FOR = "a DeepLabCut csv (CollectedData_NAME.csv), or a folder with such in it or in labeled-data/*/"
 CLASS = "animal"
@@ -19,7 +19,7 @@ _EMPTY = ("", "nan")
 _MOST_KEYPOINTS = 10_000
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether a path is a csv, or a folder of DeepLabCut's."""
     return bool(_csvs(path))
 
@@ -33,11 +33,11 @@ def _csvs(path: Path) -> list[Path]:
 
 
 def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-    """All csv files of a folder as one set, or the one csv. Objects have no boxes; empty cells are not labelled.
+    """All csv files of a folder as one set, or the one csv. Objects have no boxes; empty cells are not labeled.
 
     Args:
         path: a csv, or a folder.
-        images: where to look for the pictures first; a picture is found by the longest end of its path that leads there, or
+        images: where to look for the images first; an image is found by the longest end of its path that leads there, or
             to the folder of the csv or one of the three above it.
 
     Raises:
@@ -49,7 +49,7 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
     draft = Draft(path)
     tables = [_read_table(file) for file in files]
     names = tables[0].names
-    pictures: list[Picture] = []
+    records: list[ImageRecord] = []
     seen: set[Path] = set()
     count = 0
     for table in tables:
@@ -58,12 +58,12 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
             draft.say("keypoint-count", shown(text), file=table.file)
             continue
         for number, row in table.rows:
-            picture = _picture(table, number, row, images, seen, draft)
-            if picture is not None:
-                objects = numbered(picture.objects, count)
+            record = _image(table, number, row, images, seen, draft)
+            if record is not None:
+                objects = numbered(record.objects, count)
                 count += len(objects)
-                pictures.append(replace(picture, number=len(pictures), objects=objects))
-    return (DataSet("deeplabcut", path, "", tuple(pictures), (CLASS,), names, defects=tuple(draft.defects)),)
+                records.append(replace(record, number=len(records), objects=objects))
+    return (DataSet("deeplabcut", path, "", tuple(records), (CLASS,), names, defects=tuple(draft.defects)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class _Table:
     Attributes:
         file: of it.
         names: of the keypoints.
-        path_columns: how many cells make the path of the picture.
+        path_columns: how many cells make the path of the image.
         places: for each individual the columns of x and y of each keypoint; -1 where it has none.
         rows: with their line numbers.
     """
@@ -110,10 +110,10 @@ def _read_table(file: Path) -> _Table:
     return _Table(file, names, start, places, numbered_rows)
 
 
-def _picture(
+def _image(
     table: _Table, number: int, row: list[str], images: Path | None, seen: set[Path], draft: Draft
-) -> Picture | None:
-    """The picture of a row with its animals; None where it cannot be used, which the draft then says."""
+) -> ImageRecord | None:
+    """The image of a row with its animals; None where it cannot be used, which the draft then says."""
     place, width = f"line {number}", max(max(pair) for places in table.places.values() for pair in places) + 1
     if len(row) < width:
         draft.say("entry-malformed", f"{len(row)} cells, the header has {width}", place, table.file)
@@ -122,22 +122,22 @@ def _picture(
     above = [table.file.parent, *table.file.parents[1:4]]
     path = find_below(([images] if images else []) + above, name)
     if path is None or not is_file(path):
-        draft.say("picture-missing", f"{shown(name)} is not there", place, table.file)
+        draft.say("image-missing", f"{shown(name)} is not there", place, table.file)
         return None
     if path in seen:
         draft.say("id-twice", f"{shown(name)} has a row before; that one is used", place, table.file)
         return None
     seen.add(path)
-    size = picture_size(path, None, draft)
+    size = checked_size(path, None, draft)
     if size is None:
         return None
     objects = [_animal(row, columns, place, table, draft) for columns in table.places.values()]
     kept = usable([thing for thing in objects if thing is not None], size, draft, table.file)
-    return Picture(path, size, 0, table.file, kept)
+    return ImageRecord(path, size, 0, table.file, kept)
 
 
 def _animal(row: list[str], columns: list[tuple[int, int]], place: str, table: _Table, draft: Draft) -> Object | None:
-    """One individual of a row; None where nothing of it is labelled."""
+    """One individual of a row; None where nothing of it is labeled."""
     points, visibility = np.zeros((len(columns), 2)), np.zeros(len(columns))
     for index, (x, y) in enumerate(columns):
         cells = [row[column].strip() if column >= 0 else "" for column in (x, y)]

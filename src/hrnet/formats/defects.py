@@ -24,68 +24,68 @@ KINDS: dict[str, Kind] = {
     "set-empty": Kind(
         "fatal", "a set in which nothing can be used", "mend what else is named, or name the right folder"
     ),
-    "picture-missing": Kind("fatal", "a picture that is not there", "copy it to its place, or take it off the list"),
-    "picture-unreadable": Kind("fatal", "a picture that cannot be read", "copy or export it again, or remove it"),
-    "picture-size": Kind(
+    "image-missing": Kind("fatal", "an image that is not there", "copy it to its place, or take it off the list"),
+    "image-unreadable": Kind("fatal", "an image that cannot be read", "copy or export it again, or remove it"),
+    "image-size": Kind(
         "fatal",
-        "a picture of another size than its labels say",
-        "label the picture as it is stored, or as its orientation tag turns it",
+        "an image of another size than its labels say",
+        "label the image as it is stored, or as its orientation tag turns it",
     ),
-    "picture-leak": Kind(
-        "fatal", "the same picture in two sets", "remove it from one, or figures on the other mean nothing"
+    "image-leak": Kind(
+        "fatal", "the same image in two sets", "remove it from one, or figures on the other mean nothing"
     ),
-    "picture-twice": Kind("note", "the same picture twice in one set", "remove one, unless it is meant to count twice"),
-    "picture-contradiction": Kind("fatal", "the same picture in two classes", "decide which, and remove the other"),
-    "picture-empty": Kind(
-        "note", "pictures in which nothing is labelled", "right for mere background; otherwise label or remove them"
+    "image-twice": Kind("note", "the same image twice in one set", "remove one, unless it is meant to count twice"),
+    "image-contradiction": Kind("fatal", "the same image in two classes", "decide which, and remove the other"),
+    "image-empty": Kind(
+        "note", "images in which nothing is labeled", "right for mere background; otherwise label or remove them"
     ),
-    "picture-unlisted": Kind("note", "pictures that no label names", "label them, or leave them where they are"),
-    "file-stray": Kind("note", "files that are neither pictures nor labels", "move them elsewhere"),
+    "image-unlisted": Kind("note", "images that no label names", "label them, or leave them where they are"),
+    "file-stray": Kind("note", "files that are neither images nor labels", "move them elsewhere"),
     "id-twice": Kind("fatal", "the same id or name twice", "give each its own; the first is used"),
     "id-reused": Kind(
         "warning", "an annotation id used twice", "give each its own; COCO's own evaluation keeps one of them only"
     ),
-    "image-unknown": Kind("fatal", "labels of a picture that is not listed", "list the picture, or remove the labels"),
+    "image-unknown": Kind("fatal", "labels of an image that is not listed", "list the image, or remove the labels"),
     "class-unknown": Kind("fatal", "a class or a label value that is not named", "add its name, or correct the label"),
     "class-count": Kind("fatal", "names and number of classes that disagree", "correct one of them"),
     "class-twice": Kind("fatal", "a class that is named twice", "give each its own name and id"),
     "class-spelling": Kind("warning", "classes that differ in case or blanks only", "spell them alike if they are one"),
-    "class-unused": Kind("note", "classes of which nothing is labelled", "take them out, or label some"),
-    "class-untrained": Kind("warning", "classes of which nothing is labelled for training", "label some there"),
+    "class-unused": Kind("note", "classes of which nothing is labeled", "take them out, or label some"),
+    "class-untrained": Kind("warning", "classes of which nothing is labeled for training", "label some there"),
     "class-imbalance": Kind(
         "note", "classes of very different frequency", "label more of the rare one, or expect it to be learned last"
     ),
     "box-degenerate": Kind("fatal", "a box without area", "draw it again, or remove the object"),
-    "box-outside": Kind("warning", "a box that reaches beyond its picture", "cut it to the picture"),
-    "box-lost": Kind("fatal", "a box entirely outside its picture", "correct it, or remove the object"),
-    "object-twice": Kind("warning", "the same object twice in one picture", "remove one"),
+    "box-outside": Kind("warning", "a box that reaches beyond its image", "cut it to the image"),
+    "box-lost": Kind("fatal", "a box entirely outside its image", "correct it, or remove the object"),
+    "object-twice": Kind("warning", "the same object twice in one image", "remove one"),
     "object-blank": Kind("warning", "an object without box, outline or keypoint", "label it, or remove it"),
     "keypoint-count": Kind(
-        "fatal", "a wrong number of keypoints", "give each object all keypoints, unlabelled ones as 0"
+        "fatal", "a wrong number of keypoints", "give each object all keypoints, unlabeled ones as 0"
     ),
-    "keypoint-value": Kind("fatal", "a keypoint that is no position", "correct it, or leave it unlabelled"),
-    "keypoint-outside": Kind("warning", "a keypoint outside its picture", "correct it, or leave it unlabelled"),
-    "keypoint-unseen": Kind("note", "keypoints that are labelled nowhere", "label some, or take the name out"),
+    "keypoint-value": Kind("fatal", "a keypoint that is no position", "correct it, or leave it unlabeled"),
+    "keypoint-outside": Kind("warning", "a keypoint outside its image", "correct it, or leave it unlabeled"),
+    "keypoint-unseen": Kind("note", "keypoints that are labeled nowhere", "label some, or take the name out"),
     "keypoints-unnamed": Kind("note", "keypoints without names", "name them where the format has a place for it"),
     "keypoints-several": Kind("note", "several classes with keypoints", "keep each in a file of its own"),
-    "visibility-value": Kind("warning", "a visibility other than 0, 1, 2", "write 0 unlabelled, 1 hidden, 2 visible"),
+    "visibility-value": Kind("warning", "a visibility other than 0, 1, 2", "write 0 unlabeled, 1 hidden, 2 visible"),
     "sides-unpaired": Kind(
         "warning", "a left or right keypoint without partner", "name both sides alike: left_ear and right_ear"
     ),
     "links-malformed": Kind("fatal", "links or pairs that are no keypoints", "count them as the format does"),
     "outline-malformed": Kind("fatal", "an outline that is none", "give at least three points, x and y each"),
-    "outline-outside": Kind("warning", "an outline that reaches beyond its picture", "cut it to the picture"),
-    "mask-malformed": Kind("fatal", "a mask that does not fit its picture", "encode it again"),
-    "label-missing": Kind("fatal", "a picture without its label file", "add the file, or remove the picture"),
-    "label-orphan": Kind("fatal", "a label file without its picture", "add the picture, or remove the file"),
-    "label-unreadable": Kind("fatal", "a label picture that cannot be read", "copy or export it again"),
-    "label-size": Kind("fatal", "a label picture of another size", "export it at the size of its picture"),
-    "label-colours": Kind(
+    "outline-outside": Kind("warning", "an outline that reaches beyond its image", "cut it to the image"),
+    "mask-malformed": Kind("fatal", "a mask that does not fit its image", "encode it again"),
+    "label-missing": Kind("fatal", "an image without its label file", "add the file, or remove the image"),
+    "label-orphan": Kind("fatal", "a label file without its image", "add the image, or remove the file"),
+    "label-unreadable": Kind("fatal", "a label image that cannot be read", "copy or export it again"),
+    "label-size": Kind("fatal", "a label image of another size", "export it at the size of its image"),
+    "label-colors": Kind(
         "fatal",
-        "a label picture of colours where class numbers are expected",
+        "a label image of colors where class numbers are expected",
         "save it with one channel or a palette that holds the number of each pixel's class",
     ),
-    "label-lossy": Kind("fatal", "a label picture in a lossy format", "save labels as PNG, which keeps each value"),
+    "label-lossy": Kind("fatal", "a label image in a lossy format", "save labels as PNG, which keeps each value"),
 }
 
 
@@ -120,17 +120,17 @@ class Draft:
 
 def sentences(data: DataSet) -> tuple[list[str], list[str]]:
     """Notes and problems of a data set: one sentence for each thing left out, one for each kind of all else."""
-    missing = [defect for defect in data.defects if defect.kind == "picture-missing"]
-    problems = [str(one) for one in data.defects if one.severity == "fatal" and one.kind != "picture-missing"]
+    missing = [defect for defect in data.defects if defect.kind == "image-missing"]
+    problems = [str(one) for one in data.defects if one.severity == "fatal" and one.kind != "image-missing"]
     if missing:
         names = "; ".join(defect.text for defect in missing[:3]) + ("; ..." if len(missing) > 3 else "")
-        problems.append(f"{data.source} lists {len(missing)} pictures that are left out: {names}.")
+        problems.append(f"{data.source} lists {len(missing)} images that are left out: {names}.")
     notes: list[str] = []
     counts = Counter(defect.kind for defect in data.defects if defect.severity != "fatal")
     for kind, count in counts.items():
         first = next(defect for defect in data.defects if defect.kind == kind)
         if kind == "keypoint-outside":
-            notes.append(f"{count} objects have keypoints outside their picture, which are kept; first {first}")
+            notes.append(f"{count} objects have keypoints outside their image, which are kept; first {first}")
         else:
             notes.append(str(first) if count == 1 else f"{count} times {KINDS[kind].title}; first {first}")
     return notes, problems

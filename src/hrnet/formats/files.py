@@ -16,7 +16,7 @@ import yaml
 
 from hrnet.errors import InputError
 
-# COCO's largest published file has half a gigabyte; no sensible label file of one picture has 16 MB.
+# COCO's largest published file has half a gigabyte; no sensible label file of one image has 16 MB.
 MAX_JSON, MAX_SMALL = 4_000_000_000, 16_000_000
 CLASS_FILES = ("classes.txt", "labels.txt")
 _DEEPEST_XML = 64

@@ -1,4 +1,4 @@
-"""Pictures that hold a number for each pixel of another picture: its class."""
+"""Images that hold a number for each pixel of another image: its class."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Int, UInt8, UInt16
 
 from hrnet.errors import InputError
-from hrnet.geometry import Size
-from hrnet.images import read_indices
+from hrnet.io.geometry import Size
+from hrnet.io.images import read_indices
 from hrnet.results import OUTSIDE
 
 # In a table of labels: a number that has no meaning.
@@ -20,11 +20,11 @@ _STRANGE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPicture:
-    """A picture, and the file that holds a number for each of its pixels.
+class LabeledImage:
+    """An image, and the file that holds a number for each of its pixels.
 
     Attributes:
-        path: of the picture.
+        path: of the image.
         labels_path: of the numbers.
         size: height and width of both.
         meaning: the label that each number stands for, from 0 on; 255 for nothing. A 255 that it does not reach stands for
@@ -37,7 +37,7 @@ class LabelledPicture:
     meaning: tuple[int, ...] = ()
 
 
-def read_labels(one: LabelledPicture) -> UInt8[np.ndarray, "h w"]:
+def read_labels(one: LabeledImage) -> UInt8[np.ndarray, "h w"]:
     """The label of each pixel, 255 where it has none.
 
     Raises:
@@ -86,18 +86,18 @@ def read_matlab(path: Path) -> Int[np.ndarray, "h w"]:
 
 def misfit(path: Path, labels_path: Path, found: Size, expected: Size) -> str:
     return (
-        f"{labels_path} has {found[1]} x {found[0]} pixels, its picture {path.name} {expected[1]} x {expected[0]}; "
-        "export it at the size of its picture."
+        f"{labels_path} has {found[1]} x {found[0]} pixels, its image {path.name} {expected[1]} x {expected[0]}; "
+        "export it at the size of its image."
     )
 
 
 def strange_values(values: Iterable[int], meaning: tuple[int, ...]) -> list[int]:
-    """Those of the numbers that have no meaning; see `LabelledPicture`."""
+    """Those of the numbers that have no meaning; see `LabeledImage`."""
     table = _table(meaning)
     return [value for value in values if not 0 <= value < len(table) or table[value] == _STRANGE]
 
 
-def strange(one: LabelledPicture, value: int, count: int) -> str:
+def strange(one: LabeledImage, value: int, count: int) -> str:
     return (
         f"{one.labels_path} has the value {value} in {count} pixels, expected 0 to {len(one.meaning or range(OUTSIDE)) - 1} "
         f"or {OUTSIDE} to ignore; correct them, or name the class."

@@ -1,4 +1,4 @@
-"""Label pictures: beside each picture another one that stores a class for each pixel."""
+"""Label images: beside each image another one that stores a class for each pixel."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 from jaxtyping import Int
 
 from hrnet.errors import InputError
-from hrnet.formats.checked import picture_size
+from hrnet.formats.checked import checked_size
 from hrnet.formats.defects import Draft
 from hrnet.formats.files import entries, is_folder, stated_classes
-from hrnet.formats.records import DataSet, Picture
-from hrnet.geometry import Size
-from hrnet.images import SUFFIXES, image_size, read_indices, stores_indices
+from hrnet.formats.records import DataSet, ImageRecord
+from hrnet.io.geometry import Size
+from hrnet.io.images import SUFFIXES, image_size, read_indices, stores_indices
 
 LOOKED_FOR = "a folder with images/ and labels/ (with or without train/ and val/ in them), or with X.png beside X.jpg"
 IMAGE_FOLDERS = ("images", "imgs", "image", "img", "JPEGImages")
 LABEL_FOLDERS = ("labels", "masks", "annotations", "label", "mask", "gt", "SegmentationClass")
 PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
-# What programs add to the name of a picture for that of its labels.
+# What programs add to the name of an image for that of its labels.
 ENDINGS = ("", "_mask", "_label", "_labels", "_gt", "_seg", "_L", "_labelIds")
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")
 # The label of a pixel that counts for nothing.
 IGNORE = 255
 
 
-def recognise(path: Path) -> bool:
-    """Whether a folder has label pictures in one of the usual places."""
+def recognize(path: Path) -> bool:
+    """Whether a folder has label images in one of the usual places."""
     return next(_pairs(path), None) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A folder of pictures, that of their labels, and the name of the part that they are."""
+    """A folder of images, that of their labels, and the name of the part that they are."""
 
     images: Path
     labels: Path
@@ -44,7 +44,7 @@ class _Pair:
 
 
 def _pairs(path: Path, images: Path | None = None) -> Iterator[_Pair]:
-    """Where pictures and labels are, part by part."""
+    """Where images and labels are, part by part."""
     if not is_folder(path):
         return
     if images is not None:
@@ -54,11 +54,11 @@ def _pairs(path: Path, images: Path | None = None) -> Iterator[_Pair]:
     for pair in _siblings(path):
         inner = _inner(pair)
         yield from inner
-        if not inner and _has_pictures(pair.labels):
+        if not inner and _has_images(pair.labels):
             yield pair
         return
     parts = [(part, pair) for part in PARTS for pair in _siblings(path / part)]
-    yield from (_Pair(pair.images, pair.labels, part) for part, pair in parts if _has_pictures(pair.labels))
+    yield from (_Pair(pair.images, pair.labels, part) for part, pair in parts if _has_images(pair.labels))
     if not parts and _mixed(path):
         yield _Pair(path, path)
 
@@ -70,23 +70,23 @@ def _inner(pair: _Pair) -> list[_Pair]:
 
 
 def _siblings(path: Path) -> list[_Pair]:
-    pictures = [path / name for name in IMAGE_FOLDERS if is_folder(path / name)]
+    images = [path / name for name in IMAGE_FOLDERS if is_folder(path / name)]
     labels = [path / name for name in LABEL_FOLDERS if is_folder(path / name)]
-    return [_Pair(pictures[0], labels[0])] if pictures and labels else []
+    return [_Pair(images[0], labels[0])] if images and labels else []
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     return any(entry.suffix.lower() in SUFFIXES for entry in entries(folder))
 
 
 def _mixed(folder: Path) -> bool:
-    """Whether pictures and their labels lie in one folder: X.jpg and X.png, or X.png and X_mask.png."""
-    pictures, labels = _sorted_out(folder)
-    return bool(pictures) and any(_partner(picture.stem, labels) for picture in pictures)
+    """Whether images and their labels lie in one folder: X.jpg and X.png, or X.png and X_mask.png."""
+    images, labels = _sorted_out(folder)
+    return bool(images) and any(_partner(image.stem, labels) for image in images)
 
 
 def _sorted_out(folder: Path) -> tuple[list[Path], dict[str, Path]]:
-    """Pictures and labels of one folder, told apart by their names."""
+    """Images and labels of one folder, told apart by their names."""
     found = [entry for entry in entries(folder) if entry.suffix.lower() in SUFFIXES]
     photographs = {entry.stem for entry in found if entry.suffix.lower() in (".jpg", ".jpeg")}
     stems = {entry.stem for entry in found}
@@ -108,10 +108,10 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
 
     Args:
         path: the folder of both, or that of the labels.
-        images: the folder of the pictures, where `path` is that of the labels.
+        images: the folder of the images, where `path` is that of the labels.
 
     Raises:
-        InputError: there are no label pictures.
+        InputError: there are no label images.
     """
     pairs = list(_pairs(path, images))
     if not pairs:
@@ -128,7 +128,7 @@ def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
     else:
         found = [entry for entry in entries(pair.images) if entry.suffix.lower() in SUFFIXES]
         labels = {entry.stem: entry for entry in entries(pair.labels) if entry.suffix.lower() in SUFFIXES}
-    pictures: list[Picture] = []
+    images: list[ImageRecord] = []
     used: set[Path] = set()
     stems: dict[str, Path] = {}
     for path in found:
@@ -141,21 +141,21 @@ def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
             draft.say("label-missing", f"has no labels {path.stem}.png in {pair.labels}", file=path)
             continue
         used.add(label)
-        size = picture_size(path, None, draft)
-        labelled = None if size is None else _labelled_size(label, path, size, draft)
-        if labelled is not None:
-            pictures.append(Picture(path, labelled, len(pictures), label, label_map=label))
+        size = checked_size(path, None, draft)
+        labeled = None if size is None else _labeled_size(label, path, size, draft)
+        if labeled is not None:
+            images.append(ImageRecord(path, labeled, len(images), label, label_map=label))
     for label in labels.values():
         if label not in used:
-            draft.say("label-orphan", f"has no picture of its name in {pair.images}", file=label)
-    return DataSet("masks", pair.labels, pair.part, tuple(pictures), classes, defects=tuple(draft.defects))
+            draft.say("label-orphan", f"has no image of its name in {pair.images}", file=label)
+    return DataSet("masks", pair.labels, pair.part, tuple(images), classes, defects=tuple(draft.defects))
 
 
-def _labelled_size(label: Path, picture: Path, size: Size, draft: Draft) -> Size | None:
-    """The size of a label picture, from its header alone; None where it can be none of a picture of this size."""
+def _labeled_size(label: Path, image: Path, size: Size, draft: Draft) -> Size | None:
+    """The size of a label image, from its header alone; None where it can be none of an image of this size."""
     try:
         label_size, numbers = image_size(label, upright=False), stores_indices(label)
-        sizes = (size, image_size(picture, upright=False))
+        sizes = (size, image_size(image, upright=False))
     except InputError as error:
         draft.repeat("label-unreadable", error, label)
         return None
@@ -163,33 +163,33 @@ def _labelled_size(label: Path, picture: Path, size: Size, draft: Draft) -> Size
         draft.say("label-lossy", f"is a {label.suffix[1:]}, whose values are not those that were saved", file=label)
         return None
     if not numbers:
-        draft.say("label-colours", "stores colours, not a class number a pixel", file=label)
+        draft.say("label-colors", "stores colors, not a class number a pixel", file=label)
         return None
     if label_size not in sizes:
-        text = f"has {label_size[1]} x {label_size[0]} pixels, its picture {picture.name} {size[1]} x {size[0]}"
+        text = f"has {label_size[1]} x {label_size[0]} pixels, its image {image.name} {size[1]} x {size[0]}"
         draft.say("label-size", text, file=label)
         return None
     return label_size
 
 
-def read_label_map(picture: Picture, classes: int, ignore: int = IGNORE) -> Int[np.ndarray, "h w"]:
+def read_label_map(image: ImageRecord, classes: int, ignore: int = IGNORE) -> Int[np.ndarray, "h w"]:
     """The class of each pixel.
 
     Args:
-        picture: one with a label map.
+        image: one with a label map.
         classes: how many there are; 0 for any number.
         ignore: the value of pixels that count for nothing.
 
     Raises:
         InputError: the file cannot be read, or has values that are no class.
     """
-    if picture.label_map is None:
-        raise InputError(f"{picture.path} has no label picture; add one.")
-    values = read_indices(picture.label_map)
+    if image.label_map is None:
+        raise InputError(f"{image.path} has no label image; add one.")
+    values = read_indices(image.label_map)
     strange = (values < 0) | ((values >= classes) if classes else (values > IGNORE)) & (values != ignore)
     if strange.any():
         raise InputError(
-            f"{picture.label_map} has the value {values[strange][0]} in {int(strange.sum())} pixels, expected 0 to "
+            f"{image.label_map} has the value {values[strange][0]} in {int(strange.sum())} pixels, expected 0 to "
             f"{(classes or IGNORE) - 1} or {ignore} to ignore; correct them or name the class."
         )
     return values

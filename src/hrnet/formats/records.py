@@ -1,7 +1,7 @@
-"""What every reader gives: pictures with what is labelled in them, and every defect that was met on the way.
+"""What every reader gives: images with what is labeled in them, and every defect that was met on the way.
 
-Coordinates are pixels of the picture, x to the right, y down. Boxes and outlines count from the outer edge of the first
-pixel, as COCO's do: a box that fills a picture of w x h pixels is 0 0 w h. Keypoints count from the centre of the first
+Coordinates are pixels of the image, x to the right, y down. Boxes and outlines count from the outer edge of the first
+pixel, as COCO's do: a box that fills an image of w x h pixels is 0 0 w h. Keypoints count from the center of the first
 pixel, as the published training takes COCO's. A format that counts otherwise is converted by its reader.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from hrnet.geometry import Size
+from hrnet.io.geometry import Size
 
 Format = Literal["coco", "voc", "yolo", "masks", "folders", "deeplabcut"]
 Severity = Literal["fatal", "warning", "note"]
@@ -40,15 +40,15 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Object:
-    """One labelled thing.
+    """One labeled thing.
 
     Attributes:
         label: its class, a position in `DataSet.classes`.
         place: where the file has it, in words: ``annotation 12``, ``line 3``.
         number: position among all objects of the file, in the file's order.
         box: x1 y1 x2 y2; None where the format has none.
-        keypoints: `k 2` in the order of `DataSet.keypoints`; what is not labelled is 0, 0.
-        visibility: `k`: 0 not labelled, 1 hidden, 2 visible.
+        keypoints: `k 2` in the order of `DataSet.keypoints`; what is not labeled is 0, 0.
+        visibility: `k`: 0 not labeled, 1 hidden, 2 visible.
         polygons: `p 2` each, the outline; several where something in front divides it.
         runs: the mask, where it is given so.
         area: as the file states it, in pixels; None where it does not.
@@ -70,17 +70,17 @@ class Object:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A picture that is there and can be opened, with its labels.
+class ImageRecord:
+    """An image that is there and can be opened, with its labels.
 
     Attributes:
-        path: of the picture.
-        size: height and width, as it was labelled: turned as its orientation tag says, or as it is stored.
-        number: COCO's number or name of the picture; the position in the set where the format has none.
+        path: of the image.
+        size: height and width, as it was labeled: turned as its orientation tag says, or as it is stored.
+        number: COCO's number or name of the image; the position in the set where the format has none.
         file: that holds the labels; None for class folders.
-        objects: labelled things.
-        label_map: a picture of the same size that holds a class for each pixel.
-        label: the class of the whole picture.
+        objects: labeled things.
+        label_map: an image of the same size that holds a class for each pixel.
+        label: the class of the whole image.
     """
 
     path: Path
@@ -101,7 +101,7 @@ class Defect:
         severity: fatal: it was left out, or makes figures wrong; warning: it is used as it is, and may be a mistake;
             note: good to know.
         text: what exactly; with an empty place it goes on from the file's name.
-        file: where; the picture's path or that of its labels.
+        file: where; the image's path or that of its labels.
         place: where in the file.
         cure: what to do.
     """
@@ -125,7 +125,7 @@ class DataSet:
         format: of the files.
         source: the file or folder that lists it.
         part: its name where a data set has several: train, val, test ...; else empty.
-        pictures: in the file's order, or sorted by name.
+        images: in the file's order, or sorted by name.
         classes: their names. A label is a position here.
         keypoints: their names, in the order of the files.
         links: pairs of keypoints that a drawing joins.
@@ -138,7 +138,7 @@ class DataSet:
     format: Format
     source: Path
     part: str = ""
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ImageRecord, ...] = ()
     classes: tuple[str, ...] = ()
     keypoints: tuple[str, ...] = ()
     links: tuple[tuple[int, int], ...] = ()

@@ -1,4 +1,4 @@
-"""Pascal VOC: one xml a picture, and lists of names in ImageSets/Main."""
+"""Pascal VOC: one xml an image, and lists of names in ImageSets/Main."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.errors import InputError
-from hrnet.formats.checked import numbered, picture_size, usable
+from hrnet.formats.checked import checked_size, numbered, usable
 from hrnet.formats.defects import Draft
 from hrnet.formats.files import entries, is_file, read_text, read_xml, shown, stated_classes
-from hrnet.formats.records import DataSet, Defect, Object, Picture
-from hrnet.images import SUFFIXES
+from hrnet.formats.records import DataSet, Defect, ImageRecord, Object
+from hrnet.io.images import SUFFIXES
 
 LOOKED_FOR = "a folder with VOC xml in it or in its Annotations/, or one of the lists in its ImageSets/Main/"
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether a path is a folder of VOC xml, or a list of such a folder."""
     return _layout(path) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where things are: the folder of the set, that of the xml, those in which pictures may be, and the lists."""
+    """Where things are: the folder of the set, that of the xml, those in which images may be, and the lists."""
 
     root: Path
     xml: Path
@@ -56,7 +56,7 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
 
     Args:
         path: the folder, that of the xml, or a list.
-        images: the folder that holds the pictures, itself or in JPEGImages or images; None for that of the set.
+        images: the folder that holds the images, itself or in JPEGImages or images; None for that of the set.
 
     Raises:
         InputError: there is no xml.
@@ -73,9 +73,9 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
     sets: list[DataSet] = []
     for number, (source, names, draft) in enumerate(parts):
         draft.defects += spelling if not number else []
-        pictures = _pictures([found[name] for name in names], classes, stated, draft)
+        records = _images([found[name] for name in names], classes, stated, draft)
         part = source.stem if source.suffix == ".txt" else ""
-        sets.append(DataSet("voc", source, part, tuple(pictures), classes, defects=tuple(draft.defects)))
+        sets.append(DataSet("voc", source, part, tuple(records), classes, defects=tuple(draft.defects)))
     return tuple(sets)
 
 
@@ -103,16 +103,16 @@ def _parts(layout: _Layout, files: dict[str, Path]) -> Iterator[tuple[Path, list
         listed |= set(names)
         if len(layout.lists) > 1 and file == layout.lists[-1] and len(listed) < len(files):
             left = sorted(files.keys() - listed)
-            last.say("picture-unlisted", f"{len(left)} xml are in no list, first {left[0]}", file=layout.xml)
+            last.say("image-unlisted", f"{len(left)} xml are in no list, first {left[0]}", file=layout.xml)
         yield file, names, last
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """One xml as it was read: its picture, the names of its classes, and what is wrong with it."""
+    """One xml as it was read: its image, the names of its classes, and what is wrong with it."""
 
     file: Path
-    picture: Picture | None
+    image: ImageRecord | None
     names: tuple[str, ...]
     defects: tuple[Defect, ...]
 
@@ -127,11 +127,11 @@ def _read_file(file: Path, layout: _Layout) -> _Page:
     if root.tag != "annotation":
         draft.say("file-malformed", f"is an xml of {shown(root.tag)}, not of annotation")
         return _Page(file, None, (), tuple(draft.defects))
-    path = _picture_path(root, file, layout)
+    path = _image_path(root, file, layout)
     if path is None:
-        draft.say("picture-missing", f"names the picture {_text(root, 'filename') or file.stem}, which is not there")
+        draft.say("image-missing", f"names the image {_text(root, 'filename') or file.stem}, which is not there")
         return _Page(file, None, (), tuple(draft.defects))
-    size = picture_size(path, _listed_size(root, draft), draft)
+    size = checked_size(path, _listed_size(root, draft), draft)
     if size is None:
         return _Page(file, None, (), tuple(draft.defects))
     names: list[str] = []
@@ -149,12 +149,12 @@ def _read_file(file: Path, layout: _Layout) -> _Page:
         objects.append(
             Object(names.index(name), place, box=box, difficult=_text(element, "difficult") in ("1", "true"))
         )
-    picture = Picture(path, size, 0, file, usable(objects, size, draft, file))
-    return _Page(file, picture, tuple(names), tuple(draft.defects))
+    image = ImageRecord(path, size, 0, file, usable(objects, size, draft, file))
+    return _Page(file, image, tuple(names), tuple(draft.defects))
 
 
-def _picture_path(root: Element, file: Path, layout: _Layout) -> Path | None:
-    """The picture by the name in the xml, else by the name of the xml."""
+def _image_path(root: Element, file: Path, layout: _Layout) -> Path | None:
+    """The image by the name in the xml, else by the name of the xml."""
     named = (_text(root, "filename") or "").replace("\\", "/").rpartition("/")[2]
     names = ([named] if named else []) + [f"{file.stem}{suffix}" for suffix in SUFFIXES]
     names += [f"{file.stem}{suffix.upper()}" for suffix in SUFFIXES[:3]]
@@ -201,7 +201,7 @@ def _class_names(root: Path, pages: Collection[_Page]) -> tuple[tuple[str, ...],
 
 def _spelling(folder: Path, pages: Collection[_Page]) -> list[Defect]:
     """Classes that differ in case or blanks only."""
-    things = ((page, thing) for page in pages if page.picture for thing in page.picture.objects)
+    things = ((page, thing) for page in pages if page.image for thing in page.image.objects)
     counts = Counter(page.names[thing.label] for page, thing in things)
     alike: dict[str, list[str]] = {}
     for name in sorted(counts):
@@ -214,22 +214,22 @@ def _spelling(folder: Path, pages: Collection[_Page]) -> list[Defect]:
     return draft.defects
 
 
-def _pictures(pages: list[_Page], classes: tuple[str, ...], stated: bool, draft: Draft) -> list[Picture]:
+def _images(pages: list[_Page], classes: tuple[str, ...], stated: bool, draft: Draft) -> list[ImageRecord]:
     labels = {name: label for label, name in enumerate(classes)}
     users: dict[Path, Path] = {}
-    pictures: list[Picture] = []
+    images: list[ImageRecord] = []
     count = 0
     for page in pages:
         draft.defects += page.defects
-        picture = page.picture
-        if picture is None:
+        image = page.image
+        if image is None:
             continue
-        if picture.path in users:
-            draft.say("id-twice", f"names the picture of {users[picture.path].name} too", file=page.file)
+        if image.path in users:
+            draft.say("id-twice", f"names the image of {users[image.path].name} too", file=page.file)
             continue
-        users[picture.path] = page.file
+        users[image.path] = page.file
         known: list[Object] = []
-        for thing in picture.objects:
+        for thing in image.objects:
             label = labels.get(page.names[thing.label])
             if label is None:
                 text = f"the class {shown(page.names[thing.label])} is not in the list of classes"
@@ -238,5 +238,5 @@ def _pictures(pages: list[_Page], classes: tuple[str, ...], stated: bool, draft:
                 known.append(replace(thing, label=label))
         objects = numbered(known, count)
         count += len(objects)
-        pictures.append(replace(picture, number=len(pictures), objects=objects))
-    return pictures
+        images.append(replace(image, number=len(images), objects=objects))
+    return images

@@ -1,4 +1,4 @@
-"""YOLO: a data.yaml, and a text file a picture with a line an object: box, outline or keypoints as shares of the picture."""
+"""YOLO: a data.yaml, and a text file an image with a line an object: box, outline or keypoints as shares of the image."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from hrnet.errors import InputError
-from hrnet.formats.checked import numbered, outline, picture_size, usable
+from hrnet.formats.checked import checked_size, numbered, outline, usable
 from hrnet.formats.defects import Draft, EntryError
 from hrnet.formats.files import CLASS_FILES, entries, find_below, is_file, is_folder, read_text, read_yaml, shown
-from hrnet.formats.records import DataSet, Object, Picture
-from hrnet.geometry import Size
-from hrnet.images import SUFFIXES
+from hrnet.formats.records import DataSet, ImageRecord, Object
+from hrnet.io.geometry import Size
+from hrnet.io.images import SUFFIXES
 
 LOOKED_FOR = "a YOLO data.yaml, or a folder with one"
 PARTS = ("train", "val", "test")
-# Shares of a picture are at most 1; what lies far beyond was written in pixels.
+# Shares of an image are at most 1; what lies far beyond was written in pixels.
 _LARGEST_SHARE = 3.0
 _MOST_KEYPOINTS = 10_000
 
 
-def recognise(path: Path) -> bool:
+def recognize(path: Path) -> bool:
     """Whether a path is a data.yaml or a folder with one."""
     return _yaml(path) is not None
 
@@ -44,7 +44,7 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
         images: the folder that the paths in the yaml are relative to, where it is not that of the yaml.
 
     Raises:
-        InputError: there is no yaml, or it names no classes or pictures.
+        InputError: there is no yaml, or it names no classes or images.
     """
     file = _yaml(path)
     if file is None:
@@ -57,13 +57,13 @@ def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
     plan = _plan(content, draft)
     sets: list[DataSet] = []
     for part in parts:
-        pictures = _pictures(content, part, images, plan, draft)
+        records = _images(content, part, images, plan, draft)
         sets.append(
             DataSet(
                 "yolo",
                 file,
                 part,
-                tuple(pictures),
+                tuple(records),
                 plan.classes,
                 plan.keypoints,
                 pairs=plan.pairs,
@@ -124,7 +124,7 @@ def _keypoint_names(content: dict[str, Any], count: int, draft: Draft) -> tuple[
 
 
 def _pairs(content: dict[str, Any], count: int, draft: Draft) -> tuple[tuple[int, int], ...] | None:
-    """From flip_idx, which names for each keypoint the one that it becomes in the mirrored picture."""
+    """From flip_idx, which names for each keypoint the one that it becomes in the mirrored image."""
     order = content.get("flip_idx")
     if not order:
         return None
@@ -135,10 +135,10 @@ def _pairs(content: dict[str, Any], count: int, draft: Draft) -> tuple[tuple[int
     return tuple((place, partner) for place, partner in enumerate(order) if place < partner)
 
 
-def _pictures(content: dict[str, Any], part: str, images: Path | None, plan: _Plan, draft: Draft) -> list[Picture]:
-    """The usable pictures of one part, with their labels."""
+def _images(content: dict[str, Any], part: str, images: Path | None, plan: _Plan, draft: Draft) -> list[ImageRecord]:
+    """The usable images of one part, with their labels."""
     sources = content[part] if isinstance(content[part], list) else [content[part]]
-    pictures: list[Picture] = []
+    records: list[ImageRecord] = []
     count = 0
     seen: set[Path] = set()
     for source in sources:
@@ -147,19 +147,19 @@ def _pictures(content: dict[str, Any], part: str, images: Path | None, plan: _Pl
                 draft.say("id-twice", f"{path} is listed before", part)
                 continue
             seen.add(path)
-            size = picture_size(path, None, draft)
+            size = checked_size(path, None, draft)
             if size is None:
                 continue
             file = _label_file(path)
             objects = numbered(usable(_objects(file, size, plan, draft), size, draft, file), count)
             count += len(objects)
-            pictures.append(Picture(path, size, len(pictures), file, objects))
+            records.append(ImageRecord(path, size, len(records), file, objects))
     _report_orphans(seen, draft)
-    return pictures
+    return records
 
 
 def _listed(content: dict[str, Any], source: str, images: Path | None, part: str, draft: Draft) -> list[Path]:
-    """The pictures of a folder, or those that a list file names."""
+    """The images of a folder, or those that a list file names."""
     folder = draft.file.parent
     stated = content.get("path")
     roots = ([images] if images else []) + ([folder / stated] if isinstance(stated, str) else []) + [folder]
@@ -167,25 +167,25 @@ def _listed(content: dict[str, Any], source: str, images: Path | None, part: str
     if place is None and images is not None and part == PARTS[0]:
         place = images
     if place is None:
-        draft.say("picture-missing", f"{source} is neither in {roots[0]} nor beside the file", part)
+        draft.say("image-missing", f"{source} is neither in {roots[0]} nor beside the file", part)
         return []
     if is_folder(place):
         found = [path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES and is_file(path)]
         if not found:
-            draft.say("set-empty", f"{place} has no pictures", part)
+            draft.say("set-empty", f"{place} has no images", part)
         return found
     paths: list[Path] = []
-    for number, line in enumerate(read_text(place, "a list of pictures").splitlines(), start=1):
+    for number, line in enumerate(read_text(place, "a list of images").splitlines(), start=1):
         found = find_below((place.parent, *roots), line) if line.strip() else None
         if found is not None and is_file(found):
             paths.append(found)
         elif line.strip():
-            draft.say("picture-missing", f"{shown(line.strip())} is not there", f"line {number}", place)
+            draft.say("image-missing", f"{shown(line.strip())} is not there", f"line {number}", place)
     return paths
 
 
 def _label_file(path: Path) -> Path:
-    """Where the last folder called images in the path is called labels; without one, beside the picture."""
+    """Where the last folder called images in the path is called labels; without one, beside the image."""
     parts = list(path.parts)
     places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
     if places:
@@ -193,25 +193,25 @@ def _label_file(path: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _report_orphans(pictures: set[Path], draft: Draft) -> None:
-    """Label files in the folders of these pictures' labels that belong to none."""
-    expected = {_label_file(path) for path in pictures}
-    for folder in sorted({path.parent for path in expected} - {path.parent for path in pictures}):
-        listed = {path.parent for path in pictures if _label_file(path).parent == folder}
+def _report_orphans(images: set[Path], draft: Draft) -> None:
+    """Label files in the folders of these images' labels that belong to none."""
+    expected = {_label_file(path) for path in images}
+    for folder in sorted({path.parent for path in expected} - {path.parent for path in images}):
+        listed = {path.parent for path in images if _label_file(path).parent == folder}
         for file in entries(folder):
             if file.suffix != ".txt" or file in expected or file.name in CLASS_FILES:
                 continue
             if not any(_sibling(file, place) for place in listed):
-                draft.say("label-orphan", "has no picture of its name", file=file)
+                draft.say("label-orphan", "has no image of its name", file=file)
 
 
 def _sibling(file: Path, folder: Path) -> bool:
-    """Whether a folder has a picture of a label file's name, of another set then."""
+    """Whether a folder has an image of a label file's name, of another set then."""
     return any(is_file(folder / f"{file.stem}{suffix}") for suffix in SUFFIXES)
 
 
 def _objects(file: Path, size: Size, plan: _Plan, draft: Draft) -> list[Object]:
-    """The lines of a label file; none without it: such a picture shows background."""
+    """The lines of a label file; none without it: such an image shows background."""
     if not is_file(file):
         return []
     try:
@@ -264,7 +264,7 @@ def _with_keypoints(label: int, numbers: np.ndarray, scale: np.ndarray, plan: _P
             f"{len(numbers)} numbers after the class, expected 4 of the box and {count} x {plan.numbers} of keypoints",
         )
     rows = numbers[4:].reshape(count, plan.numbers)
-    # Without visibility 0 0 stands for a keypoint that is not labelled.
+    # Without visibility 0 0 stands for a keypoint that is not labeled.
     visibility = rows[:, 2] if plan.numbers == 3 else np.where(rows.any(1), 2.0, 0.0)
     _check_shares(rows[visibility > 0, :2])
     points = np.where(visibility[:, None] > 0, rows[:, :2] * scale, 0)
@@ -272,7 +272,7 @@ def _with_keypoints(label: int, numbers: np.ndarray, scale: np.ndarray, plan: _P
 
 
 def _box(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """x1 y1 x2 y2 of centre, width and height as shares."""
+    """x1 y1 x2 y2 of center, width and height as shares."""
     _check_shares(numbers)
     return np.concatenate([numbers[:2] - numbers[2:] / 2, numbers[:2] + numbers[2:] / 2]) * np.tile(scale, 2)
 
@@ -281,5 +281,5 @@ def _check_shares(numbers: np.ndarray) -> None:
     if (np.abs(numbers) > _LARGEST_SHARE).any():
         raise EntryError(
             "entry-malformed",
-            f"{numbers.ravel()[np.abs(numbers).argmax()]:g} is no share of a picture: divide by its size",
+            f"{numbers.ravel()[np.abs(numbers).argmax()]:g} is no share of an image: divide by its size",
         )

@@ -12,19 +12,20 @@ import numpy as np
 
 from hrnet.errors import InputError
 from hrnet.formats.files import read_json
+from hrnet.inference.processor import BoxPrompts
 from hrnet.pose.skeletons import Skeleton
-from hrnet.results import Boxes, Detections
+from hrnet.results import Detections
 
 # What data sets call people.
 PEOPLE = ("person", "pedestrian", "people", "human")
 
 
-def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
-    """Boxes by picture, and a sentence for each entry that was left out.
+def read_boxes(path: Path) -> tuple[dict[str, BoxPrompts], list[str]]:
+    """BoxPrompts by image, and a sentence for each entry that was left out.
 
     Two forms are known by looking: ``{"photo.jpg": [[x, y, width, height], ...]}``, with a score as fifth number if
     there is one; and a COCO detection file, a list of ``{"image_id" or "file_name", "bbox", "score", "category_id"}``, of
-    which category 1 is kept, or the only one there is. An empty list says that there is nothing in a picture. A picture
+    which category 1 is kept, or the only one there is. An empty list says that there is nothing in an image. An image
     belongs to a number if its name ends in it, as 000000000139.jpg in 139.
 
     Raises:
@@ -53,7 +54,7 @@ def read_boxes(path: Path) -> tuple[dict[str, Boxes], list[str]]:
             found[name].append(numbers)
     table = {name: np.array(rows).reshape(-1, 5) for name, rows in found.items()}
     return {
-        name: Boxes(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
+        name: BoxPrompts(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
         for name, rows in table.items()
     }, problems
 
@@ -76,23 +77,23 @@ def finds_people(skeleton: Skeleton) -> bool:
     return all(any(joint in name.lower() for name in skeleton.names) for joint in ("wrist", "ankle"))
 
 
-def person_boxes(found: Detections, score: float) -> Boxes:
+def person_boxes(found: Detections, score: float) -> BoxPrompts:
     """Where a detector sees people, with at least this score; the boxes as a COCO detection file would hold them."""
     people = found[np.isin(found.labels, person_labels(found.names)) & (found.scores >= score)]
-    return Boxes(people.boxes.astype(float), people.scores.astype(float))
+    return BoxPrompts(people.boxes.astype(float), people.scores.astype(float))
 
 
-def box_key(path: Path, table: dict[str, Boxes]) -> str | None:
-    """The entry of a picture: its file name, its stem, or the number that its stem ends in; None without one."""
-    number = picture_digits(path)
+def box_key(path: Path, table: dict[str, BoxPrompts]) -> str | None:
+    """The entry of an image: its file name, its stem, or the number that its stem ends in; None without one."""
+    number = image_digits(path)
     for key in (path.name, path.stem, None if number is None else str(number)):
         if key in table:
             return key
     return None
 
 
-def picture_digits(path: Path) -> int | None:
-    """The number that the name of a picture ends in, as 139 of 000000000139.jpg; None without one."""
+def image_digits(path: Path) -> int | None:
+    """The number that the name of an image ends in, as 139 of 000000000139.jpg; None without one."""
     digits = path.stem[len(path.stem.rstrip("0123456789")) :]
     return int(digits) if digits.isascii() and digits else None
 

@@ -11,24 +11,24 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
 from hrnet.formats import records
 from hrnet.formats.checked import LARGEST_COORDINATE
-from hrnet.formats.coco import picture_number as picture_number  # for what scores poses
+from hrnet.formats.coco import image_number as image_number  # for what scores poses
 from hrnet.formats.coco import read_coco
 from hrnet.formats.coco import read_coco_json as read_coco_json
 from hrnet.formats.defects import sentences
 from hrnet.formats.records import DataSet, Object
 from hrnet.formats.sides import infer_pairs
-from hrnet.geometry import Frame, Image, Size, flip_order, warp
-from hrnet.images import read_labelled
-from hrnet.photometric import recolour
+from hrnet.inference.processor import BoxPrompts
+from hrnet.io.geometry import Frame, Image, Size, flip_order, warp
+from hrnet.io.images import read_labeled
+from hrnet.nn.task import Sample, SampleKey, random_generator
 from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.model import crop_frame
 from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_upper
 from hrnet.pose.spec import PoseSpec
-from hrnet.results import Boxes
-from hrnet.task import Draw, Sample, random_generator
 
 Unboxed = Literal["whole", "keypoints"]
 # Bounds of keypoints are this share of their longer side wider, on each side: an object ends beyond its keypoints.
@@ -46,11 +46,11 @@ class Augment:
         upright: how often somebody whose hips are not below the shoulders is turned first so that they are.
         flip: how often it is mirrored.
         half_body: how often only the upper or the lower body is shown, where more than `half_body_above` keypoints are
-            labelled.
+            labeled.
         half_body_above: see there.
         shift: the crop moves by up to this share of its side, evenly drawn.
-        portrait: how often the picture is cut off below the chest, the hips or the knees, as portraits are.
-        colour: deviation of brightness, contrast and saturation from 1.
+        portrait: how often the image is cut off below the chest, the hips or the knees, as portraits are.
+        color: deviation of brightness, contrast and saturation from 1.
         empty_outside: keypoints known to lie outside the crop teach an empty heatmap. The published training ignores them,
             and its networks then place them somewhere.
         antialias: see `geometry.warp`.
@@ -65,22 +65,22 @@ class Augment:
     half_body_above: int = 8
     shift: float = 0.0
     portrait: float = 0.0
-    colour: float = 0.0
+    color: float = 0.0
     empty_outside: bool = False
     antialias: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """One labelled object (or one box to look into, then with no visible keypoints).
+    """One labeled object (or one box to look into, then with no visible keypoints).
 
     Attributes:
-        path: of the picture.
-        image_id: COCO's number of the picture.
-        size: height and width of the picture.
+        path: of the image.
+        image_id: COCO's number of the image.
+        size: height and width of the image.
         box: x1 y1 x2 y2.
-        keypoints: `k 2`, pixels of the picture.
-        visibility: `k`: 0 not labelled, 1 hidden, 2 visible.
+        keypoints: `k 2`, pixels of the image.
+        visibility: `k`: 0 not labeled, 1 hidden, 2 visible.
         area: of the object, COCO's measure of size.
         score: of the box.
         head: length that MPII measures errors in, 0.6 times the diagonal of the head's box; not a number where there is none.
@@ -98,8 +98,8 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that a data set lists and that is there: its path, COCO's number of it, height and width."""
+class ListedImage:
+    """An image that a data set lists and that is there: its path, COCO's number of it, height and width."""
 
     path: Path
     image_id: int
@@ -112,11 +112,11 @@ class KeypointSet:
 
     Attributes:
         skeleton: the keypoints, from the file or inferred from their names.
-        instances: objects with at least one labelled keypoint.
+        instances: objects with at least one labeled keypoint.
         problems: a sentence for each entry that was left out.
         notes: a sentence for each thing that was inferred.
         names: the keypoints in the file's own order, where `skeleton` is another one.
-        pictures: all that the file lists and that can be used, labelled or not: what a detector's boxes are scored on.
+        images: all that the file lists and that can be used, labeled or not: what a detector's boxes are scored on.
         boxed: whether every object has a box of its own.
     """
 
@@ -125,12 +125,12 @@ class KeypointSet:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ListedImage, ...] = ()
     boxed: bool = True
 
 
 def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
-    """The labelled objects of a COCO keypoint json, whatever its keypoints are.
+    """The labeled objects of a COCO keypoint json, whatever its keypoints are.
 
     Args:
         images: the folder that the file names in the json refer to.
@@ -143,11 +143,11 @@ def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
 
 
 def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
-    """The objects with labelled keypoints of a data set of any format.
+    """The objects with labeled keypoints of a data set of any format.
 
     Args:
         data: as read.
-        unboxed: the box of an object that has none: the whole picture, or the bounds of its keypoints, wider by `MARGIN`.
+        unboxed: the box of an object that has none: the whole image, or the bounds of its keypoints, wider by `MARGIN`.
 
     Raises:
         InputError: nothing in it can be used.
@@ -157,13 +157,13 @@ def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
     notes, problems = sentences(data)
     skeleton = _skeleton(data, notes)
     found: list[tuple[int, Instance]] = []
-    for picture in data.pictures:
-        for thing in picture.objects:
-            instance = None if thing.crowd else _instance(thing, picture, unboxed)
+    for image in data.images:
+        for thing in image.objects:
+            instance = None if thing.crowd else _instance(thing, image, unboxed)
             if isinstance(instance, Instance):
                 found.append((thing.number, instance))
             elif instance is not None:
-                problems.append(f"{picture.file}: {thing.place}: {instance}.")
+                problems.append(f"{image.file}: {thing.place}: {instance}.")
     if not found:
         reason = f"; the first problem: {problems[0]}" if problems else "; label at least one keypoint"
         raise InputError(f"{data.source} has no object with keypoints that could be used{reason}")
@@ -174,8 +174,8 @@ def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
         tuple(problems),
         tuple(notes),
         skeleton.names,
-        tuple(Picture(picture.path, _image_id(picture), picture.size) for picture in data.pictures),
-        boxed=all(thing.box is not None for picture in data.pictures for thing in picture.objects),
+        tuple(ListedImage(image.path, _image_id(image), image.size) for image in data.images),
+        boxed=all(thing.box is not None for image in data.images for thing in image.objects),
     )
 
 
@@ -186,7 +186,7 @@ def _skeleton(data: DataSet, notes: list[str]) -> Skeleton:
     notes.append(
         f"Left-right pairs {how}: {', '.join(f'{names[a]}/{names[b]}' for a, b in pairs)}."
         if pairs
-        else "No left-right pairs found in the names; mirrored pictures keep their keypoint names."
+        else "No left-right pairs found in the names; mirrored images keep their keypoint names."
     )
     if not data.oks_sigmas:
         notes.append("OKS sigmas are COCO's for the joints that COCO has and 0.072 for all others.")
@@ -196,36 +196,36 @@ def _skeleton(data: DataSet, notes: list[str]) -> Skeleton:
         raise InputError(f"{data.source}: its keypoints are inconsistent: {error}") from None
 
 
-def _instance(thing: Object, picture: records.Picture, unboxed: Unboxed) -> Instance | str | None:
+def _instance(thing: Object, image: records.ImageRecord, unboxed: Unboxed) -> Instance | str | None:
     """None where nothing is to be learned from the object; the reason where it cannot be used."""
     if thing.keypoints is None or thing.visibility is None or not (thing.visibility > 0).any():
         return None
     points, visibility, area = thing.keypoints, thing.visibility, thing.area
     if thing.box is not None:
         x, y, right, bottom = thing.box.tolist()
-        box = clip_ground_truth((x, y, right - x, bottom - y), picture.size)
+        box = clip_ground_truth((x, y, right - x, bottom - y), image.size)
         if box is None:
-            width, height = picture.size[::-1]
-            return f"the box {x:g} {y:g} {right:g} {bottom:g} is degenerate or lies outside its picture of {width} x {height}"
+            width, height = image.size[::-1]
+            return f"the box {x:g} {y:g} {right:g} {bottom:g} is degenerate or lies outside its image of {width} x {height}"
         area = area or float((right - x) * (bottom - y))
     elif unboxed == "whole":
-        box = Boxes.whole(picture.size).boxes[0]
+        box = BoxPrompts.whole(image.size).boxes[0]
     else:
         seen = points[visibility > 0]
         low, high = seen.min(0), seen.max(0)
         margin = max(MARGIN * float((high - low).max()), 1.0)
         box = np.concatenate([low - margin, high + margin])
     area = area or float(np.prod(box[2:] - box[:2] + 1))
-    return Instance(picture.path, _image_id(picture), picture.size, box, points, visibility, area)
+    return Instance(image.path, _image_id(image), image.size, box, points, visibility, area)
 
 
-def _image_id(picture: records.Picture) -> int:
+def _image_id(image: records.ImageRecord) -> int:
     """Its number; the text that some files have in its place is as good, as it is only compared."""
-    return picture.number  # type: ignore[return-value]  # see above
+    return image.number  # type: ignore[return-value]  # see above
 
 
 def coco_truth(data: KeypointSet) -> dict[str, Any] | None:
-    """The labelled objects as the content of a COCO json, for average precision; None where they have no boxes."""
+    """The labeled objects as the content of a COCO json, for average precision; None where they have no boxes."""
     if not data.boxed:
         return None
     known, names = data.skeleton.names, data.names or data.skeleton.names
@@ -247,13 +247,13 @@ def coco_truth(data: KeypointSet) -> dict[str, Any] | None:
         }
         for number, one in enumerate(data.instances, start=1)
     ]
-    images = [{"id": one.image_id, "width": one.size[1], "height": one.size[0]} for one in data.pictures]
+    images = [{"id": one.image_id, "width": one.size[1], "height": one.size[0]} for one in data.images]
     categories = [{"id": 1, "name": "object", "keypoints": list(names)}]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] | None:
-    """A labelled box x y w h as x1 y1 x2 y2 inside its picture; None where nothing is left.
+    """A labeled box x y w h as x1 y1 x2 y2 inside its image; None where nothing is left.
 
     As in the published protocol the box loses one pixel in width and height: it ends on its last pixel.
     """
@@ -266,7 +266,7 @@ def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] 
 
 
 def rename_keypoints(data: KeypointSet, skeleton: Skeleton) -> KeypointSet:
-    """The same objects with the keypoints of another skeleton, matched by name; those it lacks are not labelled.
+    """The same objects with the keypoints of another skeleton, matched by name; those it lacks are not labeled.
 
     Raises:
         InputError: no name is common.
@@ -293,59 +293,57 @@ def rename_keypoints(data: KeypointSet, skeleton: Skeleton) -> KeypointSet:
 
 
 def hold_out(data: KeypointSet, every: int) -> tuple[KeypointSet, KeypointSet]:
-    """A set in two parts: what is left to train on, and every so-manieth picture to score on.
+    """A set in two parts: what is left to train on, and every so-manieth image to score on.
 
     Args:
-        data: all pictures.
-        every: pictures sorted by path at positions 0, `every`, 2 * `every`, ... are held out.
+        data: all images.
+        every: images sorted by path at positions 0, `every`, 2 * `every`, ... are held out.
 
     Raises:
-        InputError: `every` is below 2, or one of the parts has nothing labelled.
+        InputError: `every` is below 2, or one of the parts has nothing labeled.
     """
     if every < 2:
-        raise InputError(f"Every {every}-th picture cannot be held out of the others; 5, for one, holds out a fifth.")
-    chosen = set(sorted({picture.path for picture in data.pictures})[::every])
+        raise InputError(f"Every {every}-th image cannot be held out of the others; 5, for one, holds out a fifth.")
+    chosen = set(sorted({image.path for image in data.images})[::every])
     parts = [
         replace(
             data,
             instances=tuple(instance for instance in data.instances if (instance.path in chosen) == held),
-            pictures=tuple(picture for picture in data.pictures if (picture.path in chosen) == held),
+            images=tuple(image for image in data.images if (image.path in chosen) == held),
         )
         for held in (False, True)
     ]
     if not all(part.instances for part in parts):
         raise InputError(
-            f"{len(data.pictures)} pictures are too few to hold out every {every}-th; nothing is labelled then."
+            f"{len(data.images)} images are too few to hold out every {every}-th; nothing is labeled then."
         )
     return parts[0], parts[1]
 
 
 def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, ...], list[str]]:
-    """The boxes of a detection file as instances without keypoints, in the pictures of a data set.
+    """The boxes of a detection file as instances without keypoints, in the images of a data set.
 
-    As in the published protocol the boxes are used as they are. Pictures of the file that the set does not have are
+    As in the published protocol the boxes are used as they are. Images of the file that the set does not have are
     passed over; the sentences are about boxes that cannot be used.
     """
     table, problems = read_boxes(path)
     joints = len(data.skeleton)
     found: list[Instance] = []
-    for picture in data.pictures:
-        key = str(picture.image_id) if str(picture.image_id) in table else box_key(picture.path, table)
+    for image in data.images:
+        key = str(image.image_id) if str(image.image_id) in table else box_key(image.path, table)
         if key is None:
             continue
         for box, score in zip(table[key].boxes, table[key].scores, strict=True):
             area = float(np.prod(box[2:] - box[:2]))
             blank = np.zeros((joints, 2))
-            found.append(
-                Instance(picture.path, picture.image_id, picture.size, box, blank, blank[:, 0], area, float(score))
-            )
+            found.append(Instance(image.path, image.image_id, image.size, box, blank, blank[:, 0], area, float(score)))
     if not found:
-        raise InputError(f"{path} has no box for any picture of the data set; its image_id or file_name must match.")
+        raise InputError(f"{path} has no box for any image of the data set; its image_id or file_name must match.")
     return tuple(found), problems
 
 
 class PoseDataset:
-    """Crops of objects. Asked with a `Draw` it augments, with a number it does not."""
+    """Crops of objects. Asked with a `SampleKey` it augments, with a number it does not."""
 
     def __init__(self, instances: Sequence[Instance], spec: PoseSpec, augment: Augment, seed: int = 0) -> None:
         self.instances = instances
@@ -356,8 +354,8 @@ class PoseDataset:
     def __len__(self) -> int:
         return len(self.instances)
 
-    def __getitem__(self, key: Draw | int) -> Sample:
-        if isinstance(key, Draw):
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        if isinstance(key, SampleKey):
             return self._augmented(key)
         instance = self.instances[key]
         frame = crop_frame(instance.box, self.spec, instance.size)
@@ -365,13 +363,13 @@ class PoseDataset:
         return Sample(image, frame, self._targets(instance, frame, None), key)
 
     def describe(self, index: int) -> str:
-        """The picture's file."""
+        """The image's file."""
         return str(self.instances[index].path)
 
     def _read(self, instance: Instance) -> Image:
-        return read_labelled(instance.path, instance.size)
+        return read_labeled(instance.path, instance.size)
 
-    def _augmented(self, draw: Draw) -> Sample:
+    def _augmented(self, draw: SampleKey) -> Sample:
         augment, rng = self.augment, random_generator(self.seed, draw)
         instance = self.instances[draw.sample]
         image = self._read(instance)
@@ -397,11 +395,11 @@ class PoseDataset:
         frame = crop_frame(
             moved, self.spec, instance.size, enlarge=enlarge, rotation=rotation, flip=bool(rng.random() < augment.flip)
         )
-        crop = recolour(warp(image, frame, antialias=augment.antialias), augment.colour, rng)
+        crop = recolor(warp(image, frame, antialias=augment.antialias), augment.color, rng)
         return Sample(crop, frame, self._targets(instance, frame, cut), draw.sample)
 
     def _portrait(self, instance: Instance, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
-        """The part of the picture around the upper body, cut somewhere between the shoulders and the knees."""
+        """The part of the image around the upper body, cut somewhere between the shoulders and the knees."""
         upper = [index for index in self.spec.skeleton.upper if instance.visibility[index] > 0]
         visible = instance.visibility > 0
         if len(upper) < 3 or visible.sum() < len(upper) + 2:
@@ -442,7 +440,7 @@ def _clipped_normal(rng: np.random.Generator, deviation: float, limit: float) ->
 
 
 def _lean(instance: Instance, skeleton: Skeleton) -> float:
-    """Degrees, clockwise, from upright to the line from hips to shoulders; 0 where one of the four is not labelled."""
+    """Degrees, clockwise, from upright to the line from hips to shoulders; 0 where one of the four is not labeled."""
     try:
         joints = [skeleton.names.index(name) for name in ("left_hip", "right_hip", "left_shoulder", "right_shoulder")]
     except ValueError:
@@ -458,7 +456,7 @@ _TURNED_MARGIN = 0.1
 
 
 def _turned_bounds(instance: Instance, degrees: float) -> Float[np.ndarray, 4]:
-    """The box of an object after a turn: the bounds of its keypoints with a margin, where most of them are labelled."""
+    """The box of an object after a turn: the bounds of its keypoints with a margin, where most of them are labeled."""
     points = instance.keypoints[instance.visibility > 0]
     if len(points) < 0.6 * len(instance.keypoints):
         return _turned_box(instance.box, degrees)
@@ -472,11 +470,11 @@ def _turned_bounds(instance: Instance, degrees: float) -> Float[np.ndarray, 4]:
 
 
 def _turned_box(box: Float[np.ndarray, 4], degrees: float) -> Float[np.ndarray, 4]:
-    """The bounds that a box has after a turn, around its own centre."""
+    """The bounds that a box has after a turn, around its own center."""
     cosine, sine = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
-    centre, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    center, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
     half = np.array([width * cosine + height * sine, width * sine + height * cosine]) / 2
-    return np.concatenate([centre - half, centre + half])
+    return np.concatenate([center - half, center + half])
 
 
 def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hrnet.geometry import Size, flip_order
+from hrnet.io.geometry import Size, flip_order
 from hrnet.pose.spec import CodecSpec
 
 Heatmaps = Float[Tensor, "n k h w"]
@@ -45,25 +45,25 @@ class HeatmapCodec:
     def encode(self, points: Points, visibility: Float[Tensor, "n k"]) -> tuple[Heatmaps, Scores]:
         """Gaussians of height 1, and the weight of each heatmap in the loss.
 
-        A weight is 0 where the keypoint is not labelled or its Gaussian, cut at three sigma, lies outside.
+        A weight is 0 where the keypoint is not labeled or its Gaussian, cut at three sigma, lies outside.
         """
         stride = torch.tensor(self.stride, dtype=torch.float64, device=points.device)
-        centre = points.double() / stride
+        center = points.double() / stride
         # Truncation, not rounding: this is how the published networks were trained.
-        rounded = (centre + 0.5).trunc()
+        rounded = (center + 0.5).trunc()
         radius = 3 * self.spec.heatmap_sigma
         size = torch.tensor(self.heatmap_size[::-1], device=points.device)
         outside = (rounded - radius >= size) | (rounded + radius + 1 < 0)
         if self.spec.kind == "dark":
-            outside = (centre - radius >= size) | (centre + radius + 1 < 0)
+            outside = (center - radius >= size) | (center + radius + 1 < 0)
         weights = visibility.clamp(0, 1) * ~outside.any(-1)
-        axes = [self._gaussian(centre[..., axis], rounded[..., axis], int(size[axis])) for axis in (0, 1)]
+        axes = [self._gaussian(center[..., axis], rounded[..., axis], int(size[axis])) for axis in (0, 1)]
         heatmaps = axes[1][..., :, None] * axes[0][..., None, :]
         return (heatmaps * (weights > 0.5)[..., None, None]).float(), weights.float()
 
-    def _gaussian(self, centre: Tensor, rounded: Tensor, length: int) -> Float[Tensor, "n k length"]:
-        pixels = torch.arange(length, device=centre.device, dtype=centre.dtype)
-        middle = rounded if self.spec.kind == "classic" else centre
+    def _gaussian(self, center: Tensor, rounded: Tensor, length: int) -> Float[Tensor, "n k length"]:
+        pixels = torch.arange(length, device=center.device, dtype=center.dtype)
+        middle = rounded if self.spec.kind == "classic" else center
         sigma = self.spec.heatmap_sigma
         values = torch.exp(-((pixels - middle[..., None]) ** 2) / (2 * sigma**2))
         if self.spec.kind == "dark":
@@ -96,7 +96,7 @@ class HeatmapCodec:
         return back
 
     def _quarter_offset(self, heatmaps: Heatmaps, peak: Tensor) -> Points:
-        """A quarter of a pixel towards the higher neighbour, per axis, away from the border."""
+        """A quarter of a pixel toward the higher neighbor, per axis, away from the border."""
         window = _windows(heatmaps, peak, radius=1)
         difference = torch.stack([window[..., 1, 2] - window[..., 1, 0], window[..., 2, 1] - window[..., 0, 1]], -1)
         size = torch.tensor(heatmaps.shape[:-3:-1], device=peak.device)

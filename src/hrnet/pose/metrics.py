@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hrnet.findings import Case, Chart, Findings, Measure, Series
-from hrnet.geometry import flip_order
-from hrnet.pose.data import Instance, picture_number
+from hrnet.engine.findings import Case, Chart, Findings, Measure, Series
+from hrnet.io.geometry import flip_order
+from hrnet.pose.data import Instance, image_number
 from hrnet.pose.model import people
 from hrnet.pose.oks import oks_ap, precision_by_recall, results_to_coco
 from hrnet.pose.skeletons import Skeleton, left_right
@@ -22,7 +22,7 @@ from hrnet.results import Poses
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 PCK_SHARES = (0.2, 0.1, 0.05)
 # What an answer without a look is.
-_BLIND = "the mean pose, whatever the picture"
+_BLIND = "the mean pose, whatever the image"
 _LEGEND = (
     "Orange is the right side of the body, blue the left, green between. In the prediction a yellow ring marks where a "
     "keypoint should be, joined to where it was put."
@@ -33,13 +33,13 @@ class PoseEvaluator:
     """Scores one pose an instance.
 
     Args:
-        instances: labelled objects, or boxes of a detector, in the order of the positions that `update` gets.
+        instances: labeled objects, or boxes of a detector, in the order of the positions that `update` gets.
         spec: of the model.
         truth: content of the COCO json, for average precision; None for none.
-        labelled: whether the instances are labelled objects, which PCK needs.
+        labeled: whether the instances are labeled objects, which PCK needs.
         names: the keypoints in the order of the truth; None where it is the model's.
-        images: COCO's numbers of all pictures that were looked at, with or without objects; None for all of the truth.
-        headline: AP, PCK@0.2, PCK-AUC or PCKh@0.5; None for PCKh@0.5 where heads are labelled, PCK@0.2 for other labelled
+        images: COCO's numbers of all images that were looked at, with or without objects; None for all of the truth.
+        headline: AP, PCK@0.2, PCK-AUC or PCKh@0.5; None for PCKh@0.5 where heads are labeled, PCK@0.2 for other labeled
             objects, and AP for boxes of a detector.
 
     Attributes:
@@ -52,7 +52,7 @@ class PoseEvaluator:
         spec: PoseSpec,
         *,
         truth: Mapping[str, Any] | None = None,
-        labelled: bool = True,
+        labeled: bool = True,
         names: tuple[str, ...] | None = None,
         images: Collection[int] | None = None,
         headline: str | None = None,
@@ -60,28 +60,28 @@ class PoseEvaluator:
         self.instances = instances
         self.spec = spec
         self.truth = truth
-        self.labelled = labelled
+        self.labeled = labeled
         self.names = names or spec.skeleton.names
         self.results: dict[int, Poses] = {}
         listed = truth["images"] if truth and images is None else ()
-        self.images = {picture_number(picture.get("id")) for picture in listed} if images is None else set(images)
-        heads = labelled and any(np.isfinite(instance.head) for instance in instances)
-        measured = {"PCKh@0.5": heads, "PCK@0.2": labelled, "AP": truth is not None and self._finds_all()}
+        self.images = {image_number(image.get("id")) for image in listed} if images is None else set(images)
+        heads = labeled and any(np.isfinite(instance.head) for instance in instances)
+        measured = {"PCKh@0.5": heads, "PCK@0.2": labeled, "AP": truth is not None and self._finds_all()}
         default = next((name for name, there in measured.items() if there), "PCK@0.2")
-        measured["PCK-AUC"] = labelled
+        measured["PCK-AUC"] = labeled
         self.headline = headline if headline is not None and measured.get(headline) else default
 
     def update(self, indices: Sequence[int], results: Sequence[Poses]) -> None:
         self.results.update(zip(indices, results, strict=True))
 
     def compute(self) -> dict[str, float]:
-        metrics = self._pck() | self._pckh() | self._pixels() if self.labelled and self.results else {}
+        metrics = self._pck() | self._pckh() | self._pixels() if self.labeled and self.results else {}
         if self.truth is not None and self._finds_all():
             metrics |= oks_ap(self.truth, self.coco_results(), *self._oks_protocol())
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
     def by_image(self) -> dict[int, Poses]:
-        """The people of each picture, duplicates removed, as prediction returns them."""
+        """The people of each image, duplicates removed, as prediction returns them."""
         positions: dict[int, list[int]] = defaultdict(list)
         for index in sorted(self.results):
             positions[self.instances[index].image_id].append(index)
@@ -109,9 +109,9 @@ class PoseEvaluator:
         return set(self.names) <= set(self.spec.skeleton.names)
 
     def _oks_protocol(self) -> tuple[list[float], set[Any]]:
-        """The sigmas in the order of the truth, and the pictures that count."""
+        """The sigmas in the order of the truth, and the images that count."""
         place = [self.spec.skeleton.names.index(name) for name in self.names]
-        # Not only pictures with boxes: one in which nothing was found is one in which everything was missed.
+        # Not only images with boxes: one in which nothing was found is one in which everything was missed.
         seen = self.images | {instance.image_id for instance in self.instances}
         return [self.spec.skeleton.oks_sigmas[index] for index in place], seen
 
@@ -121,15 +121,15 @@ class PoseEvaluator:
         return (named or categories or [{"id": 1}])[0]["id"]
 
     def _pck(self) -> dict[str, float]:
-        errors, labelled = self.errors()
-        metrics = {f"PCK@{share}": pck(errors, labelled, share) for share in PCK_SHARES}
+        errors, labeled = self.errors()
+        metrics = {f"PCK@{share}": pck(errors, labeled, share) for share in PCK_SHARES}
         names = self.spec.skeleton.names
         limbs = [i for i, name in enumerate(names) if any(limb in name.lower() for limb in LIMBS)]
         if limbs:
-            metrics["PCK@0.2/limbs"] = pck(errors[:, limbs], labelled[:, limbs], 0.2)
-        metrics["PCK-AUC"] = pck_auc(errors, labelled)
+            metrics["PCK@0.2/limbs"] = pck(errors[:, limbs], labeled[:, limbs], 0.2)
+        metrics["PCK-AUC"] = pck_auc(errors, labeled)
         for index, name in enumerate(names):
-            metrics[f"PCK@0.2/{name}"] = pck(errors[:, [index]], labelled[:, [index]], 0.2)
+            metrics[f"PCK@0.2/{name}"] = pck(errors[:, [index]], labeled[:, [index]], 0.2)
         return metrics
 
     def _pckh(self) -> dict[str, float]:
@@ -137,40 +137,40 @@ class PoseEvaluator:
         return pckh(*self._head_errors(), self.spec.skeleton.names)
 
     def _pixels(self) -> dict[str, float]:
-        """Mean distance in pixels of the picture, over all labelled keypoints and over those of each name."""
-        distances, labelled = self.distances()
-        metrics = {"error/px": mean_of(distances, labelled)}
+        """Mean distance in pixels of the image, over all labeled keypoints and over those of each name."""
+        distances, labeled = self.distances()
+        metrics = {"error/px": mean_of(distances, labeled)}
         for index, name in enumerate(self.spec.skeleton.names):
-            metrics[f"error/px/{name}"] = mean_of(distances[:, [index]], labelled[:, [index]])
+            metrics[f"error/px/{name}"] = mean_of(distances[:, [index]], labeled[:, [index]])
         return metrics
 
     def distances(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        """Distance of each keypoint in pixels of the picture, and which are labelled; in the order of the positions."""
+        """Distance of each keypoint in pixels of the image, and which are labeled; in the order of the positions."""
         order = sorted(self.results)
         truth = np.stack([self.instances[i].keypoints for i in order])
-        labelled = np.stack([self.instances[i].visibility for i in order]) > 0
-        return np.linalg.norm(np.stack([self.results[i].keypoints[0] for i in order]) - truth, axis=-1), labelled
+        labeled = np.stack([self.instances[i].visibility for i in order]) > 0
+        return np.linalg.norm(np.stack([self.results[i].keypoints[0] for i in order]) - truth, axis=-1), labeled
 
     def errors(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        """Distance of each keypoint as a share of the torso (or box), and which are labelled."""
+        """Distance of each keypoint as a share of the torso (or box), and which are labeled."""
         return self._shares([reference_length(self.instances[i], self.spec.skeleton) for i in sorted(self.results)])
 
     def _head_errors(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
         return self._shares([self.instances[i].head for i in sorted(self.results)])
 
     def _shares(self, lengths: Sequence[float]) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        """Distances by a length of each instance; where that is not a number, nothing counts as labelled."""
-        distances, labelled = self.distances()
+        """Distances by a length of each instance; where that is not a number, nothing counts as labeled."""
+        distances, labeled = self.distances()
         size = np.array(lengths)[:, None]
         known = np.isfinite(size)
-        return distances / np.where(known, size, 1), labelled & known
+        return distances / np.where(known, size, 1), labeled & known
 
     def findings(self) -> Findings:
         """Curves, each instance's truth beside its pose, and what the mean pose would score."""
         charts: tuple[Chart, ...] = ()
         cases: tuple[Case, ...] = ()
         baseline: dict[str, float] = {}
-        if self.labelled and self.results:
+        if self.labeled and self.results:
             blind = self._blind()
             baseline, charts = blind.compute(), self._distance_charts(blind)
             cases = tuple(self._case(index) for index in sorted(self.results))
@@ -190,7 +190,7 @@ class PoseEvaluator:
         }
         return {
             **{name: Measure(100, meaning) for name, meaning in pcks.items()},
-            "error/px": Measure(0, "mean distance in pixels of the picture"),
+            "error/px": Measure(0, "mean distance in pixels of the image"),
             **{name: Measure(1, meaning) for name, meaning in _COCO_MEANINGS.items()},
         }
 
@@ -199,10 +199,10 @@ class PoseEvaluator:
         order = sorted(self.results)
         boxes = np.stack([self.instances[i].box for i in order]).reshape(-1, 2, 2)
         corner, side = boxes[:, :1], np.maximum(boxes[:, 1:] - boxes[:, :1], 1)
-        labelled = np.stack([self.instances[i].visibility for i in order])[..., None] > 0
+        labeled = np.stack([self.instances[i].visibility for i in order])[..., None] > 0
         places = (np.stack([self.instances[i].keypoints for i in order]) - corner) / side
-        counts = labelled.sum(0)
-        mean = np.where(counts > 0, (places * labelled).sum(0) / np.maximum(counts, 1), 0.5)
+        counts = labeled.sum(0)
+        mean = np.where(counts > 0, (places * labeled).sum(0) / np.maximum(counts, 1), 0.5)
         blind = copy(self)
         blind.results = {
             index: self._pose(points, np.ones(len(points)), self.instances[index].box)
@@ -237,30 +237,30 @@ class PoseEvaluator:
     def _case(self, index: int) -> Case:
         instance, found = self.instances[index], self.results[index]
         skeleton = self.spec.skeleton
-        labelled = instance.visibility > 0
-        truth = self._pose(instance.keypoints, labelled.astype(float), instance.box)
+        labeled = instance.visibility > 0
+        truth = self._pose(instance.keypoints, labeled.astype(float), instance.box)
         distances = np.linalg.norm(found.keypoints[0] - instance.keypoints, axis=-1)
         mirrored = np.linalg.norm(
             found.keypoints[0][flip_order(len(skeleton), skeleton.pairs)] - instance.keypoints, axis=-1
         )
         side = max(float(max(instance.box[2:] - instance.box[:2])), 1.0)
         limit = 0.2 * reference_length(instance, skeleton)
-        shown = np.concatenate([instance.box.reshape(2, 2), instance.keypoints[labelled], found.keypoints[0][labelled]])
+        shown = np.concatenate([instance.box.reshape(2, 2), instance.keypoints[labeled], found.keypoints[0][labeled]])
         height, width = instance.size
         margin = 0.06 * float(max(shown.max(0) - shown.min(0)))
         region = np.concatenate([
             np.clip(shown.min(0) - margin, -0.5, [width - 1.5, height - 1.5]),
             np.clip(shown.max(0) + margin, 0.5, [width - 0.5, height - 0.5]),
         ])  # fmt: skip
-        error = float(distances[labelled].mean()) / side if labelled.any() else float("nan")
-        words = _words(distances, mirrored, labelled, skeleton, side, limit)
+        error = float(distances[labeled].mean()) / side if labeled.any() else float("nan")
+        words = _words(distances, mirrored, labeled, skeleton, side, limit)
         return Case(instance.path, instance.size, region, truth, found, error, words)
 
 
 def _words(
     distances: Float[np.ndarray, " k"],
     mirrored: Float[np.ndarray, " k"],
-    labelled: Bool[np.ndarray, " k"],
+    labeled: Bool[np.ndarray, " k"],
     skeleton: Skeleton,
     side: float,
     limit: float,
@@ -270,21 +270,21 @@ def _words(
     Args:
         distances: in pixels.
         mirrored: the same if left and right of what was found changed names.
-        labelled: what counts.
+        labeled: what counts.
         skeleton: that names the keypoints.
         side: the longer one of the box, in pixels.
         limit: the distance within which PCK@0.2 counts a keypoint; not a number where it is not known.
     """
-    if not labelled.any():
-        return "Nothing is labelled here."
-    mean, worst = float(distances[labelled].mean()), int(np.argmax(np.where(labelled, distances, -1)))
+    if not labeled.any():
+        return "Nothing is labeled here."
+    mean, worst = float(distances[labeled].mean()), int(np.argmax(np.where(labeled, distances, -1)))
     words = f"{mean:.1f} px off on average, {100 * mean / side:.0f} % of the box's longer side"
     words += f"; farthest {skeleton.names[worst].replace('_', ' ')}, {distances[worst]:.1f} px."
     if np.isfinite(limit):
-        beyond = int((distances[labelled] > limit).sum())
+        beyond = int((distances[labeled] > limit).sum())
         length = "the torso" if _has_torso(skeleton) else "the longer side"
-        words += f" {beyond} of {int(labelled.sum())} keypoints farther than 0.2 of {length}."
-    exchanged = float(mirrored[labelled].mean())
+        words += f" {beyond} of {int(labeled.sum())} keypoints farther than 0.2 of {length}."
+    exchanged = float(mirrored[labeled].mean())
     if mean > _NOTICED * side and exchanged < mean / 2:
         words += f" Left and right look exchanged: with their names changed it is {exchanged:.1f} px."
     return words
@@ -313,9 +313,9 @@ _COCO_MEANINGS = {
 }
 
 
-def _pck_series(name: str, errors: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"]) -> Series:
+def _pck_series(name: str, errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"]) -> Series:
     thresholds = (np.arange(51) / 100).tolist()
-    return Series(name, thresholds, [pck(errors, labelled, threshold) for threshold in thresholds])
+    return Series(name, thresholds, [pck(errors, labeled, threshold) for threshold in thresholds])
 
 
 def _precision_recall(found: Mapping[float, Float[np.ndarray, 101]]) -> Chart:
@@ -336,7 +336,7 @@ def _precision_recall(found: Mapping[float, Float[np.ndarray, 101]]) -> Chart:
 def reference_length(instance: Instance, skeleton: Skeleton) -> float:
     """Left shoulder to right hip, the torso of the LSP protocol; the longer side of the box where these are not named.
 
-    Not a number where they are named but not labelled in this instance.
+    Not a number where they are named but not labeled in this instance.
     """
     shoulders, hips = left_right(skeleton.names, "shoulder"), left_right(skeleton.names, "hip")
     if shoulders is None or hips is None:
@@ -347,14 +347,14 @@ def reference_length(instance: Instance, skeleton: Skeleton) -> float:
     return max(float(np.linalg.norm(instance.keypoints[ends[0]] - instance.keypoints[ends[1]])), 1e-6)
 
 
-def pck(errors: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"], share: float) -> float:
-    """Percentage of labelled keypoints within the share, pooled over keypoints; not a number where none is labelled."""
-    return 100 * float((errors[labelled] <= share).mean()) if labelled.any() else float("nan")
+def pck(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], share: float) -> float:
+    """Percentage of labeled keypoints within the share, pooled over keypoints; not a number where none is labeled."""
+    return 100 * float((errors[labeled] <= share).mean()) if labeled.any() else float("nan")
 
 
-def mean_of(distances: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"]) -> float:
-    """Mean over labelled keypoints, pooled; not a number where none is labelled."""
-    return float(distances[labelled].mean()) if labelled.any() else float("nan")
+def mean_of(distances: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"]) -> float:
+    """Mean over labeled keypoints, pooled; not a number where none is labeled."""
+    return float(distances[labeled].mean()) if labeled.any() else float("nan")
 
 
 # Joints of MPII's table, and what MPII leaves out of its mean.
@@ -362,25 +362,25 @@ _PCKH_ROWS = {"head": "head_top"} | {name: name for name in LIMBS}
 _PCKH_MASKED = ("pelvis", "thorax")
 
 
-def pckh(errors: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"], names: Sequence[str]) -> dict[str, float]:
+def pckh(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], names: Sequence[str]) -> dict[str, float]:
     """MPII's figures in percent, of errors as shares of the head.
 
-    A row of a joint is the mean of left and right, the mean over all is weighted by how often each is labelled. The figure
+    A row of a joint is the mean of left and right, the mean over all is weighted by how often each is labeled. The figure
     that is published as PCKh@0.1 is measured at 0.11: the released code takes row 11 of thresholds 0, 0.01, ...
     """
     mean = [i for i, name in enumerate(names) if name not in _PCKH_MASKED]
     figures = {
-        "PCKh@0.5": pck(errors[:, mean], labelled[:, mean], 0.5),
-        "PCKh@0.1": pck(errors[:, mean], labelled[:, mean], 0.11),
+        "PCKh@0.5": pck(errors[:, mean], labeled[:, mean], 0.5),
+        "PCKh@0.1": pck(errors[:, mean], labeled[:, mean], 0.11),
     }
     for row, joint in _PCKH_ROWS.items():
         sides = [i for i, name in enumerate(names) if name in (joint, f"left_{joint}", f"right_{joint}")]
         if sides:
-            each = [pck(errors[:, [i]], labelled[:, [i]], 0.5) for i in sides]
+            each = [pck(errors[:, [i]], labeled[:, [i]], 0.5) for i in sides]
             figures[f"PCKh@0.5/{row}"] = float(np.mean(each))
     return figures
 
 
-def pck_auc(errors: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"], limit: float = 0.2) -> float:
+def pck_auc(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], limit: float = 0.2) -> float:
     """Mean of PCK over thresholds 0, 0.01, ... up to the limit."""
-    return float(np.mean([pck(errors, labelled, share) for share in np.arange(0, limit + 1e-9, 0.01)]))
+    return float(np.mean([pck(errors, labeled, share) for share in np.arange(0, limit + 1e-9, 0.01)]))

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hrnet.backbone import HRNet, init_normal, set_norm_momentum
-from hrnet.geometry import Frame, Size
+from hrnet.inference.processor import BoxPrompts
+from hrnet.io.geometry import Frame, Size
+from hrnet.nn.backbone import HRNet, init_normal, set_norm_momentum
+from hrnet.nn.representation import PixelHead
+from hrnet.nn.task import Batch, TaskModel
 from hrnet.pose.heatmap import HeatmapCodec, Heatmaps
 from hrnet.pose.spec import PoseSpec
-from hrnet.representation import PixelHead
-from hrnet.results import Boxes, Poses, Source
-from hrnet.task import Batch, TaskModel
+from hrnet.results import Poses, Source
 
 # Source: the published COCO evaluation (in_vis_thre and oks_thre).
 KEYPOINT_THRESHOLD = 0.2
@@ -48,7 +49,7 @@ class PoseModel(TaskModel[Poses]):
         set_norm_momentum(self, spec.backbone.norm_momentum)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> PoseOutput:
-        maps = self.backbone(self.normalise(images))
+        maps = self.backbone(self.normalize(images))
         return PoseOutput(self.head(maps[0] if self.spec.representation == "v1" else maps))
 
     def codec(self, input_size: Size) -> HeatmapCodec:
@@ -56,7 +57,7 @@ class PoseModel(TaskModel[Poses]):
         return HeatmapCodec(self.spec.codec, input_size, self.spec.skeleton.pairs)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Half the mean squared error, over batch, keypoints and pixels; unlabelled keypoints count as errors of 0."""
+        """Half the mean squared error, over batch, keypoints and pixels; unlabeled keypoints count as errors of 0."""
         heatmaps = self(batch.images).heatmaps.float()
         codec = self.codec((batch.images.shape[-2], batch.images.shape[-1]))
         targets, weights = codec.encode(batch.targets["keypoints"], batch.targets["visibility"])
@@ -91,12 +92,12 @@ class PoseModel(TaskModel[Poses]):
             for i, frame in enumerate(frames)
         ]
 
-    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
+    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
         """The crop of each box."""
         return [crop_frame(box, self.spec, size) for box in boxes.boxes]
 
-    def join(self, results: Sequence[Poses], boxes: Boxes, source: Source) -> Poses:
-        """The people of the picture; see `people`."""
+    def join(self, results: Sequence[Poses], boxes: BoxPrompts, source: Source) -> Poses:
+        """The people of the image; see `people`."""
         return people(results, boxes.boxes, boxes.scores, self.spec, source)
 
 
@@ -137,7 +138,7 @@ def people(
     spec: PoseSpec,
     source: Source = None,
 ) -> Poses:
-    """The poses of one picture's boxes as one result, duplicates removed, best first.
+    """The poses of one image's boxes as one result, duplicates removed, best first.
 
     Args:
         crops: one pose a box.
@@ -165,7 +166,7 @@ def people(
 
 
 def padded_areas(boxes: Float[np.ndarray, "n 4"], spec: PoseSpec) -> Float[np.ndarray, " n"]:
-    """Area in the picture of the crop of each box."""
+    """Area in the image of the crop of each box."""
     height, width = spec.input_size
     sides = boxes[:, 2:] - boxes[:, :2]
     span = np.maximum(sides[:, 0], sides[:, 1] * width / height) * spec.box_padding

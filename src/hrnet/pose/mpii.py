@@ -12,14 +12,14 @@ from jaxtyping import Float
 
 from hrnet.errors import InputError
 from hrnet.formats.files import read_json
-from hrnet.images import image_size
-from hrnet.pose.data import Instance, KeypointSet, Picture
+from hrnet.io.images import image_size
+from hrnet.pose.data import Instance, KeypointSet, ListedImage
 from hrnet.pose.skeletons import MPII
 
-# Source: the published MPII data set code. One unit of scale is 200 pixels; the centre moves down by 15 pixels a unit.
+# Source: the published MPII data set code. One unit of scale is 200 pixels; the center moves down by 15 pixels a unit.
 # The scale grows by 1.25 as well: that is `PoseSpec.box_padding`.
 PIXELS_OF_SCALE = 200.0
-CENTRE_SHIFT = 15.0
+CENTER_SHIFT = 15.0
 # Source: the published evaluation (SC_BIAS): the head's length as a share of its box's diagonal.
 HEAD_SHARE = 0.6
 HEADS_FILE = "gt_valid.mat"
@@ -36,7 +36,7 @@ def is_mpii(path: Path) -> bool:
 
 
 def read_mpii(images: Path, annotations: Path) -> KeypointSet:
-    """The people of an MPII json, as boxes around the given centres.
+    """The people of an MPII json, as boxes around the given centers.
 
     Args:
         images: the folder that the file names in the json refer to.
@@ -49,25 +49,25 @@ def read_mpii(images: Path, annotations: Path) -> KeypointSet:
     notes: list[str] = []
     heads = _read_heads(annotations, len(content), notes)
     problems: list[str] = []
-    pictures: dict[str, Picture | None] = {}
+    records: dict[str, ListedImage | None] = {}
     instances: list[Instance] = []
     for number, entry in enumerate(content):
         try:
-            instance = _instance(entry, images, pictures, heads[number])
+            instance = _instance(entry, images, records, heads[number])
         except ValueError as error:
             problems.append(f"{annotations}: person {number}: {error}.")
             continue
         if instance is not None:
             instances.append(instance)
-    missing = [name for name, picture in pictures.items() if picture is None]
+    missing = [name for name, record in records.items() if record is None]
     if missing:
         problems.append(
-            f"{annotations} lists {len(missing)} pictures that are not in {images}, which are left out: "
+            f"{annotations} lists {len(missing)} images that are not in {images}, which are left out: "
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}."
         )
     if not instances:
         raise InputError(f"{annotations} has no person that could be used; {(problems or ['it is empty.'])[0]}")
-    there = tuple(picture for picture in pictures.values() if picture is not None)
+    there = tuple(record for record in records.values() if record is not None)
     return KeypointSet(MPII, tuple(instances), tuple(problems), tuple(notes), MPII.names, there)
 
 
@@ -79,32 +79,32 @@ def _read_list(path: Path) -> list[Any]:
 
 
 def _instance(
-    entry: Any, images: Path, pictures: dict[str, Picture | None], head: tuple[float, tuple[bool, ...]]
+    entry: Any, images: Path, records: dict[str, ListedImage | None], head: tuple[float, tuple[bool, ...]]
 ) -> Instance | None:
-    """None where the picture is missing; ValueError with the reason where the entry is wrong."""
+    """None where the image is missing; ValueError with the reason where the entry is wrong."""
     if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
         raise ValueError(f"{str(entry)[:40]} does not name an image")
-    centre, scale = _numbers(entry, "center", (2,)), float(_numbers(entry, "scale", ()))
-    if centre[0] == -1 or not 0 < scale < 1e3:
+    center, scale = _numbers(entry, "center", (2,)), float(_numbers(entry, "scale", ()))
+    if center[0] == -1 or not 0 < scale < 1e3:
         raise ValueError("it has no center and scale")
     joints = _numbers(entry, "joints", (_JOINTS, 2)) if "joints" in entry else np.zeros((_JOINTS, 2))
     seen = _numbers(entry, "joints_vis", (_JOINTS,)) if "joints_vis" in entry else np.zeros(_JOINTS)
     name = entry["image"]
-    if name not in pictures:
+    if name not in records:
         path = images / name
-        pictures[name] = Picture(path, len(pictures) + 1, image_size(path)) if path.is_file() else None
-    picture = pictures[name]
-    if picture is None:
+        records[name] = ListedImage(path, len(records) + 1, image_size(path)) if path.is_file() else None
+    record = records[name]
+    if record is None:
         return None
     # Counted from 1 to counted from 0, after the shift.
-    middle = centre + np.array([0, CENTRE_SHIFT * scale]) - 1
+    middle = center + np.array([0, CENTER_SHIFT * scale]) - 1
     half = PIXELS_OF_SCALE * scale / 2
     length, missing = head
     visibility = np.where((seen > 0) & ~np.asarray(missing, dtype=bool), 2.0, 0.0)
     return Instance(
-        picture.path,
-        picture.image_id,
-        picture.size,
+        record.path,
+        record.image_id,
+        record.size,
         np.concatenate([middle - half, middle + half]),
         np.where(visibility[:, None] > 0, joints - 1, 0),
         visibility,

@@ -9,8 +9,8 @@ import numpy as np
 from faster_coco_eval import COCOeval_faster
 from jaxtyping import Float
 
-from hrnet.coco_figures import coco_evaluation
-from hrnet.pose.data import picture_number
+from hrnet.engine.coco_metrics import coco_evaluation
+from hrnet.pose.data import image_number
 from hrnet.results import Poses
 
 # COCO's ten figures, in its order.
@@ -37,13 +37,13 @@ def oks_ap(
     oks_sigmas: Sequence[float],
     image_ids: Collection[int | str],
 ) -> dict[str, float]:
-    """COCO's figures in [0, 1]; those for which nothing is labelled are left out.
+    """COCO's figures in [0, 1]; those for which nothing is labeled are left out.
 
     Args:
         truth: content of a COCO keypoint json.
         results: a COCO results list.
         oks_sigmas: one a keypoint.
-        image_ids: the images that were looked at; what was found in them where nothing is labelled counts as wrong.
+        image_ids: the images that were looked at; what was found in them where nothing is labeled counts as wrong.
     """
     evaluation = _evaluation(truth, results, oks_sigmas, image_ids)
     if evaluation is None:
@@ -60,11 +60,11 @@ def precision_by_recall(
     image_ids: Collection[int | str],
 ) -> dict[float, Float[np.ndarray, 101]]:
     """Precision at recalls 0, 0.01, ... 1 for each similarity from 0.5 to 0.95, whose mean is AP; empty where nothing was
-    found or nothing is labelled. Arguments as of `oks_ap`."""
+    found or nothing is labeled. Arguments as of `oks_ap`."""
     evaluation = _evaluation(truth, results, oks_sigmas, image_ids)
     if evaluation is None:
         return {}
-    # Similarities, recalls, categories, areas (the first is all), numbers of results a picture.
+    # Similarities, recalls, categories, areas (the first is all), numbers of results an image.
     precision = evaluation.eval["precision"][:, :, 0, 0, 0]
     thresholds = (round(float(value), 2) for value in evaluation.params.iouThrs)
     return dict(zip(thresholds, precision, strict=True)) if (precision >= 0).all() else {}
@@ -81,7 +81,7 @@ def _evaluation(
         return None
     category_id = results[0]["category_id"]
     annotations = _annotations(truth, image_ids, category_id, len(oks_sigmas))
-    # Similarity of keypoints does not ask for the size of a picture.
+    # Similarity of keypoints does not ask for the size of an image.
     sizes = dict.fromkeys(image_ids, (0, 0))
     return coco_evaluation("keypoints", sizes, [category_id], annotations, results, oks_sigmas)
 
@@ -97,7 +97,7 @@ def _annotations(
     for entry in truth["annotations"]:
         if not isinstance(entry, dict):
             continue
-        number = picture_number(entry.get("image_id"))
+        number = image_number(entry.get("image_id"))
         points, box = entry.get("keypoints") or [0] * 3 * joints, entry.get("bbox") or [0, 0, 0, 0]
         other = entry.get("category_id", category_id) != category_id
         if number not in image_ids or other or len(points) != 3 * joints:

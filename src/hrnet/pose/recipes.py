@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hrnet.engine.job import Job
+from hrnet.engine.recipe import OURS, Published, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.coco import read_coco_json
 from hrnet.formats.compare import choose_part
-from hrnet.formats.recognise import read
+from hrnet.formats.recognize import read
+from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet
 from hrnet.pose.data import (
     Augment,
     KeypointSet,
@@ -26,24 +29,21 @@ from hrnet.pose.model import PoseModel
 from hrnet.pose.mpii import is_mpii, read_mpii
 from hrnet.pose.skeletons import COCO, LSP, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
-from hrnet.recipe import OURS, Published, TrainSpec
-from hrnet.spec import HRNetSpec, StageSpec, hrnet
-from hrnet.task import Job
 
 
 @dataclass(frozen=True, slots=True)
 class PoseData:
-    """Where pictures and their labels are: COCO or MPII json, YOLO data.yaml, DeepLabCut csv.
+    """Where images and their labels are: COCO or MPII json, YOLO data.yaml, DeepLabCut csv.
 
     Attributes:
-        images: folders of training pictures.
+        images: folders of training images.
         annotations: their labels; each folder goes with the file at the same place.
-        val_images: folder of the pictures to score on.
+        val_images: folder of the images to score on.
         val_annotations: its labels; None: those that a data.yaml names; without any there is no scoring, and the last weights
             are the best.
-        hold_out: where there is no validation set, n keeps every n-th training picture for scoring and out of training: those
+        hold_out: where there is no validation set, n keeps every n-th training image for scoring and out of training: those
             at positions 0, n, 2n ... in the order of their paths; 0 keeps none.
-        unboxed: the box of an object whose format has none: the whole picture, or the bounds of its keypoints and a margin.
+        unboxed: the box of an object whose format has none: the whole image, or the bounds of its keypoints and a margin.
         augment: random changes of the training crops.
         headline: the figure that chooses the best weights; see `PoseEvaluator`.
     """
@@ -143,7 +143,7 @@ def _lsp() -> PoseRecipe:
                 upright=0.8,
                 shift=0.04,
                 portrait=0.04,
-                colour=0.15,
+                color=0.15,
                 half_body=0,
                 empty_outside=True,
                 antialias=True,
@@ -154,7 +154,7 @@ def _lsp() -> PoseRecipe:
 
 
 def _own() -> PoseRecipe:
-    """For any keypoints: the network gets those of the data set, of which every fifth picture is kept for scoring."""
+    """For any keypoints: the network gets those of the data set, of which every fifth image is kept for scoring."""
     return PoseRecipe(
         name="pose-own",
         model=PoseSpec(
@@ -166,12 +166,12 @@ def _own() -> PoseRecipe:
             box_padding=1.1,
         ),
         data=PoseData(
-            images=(Path("pictures"),),
+            images=(Path("images"),),
             annotations=(Path("labels.json"),),
             hold_out=5,
-            headline="PCK-AUC",  # on whole pictures of one animal PCK@0.2 is soon 100
+            headline="PCK-AUC",  # on whole images of one animal PCK@0.2 is soon 100
             augment=Augment(
-                scale=0.25, rotation=30, shift=0.05, colour=0.25, half_body=0, empty_outside=True, antialias=True
+                scale=0.25, rotation=30, shift=0.05, color=0.25, half_body=0, empty_outside=True, antialias=True
             ),
         ),
         train=replace(OURS, learning_rate=1e-3, warmup_steps=50, ema=0.99),
@@ -202,7 +202,7 @@ def prepare(recipe: PoseRecipe) -> Job:
     data, spec = recipe.data, recipe.model
     if not data.images or len(data.images) != len(data.annotations):
         raise InputError(
-            f"{len(data.images)} folders of pictures and {len(data.annotations)} annotation files: give one json for each "
+            f"{len(data.images)} folders of images and {len(data.annotations)} annotation files: give one json for each "
             "folder, --data.images DIR --data.annotations FILE.json."
         )
     sets = [
@@ -225,7 +225,7 @@ def prepare(recipe: PoseRecipe) -> Job:
         scored = PoseDataset(found.instances, spec, data.augment)
 
         def evaluator() -> PoseEvaluator:
-            images = [picture.image_id for picture in found.pictures]
+            images = [image.image_id for image in found.images]
             return PoseEvaluator(
                 found.instances, spec, truth=truth, names=found.names, images=images, headline=data.headline
             )
@@ -242,7 +242,7 @@ def prepare(recipe: PoseRecipe) -> Job:
 def _validation(
     data: PoseData, sets: list[KeypointSet], messages: list[str]
 ) -> tuple[KeypointSet, dict[str, Any] | None] | None:
-    """What is scored on, with its truth in COCO's form; None for nothing. Pictures that are held out leave `sets`.
+    """What is scored on, with its truth in COCO's form; None for nothing. Images that are held out leave `sets`.
 
     Raises:
         InputError: too much or too little is asked for.
@@ -264,15 +264,15 @@ def _validation(
 def _held_out(
     data: PoseData, sets: list[KeypointSet], messages: list[str]
 ) -> tuple[KeypointSet, dict[str, Any] | None]:
-    """Every n-th picture, which leaves `sets`, with its truth in COCO's form; raises InputError where that cannot be."""
+    """Every n-th image, which leaves `sets`, with its truth in COCO's form; raises InputError where that cannot be."""
     if data.hold_out < 2 or len(sets) != 1:
         raise InputError(
-            f"hold_out is {data.hold_out}, of {len(sets)} training sets: it is at least 2 and takes every n-th picture of "
+            f"hold_out is {data.hold_out}, of {len(sets)} training sets: it is at least 2 and takes every n-th image of "
             "one set; name a validation set by --data.val-images and --data.val-annotations instead."
         )
     sets[0], held = hold_out(sets[0], data.hold_out)
     messages.append(
-        f"{len(held.pictures)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
+        f"{len(held.images)} images are held out for validation: every {data.hold_out}th by path, from the first."
     )
     return held, read_truth(data.annotations[0], held)
 
@@ -280,10 +280,10 @@ def _held_out(
 def read_keypoints(
     images: Path, annotations: Path, part: Literal["train", "val"] = "train", unboxed: Unboxed = "whole"
 ) -> KeypointSet:
-    """The labelled objects of COCO or MPII json, of a YOLO data.yaml or a DeepLabCut csv, told apart by looking.
+    """The labeled objects of COCO or MPII json, of a YOLO data.yaml or a DeepLabCut csv, told apart by looking.
 
     Args:
-        images: the folder of the pictures.
+        images: the folder of the images.
         annotations: their labels.
         part: which set, where the labels name several; val takes test where there is no val.
         unboxed: see `keypoint_set`.

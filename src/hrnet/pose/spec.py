@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hrnet.geometry import Size
+from hrnet.io.geometry import Size
+from hrnet.nn.spec import HRNetSpec, hrnet
 from hrnet.pose.skeletons import COCO, Skeleton
-from hrnet.spec import HRNetSpec, hrnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class CodecSpec:
 
     Attributes:
         kind: ``classic`` as published; ``dark`` with unrounded targets and a Taylor step (arXiv 1910.06278); ``udp``
-            the same on lengths counted between pixel centres (arXiv 1911.07524), which needs no flip shift.
+            the same on lengths counted between pixel centers (arXiv 1911.07524), which needs no flip shift.
         heatmap_sigma: of the Gaussian, in heatmap pixels.
         blur: size of the smoothing kernel before the Taylor step of ``dark`` and ``udp``; odd.
         per_axis: of ``classic``: refine one axis even where the peak lies at the border of the other, as mmpose does and

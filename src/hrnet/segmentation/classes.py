@@ -54,7 +54,7 @@ CONTEXT_IDS = _numbers(
 CONTEXT_TABLE = table_of(CONTEXT_IDS, 460, other=0)
 
 # Source: COCO-Stuff (arXiv 1612.03716): COCO's 80 things and 91 kinds of stuff. The numbers run from 1 to 182, of which
-# eleven things were never labelled; 0 is unlabelled.
+# eleven things were never labeled; 0 is unlabeled.
 COCO_STUFF = _words(
     "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, "
     "parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, "
@@ -74,7 +74,7 @@ COCO_STUFF = _words(
 _NEVER = _numbers("12 26 29 30 45 66 68 69 71 83 91")
 COCO_STUFF_TABLE = table_of([number for number in range(1, 183) if number not in _NEVER], 183)
 
-# Source: the scene parsing benchmark of ADE20K (arXiv 1608.05442), numbers 1 to 150; 0 is other or unlabelled.
+# Source: the scene parsing benchmark of ADE20K (arXiv 1608.05442), numbers 1 to 150; 0 is other or unlabeled.
 ADE20K = _words(
     "wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, table, "
     "mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, armchair, seat, "
@@ -104,7 +104,7 @@ CAMVID_WEIGHTS = (0.97, 0.89, 1.97, 0.83, 1.35, 1.11, 1.89, 1.91, 1.26, 2.2, 2.6
 
 
 def cityscapes_ids(labels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """A label map as the numbers that the test server of Cityscapes expects; 0 (unlabelled) where there is no label."""
+    """A label map as the numbers that the test server of Cityscapes expects; 0 (unlabeled) where there is no label."""
     table = np.zeros(256, np.uint8)
     table[: len(CITYSCAPES_IDS)] = CITYSCAPES_IDS
     return table[labels]

@@ -1,4 +1,4 @@
-"""Pictures with a class for every pixel, as people have them, crops of them, and the augmentation."""
+"""Images with a class for every pixel, as people have them, crops of them, and the augmentation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
+from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
 from hrnet.formats import masks
 from hrnet.formats.compare import Part, choose_part, roles
-from hrnet.formats.label_maps import LabelledPicture, misfit, read_labels, read_values, strange, strange_values
+from hrnet.formats.label_maps import LabeledImage, misfit, read_labels, read_values, strange, strange_values
 from hrnet.formats.masks import count_values
 from hrnet.formats.records import DataSet
 from hrnet.formats.sides import infer_pairs
-from hrnet.geometry import Frame, Size, flip_order, warp, warp_labels
-from hrnet.images import image_size, read_labelled
-from hrnet.photometric import recolour
+from hrnet.io.geometry import Frame, Size, flip_order, warp, warp_labels
+from hrnet.io.images import image_size, read_labeled
+from hrnet.nn.task import Sample, SampleKey, random_generator
 from hrnet.results import OUTSIDE
 from hrnet.segmentation.layouts import Layout, find_layout, find_part
-from hrnet.segmentation.model import picture_frame
+from hrnet.segmentation.model import image_frame
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.task import Draw, Sample, random_generator
 
 # Sentences about what was left out, of one set.
 _EXAMPLES = 10
@@ -36,9 +36,9 @@ class Augment:
     """What is changed at random in a training sample. The defaults are those of the published training.
 
     Source: the released training code: a factor of 0.5 to 2.1 in steps of 0.1 (0.5 to 1.6 for LIP; the paper says 0.5 to 2),
-    applied to the picture in its canvas; black at the right and bottom where the crop is larger; a crop anywhere in what is
+    applied to the image in its canvas; black at the right and bottom where the crop is larger; a crop anywhere in what is
     left; mirrored every second time. A deliberate difference: labels are read at the middle of an input's pixel, as the
-    picture is, while the released code reads them up to half a pixel of the picture above and left of it.
+    image is, while the released code reads them up to half a pixel of the image above and left of it.
 
     Attributes:
         crop: height and width of the sample; None for the canvas.
@@ -46,8 +46,8 @@ class Augment:
         scale_step: between the factors that are drawn, all equally often; 0 draws any, their logarithms evenly.
         flip: how often a sample is mirrored.
         rotation: degrees; the sample is turned by up to this angle, evenly drawn, around its middle.
-        colour: deviation of brightness, contrast and saturation from 1.
-        antialias: see `geometry.warp`; also of the pictures that are scored.
+        color: deviation of brightness, contrast and saturation from 1.
+        antialias: see `geometry.warp`; also of the images that are scored.
     """
 
     crop: Size | None = None
@@ -55,7 +55,7 @@ class Augment:
     scale_step: float = 0.1
     flip: float = 0.5
     rotation: float = 0.0
-    colour: float = 0.0
+    color: float = 0.0
     antialias: bool = False
 
     def __post_init__(self) -> None:
@@ -67,12 +67,12 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentationSet:
-    """What a data set with label pictures holds.
+    """What a data set with label images holds.
 
     Attributes:
         class_names: a label is a position here.
-        pairs: classes that change places in the mirrored picture.
-        pictures: that can be used.
+        pairs: classes that change places in the mirrored image.
+        images: that can be used.
         problems: sentences about what was left out.
         notes: a sentence for each thing that was inferred.
         named: whether the data set names its classes; otherwise their numbers stand for names.
@@ -80,40 +80,40 @@ class SegmentationSet:
 
     class_names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
-    pictures: tuple[LabelledPicture, ...]
+    images: tuple[LabeledImage, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     named: bool = True
 
 
 def read_segmentation(images: Path, annotations: Path | None = None, part: Part = "train") -> SegmentationSet:
-    """The labelled pictures of one part of a data set, told apart by looking.
+    """The labeled images of one part of a data set, told apart by looking.
 
-    Every label picture is read once: what has numbers that mean nothing, another size or no partner is left out and named.
+    Every label image is read once: what has numbers that mean nothing, another size or no partner is left out and named.
 
     Args:
-        images: the folder of the pictures, or without `annotations` that of the whole data set.
-        annotations: the folder of the label pictures.
+        images: the folder of the images, or without `annotations` that of the whole data set.
+        annotations: the folder of the label images.
         part: which part, where there are several; val takes test where there is no val.
 
     Raises:
-        InputError: there are no label pictures, or none that can be used.
+        InputError: there are no label images, or none that can be used.
     """
     layout = find_layout(images, part) if annotations is None else find_part(images, annotations, part)
     if layout is not None:
         return _published(layout)
     sets = masks.read(images) if annotations is None else masks.read(annotations, images)
     data = choose_part(sets, part)
-    files = [(picture.path, picture.label_map) for picture in data.pictures if picture.label_map is not None]
+    files = [(record.path, record.label_map) for record in data.images if record.label_map is not None]
     looked, problems = _look_at(files)
     problems = [f"{defect} {defect.cure.capitalize()}." for defect in data.defects] + problems
     names, notes = _names(data, {value for one in looked for value in one.counts})
     pairs = infer_pairs(names)
     if pairs:
         notes.append(f"Left-right pairs by name: {', '.join(f'{names[a]}/{names[b]}' for a, b in pairs)}.")
-    pictures, more = _understood(looked, tuple(range(len(names))))
+    records, more = _understood(looked, tuple(range(len(names))))
     return _checked(
-        SegmentationSet(names, pairs, pictures, (*problems, *more), tuple(notes), bool(data.classes)), data.source
+        SegmentationSet(names, pairs, records, (*problems, *more), tuple(notes), bool(data.classes)), data.source
     )
 
 
@@ -132,10 +132,10 @@ def has_part(images: Path, annotations: Path | None, part: Part) -> bool:
 
 def _published(layout: Layout) -> SegmentationSet:
     looked, problems = _look_at(layout.files)
-    pictures, more = _understood(looked, layout.meaning)
-    note = f"{layout.source} is {layout.title}: {len(pictures)} pictures, {len(layout.class_names)} classes."
+    images, more = _understood(looked, layout.meaning)
+    note = f"{layout.source} is {layout.title}: {len(images)} images, {len(layout.class_names)} classes."
     problems = (*layout.problems, *problems, *more)
-    return _checked(SegmentationSet(layout.class_names, layout.pairs, pictures, problems, (note,)), layout.source)
+    return _checked(SegmentationSet(layout.class_names, layout.pairs, images, problems, (note,)), layout.source)
 
 
 def _names(data: DataSet, seen: set[int]) -> tuple[tuple[str, ...], list[str]]:
@@ -154,7 +154,7 @@ def _names(data: DataSet, seen: set[int]) -> tuple[tuple[str, ...], list[str]]:
 
 
 def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> SegmentationSet:
-    """The same pictures with the labels of other classes, matched by name; what these lack counts for nothing.
+    """The same images with the labels of other classes, matched by name; what these lack counts for nothing.
 
     Classes without names are taken for those at the same places.
 
@@ -184,12 +184,12 @@ def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> Segmen
         labels = list(range(len(data.class_names)))
         notes.append(f"The classes 0 to {len(labels) - 1} are taken for the model's: {', '.join(class_names[:12])}.")
     table = np.array([*labels, *[OUTSIDE] * (OUTSIDE + 1 - len(labels))])
-    meanings = {meaning: tuple(table[list(meaning)].tolist()) for meaning in {one.meaning for one in data.pictures}}
+    meanings = {meaning: tuple(table[list(meaning)].tolist()) for meaning in {one.meaning for one in data.images}}
     return replace(
         data,
         class_names=class_names,
         pairs=tuple((labels[a], labels[b]) for a, b in data.pairs if OUTSIDE not in (labels[a], labels[b])),
-        pictures=tuple(replace(one, meaning=meanings[one.meaning]) for one in data.pictures),
+        images=tuple(replace(one, meaning=meanings[one.meaning]) for one in data.images),
         notes=tuple(notes),
     )
 
@@ -204,7 +204,7 @@ def _its(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """A picture, its label picture, the size of both, and how many pixels have each number."""
+    """An image, its label image, the size of both, and how many pixels have each number."""
 
     path: Path
     labels_path: Path
@@ -213,7 +213,7 @@ class _Looked:
 
 
 def _look_at(files: Sequence[tuple[Path, Path]]) -> tuple[list[_Looked], list[str]]:
-    """Read all label pictures, and of the pictures the headers; sentences about those that cannot be used."""
+    """Read all label images, and of the images the headers; sentences about those that cannot be used."""
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         found = list(pool.map(_look, files))
     return [one for one in found if isinstance(one, _Looked)], [one for one in found if isinstance(one, str)]
@@ -223,7 +223,7 @@ def _look(files: tuple[Path, Path]) -> _Looked | str:
     path, labels_path = files
     try:
         values = read_values(labels_path)
-        # Labelled as it is shown, or as it is stored: many programs do not look at the orientation tag.
+        # Labeled as it is shown, or as it is stored: many programs do not look at the orientation tag.
         sizes = (image_size(path), image_size(path, upright=False))
     except InputError as error:
         return str(error)
@@ -235,27 +235,27 @@ def _look(files: tuple[Path, Path]) -> _Looked | str:
     )
 
 
-def _understood(looked: Sequence[_Looked], meaning: tuple[int, ...]) -> tuple[tuple[LabelledPicture, ...], list[str]]:
-    """The pictures whose numbers all mean something, and sentences about the others."""
-    pictures: list[LabelledPicture] = []
+def _understood(looked: Sequence[_Looked], meaning: tuple[int, ...]) -> tuple[tuple[LabeledImage, ...], list[str]]:
+    """The images whose numbers all mean something, and sentences about the others."""
+    images: list[LabeledImage] = []
     problems: list[str] = []
     for one in looked:
-        picture = LabelledPicture(one.path, one.labels_path, one.size, meaning)
+        image = LabeledImage(one.path, one.labels_path, one.size, meaning)
         meaningless = strange_values(one.counts, meaning)
         if meaningless:
-            problems.append(strange(picture, meaningless[0], one.counts[meaningless[0]]))
+            problems.append(strange(image, meaningless[0], one.counts[meaningless[0]]))
         else:
-            pictures.append(picture)
-    return tuple(pictures), problems
+            images.append(image)
+    return tuple(images), problems
 
 
 def _checked(data: SegmentationSet, source: Path) -> SegmentationSet:
     """The set, with few of many problems; raises InputError where nothing is left."""
-    if not data.pictures:
+    if not data.images:
         reason = (
-            f"; the first problem: {data.problems[0]}" if data.problems else "; put label pictures beside its pictures."
+            f"; the first problem: {data.problems[0]}" if data.problems else "; put label images beside its images."
         )
-        raise InputError(f"{source} has no labelled picture that can be used{reason}")
+        raise InputError(f"{source} has no labeled image that can be used{reason}")
     if len(data.problems) <= _EXAMPLES:
         return data
     rest = len(data.problems) - _EXAMPLES
@@ -264,25 +264,23 @@ def _checked(data: SegmentationSet, source: Path) -> SegmentationSet:
 
 
 class SegmentationDataset:
-    """Pictures in the canvas of a network. Asked with a `Draw` it gives augmented crops with the target `labels`
-    (`h w`, bytes), with a number the whole picture without a target."""
+    """Images in the canvas of a network. Asked with a `SampleKey` it gives augmented crops with the target `labels`
+    (`h w`, bytes), with a number the whole image without a target."""
 
-    def __init__(
-        self, pictures: Sequence[LabelledPicture], spec: SegmentationSpec, augment: Augment, seed: int = 0
-    ) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Sequence[LabeledImage], spec: SegmentationSpec, augment: Augment, seed: int = 0) -> None:
+        self.images = images
         self.spec = spec
         self.augment = augment
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def __getitem__(self, key: Draw | int) -> Sample:
-        one = self.pictures[key.sample if isinstance(key, Draw) else key]
-        image = read_labelled(one.path, one.size)
-        if not isinstance(key, Draw):
-            frame = picture_frame(one.size, self.spec)
+    def __getitem__(self, key: SampleKey | int) -> Sample:
+        one = self.images[key.sample if isinstance(key, SampleKey) else key]
+        image = read_labeled(one.path, one.size)
+        if not isinstance(key, SampleKey):
+            frame = image_frame(one.size, self.spec)
             return Sample(warp(image, frame, antialias=self.augment.antialias), frame, {}, key)
         rng = random_generator(self.seed, key)
         frame = random_frame(one.size, self.spec, self.augment, rng)
@@ -290,19 +288,19 @@ class SegmentationDataset:
         if np.linalg.det(frame.matrix[:, :2]) < 0 and self.spec.pairs:
             order = flip_order(OUTSIDE + 1, self.spec.pairs)
             labels = np.array(order, np.uint8)[labels]
-        crop = recolour(warp(image, frame, antialias=self.augment.antialias), self.augment.colour, rng)
+        crop = recolor(warp(image, frame, antialias=self.augment.antialias), self.augment.color, rng)
         return Sample(crop, frame, {"labels": labels}, key.sample)
 
     def describe(self, index: int) -> str:
-        """The picture's file."""
-        return str(self.pictures[index].path)
+        """The image's file."""
+        return str(self.images[index].path)
 
 
 def random_frame(size: Size, spec: SegmentationSpec, augment: Augment, rng: np.random.Generator) -> Frame:
-    """Where a training sample lies in a picture of this height and width."""
-    scaled = picture_frame(size, spec, _draw_scale(augment, rng))
+    """Where a training sample lies in an image of this height and width."""
+    scaled = image_frame(size, spec, _draw_scale(augment, rng))
     crop = augment.crop or spec.input_size
-    # What the picture fills of its canvas.
+    # What the image fills of its canvas.
     shown = np.round(np.abs(np.diag(scaled.matrix[:, :2])) * size[::-1]).astype(int)
     room = np.maximum(shown - crop[::-1], 0)
     corner = rng.integers(0, room + 1)

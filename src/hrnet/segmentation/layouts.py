@@ -35,10 +35,10 @@ class Layout:
         title: of the data set.
         source: its folder.
         class_names: in the published order.
-        pairs: classes that change places in the mirrored picture.
+        pairs: classes that change places in the mirrored image.
         meaning: the label that each number of the files stands for.
-        files: pictures with their label files.
-        problems: a sentence for each picture without one.
+        files: images with their label files.
+        problems: a sentence for each image without one.
     """
 
     title: str
@@ -62,7 +62,7 @@ def find_layout(folder: Path, part: Part) -> Layout | None:
             continue
         if not found.files:
             raise InputError(
-                f"{folder} is {found.title}, but no pictures of {part} with labels are where it has them"
+                f"{folder} is {found.title}, but no images of {part} with labels are where it has them"
                 + (f": {found.problems[0]}" if found.problems else "; copy them there.")
             )
         return found
@@ -82,9 +82,9 @@ def find_part(images: Path, annotations: Path, part: Part) -> Layout | None:
             if found is None:
                 break
             files = tuple(
-                (picture, labels)
-                for picture, labels in found.files
-                if picture.is_relative_to(inside) and labels.is_relative_to(labels_inside)
+                (image, labels)
+                for image, labels in found.files
+                if image.is_relative_to(inside) and labels.is_relative_to(labels_inside)
             )
             if files:
                 return replace(found, files=files)
@@ -92,29 +92,29 @@ def find_part(images: Path, annotations: Path, part: Part) -> Layout | None:
 
 
 def _paired(
-    pictures: Iterable[Path], partner: Callable[[Path], Path]
+    images: Iterable[Path], partner: Callable[[Path], Path]
 ) -> tuple[tuple[tuple[Path, Path], ...], tuple[str, ...]]:
-    """Pictures with the label files they should have, and a sentence for each where one of the two is missing."""
+    """Images with the label files they should have, and a sentence for each where one of the two is missing."""
     files: list[tuple[Path, Path]] = []
     problems: list[str] = []
-    for picture in pictures:
-        labels = partner(picture)
-        if not is_file(picture):
-            problems.append(f"{picture} is listed and not there; copy it to its place, or take it off the list.")
+    for image in images:
+        labels = partner(image)
+        if not is_file(image):
+            problems.append(f"{image} is listed and not there; copy it to its place, or take it off the list.")
         elif not is_file(labels):
-            problems.append(f"{picture} has no labels {labels}; add the file, or remove the picture.")
+            problems.append(f"{image} has no labels {labels}; add the file, or remove the image.")
         else:
-            files.append((picture, labels))
+            files.append((image, labels))
     return tuple(files), tuple(problems)
 
 
-def _pictures(folder: Path, suffix: str) -> list[Path]:
+def _images(folder: Path, suffix: str) -> list[Path]:
     return [entry for entry in entries(folder) if entry.name.endswith(suffix)]
 
 
 def _listed(path: Path) -> list[str]:
     """The first word of every line."""
-    return [line.split()[0] for line in read_text(path, "a list of pictures").splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text(path, "a list of images").splitlines() if line.strip()]
 
 
 def _cityscapes(folder: Path, part: Part) -> Layout | None:
@@ -123,25 +123,25 @@ def _cityscapes(folder: Path, part: Part) -> Layout | None:
         return None
     end = "_leftImg8bit.png"
     cities = [city for city in entries(folder / "leftImg8bit" / part) if is_folder(city)]
-    pictures = [picture for city in cities for picture in _pictures(city, end)]
+    images = [image for city in cities for image in _images(city, end)]
 
     def labels(kind: str) -> Callable[[Path], Path]:
         gold = folder / "gtFine" / part
         return lambda one: gold / one.parent.name / f"{one.name.removesuffix(end)}_gtFine_{kind}.png"
 
-    ready, missing = _paired(pictures, labels("labelTrainIds"))
+    ready, missing = _paired(images, labels("labelTrainIds"))
     if ready and not missing:
         return Layout("Cityscapes", folder, CITYSCAPES, (), tuple(range(len(CITYSCAPES))), ready)
-    return Layout("Cityscapes", folder, CITYSCAPES, (), CITYSCAPES_TABLE, *_paired(pictures, labels("labelIds")))
+    return Layout("Cityscapes", folder, CITYSCAPES, (), CITYSCAPES_TABLE, *_paired(images, labels("labelIds")))
 
 
 def _lip(folder: Path, part: Part) -> Layout | None:
     """TrainVal_images/PART_images/*.jpg and TrainVal_parsing_annotations/PART_segmentations/*.png."""
-    pictures, labels = (_unpacked(folder / name) for name in ("TrainVal_images", "TrainVal_parsing_annotations"))
-    if not (is_folder(pictures) and is_folder(labels)):
+    images, labels = (_unpacked(folder / name) for name in ("TrainVal_images", "TrainVal_parsing_annotations"))
+    if not (is_folder(images) and is_folder(labels)):
         return None
     found = _paired(
-        _pictures(pictures / f"{part}_images", ".jpg"), lambda one: labels / f"{part}_segmentations" / f"{one.stem}.png"
+        _images(images / f"{part}_images", ".jpg"), lambda one: labels / f"{part}_segmentations" / f"{one.stem}.png"
     )
     return Layout("LIP", folder, LIP, LIP_PAIRS, tuple(range(len(LIP))), *found)
 
@@ -169,7 +169,7 @@ def _context(folder: Path, part: Part) -> Layout | None:
     listed = next((path for path in lists if is_file(path)), None)
     if listed is None:
         raise InputError(f"{folder} is PASCAL-Context without a list of {part}; write {lists[0]}, one name a line.")
-    suffix = ".mat" if any(_pictures(labels, ".mat")) else ".png"
+    suffix = ".mat" if any(_images(labels, ".mat")) else ".png"
     found = _paired(
         [base / "JPEGImages" / f"{name}.jpg" for name in _listed(listed)], lambda one: labels / f"{one.stem}{suffix}"
     )
@@ -180,18 +180,18 @@ def _context(folder: Path, part: Part) -> Layout | None:
 def _coco_stuff(folder: Path, part: Part) -> Layout | None:
     """images/*.jpg and annotations/*.mat (or *.png, or *_labelTrainIds.png) with imageLists/{train,test}.txt, or both in
     folders train2014 and test2014. What is not for training is called test, and is what is validated on."""
-    pictures, labels = folder / "images", folder / "annotations"
+    images, labels = folder / "images", folder / "annotations"
     name, lists = "train" if part == "train" else "test", folder / "imageLists"
     inner = f"{name}2014"
-    parted = is_folder(pictures / "train2014") and is_folder(labels / "train2014")
-    if not (is_folder(pictures) and (parted or (is_folder(labels) and is_folder(lists)))):
+    parted = is_folder(images / "train2014") and is_folder(labels / "train2014")
+    if not (is_folder(images) and (parted or (is_folder(labels) and is_folder(lists)))):
         return None
     if parted:
-        chosen, labels = _pictures(pictures / inner, ".jpg"), labels / inner
+        chosen, labels = _images(images / inner, ".jpg"), labels / inner
     else:
-        chosen = [pictures / f"{one}.jpg" for one in _listed(lists / f"{name}.txt")]
+        chosen = [images / f"{one}.jpg" for one in _listed(lists / f"{name}.txt")]
     for end in (".mat", "_labelTrainIds.png", ".png"):
-        if _pictures(labels, end):
+        if _images(labels, end):
             break
     else:
         return None
@@ -205,10 +205,10 @@ def _ade20k(folder: Path, part: Part) -> Layout | None:
     """images/{training,validation}/ADE_*.jpg and annotations/{training,validation}/ADE_*.png."""
     base = next((root for root in (folder, folder / "ADEChallengeData2016") if is_folder(root / "images")), folder)
     name = "training" if part == "train" else "validation"
-    pictures, labels = base / "images", base / "annotations"
-    if not (is_folder(labels) and any(_of_ade20k(pictures / one) for one in ("training", "validation"))):
+    images, labels = base / "images", base / "annotations"
+    if not (is_folder(labels) and any(_of_ade20k(images / one) for one in ("training", "validation"))):
         return None
-    found = _paired(_pictures(pictures / name, ".jpg"), lambda one: labels / name / f"{one.stem}.png")
+    found = _paired(_images(images / name, ".jpg"), lambda one: labels / name / f"{one.stem}.png")
     return Layout("ADE20K", folder, ADE20K, (), ADE20K_TABLE, *found)
 
 

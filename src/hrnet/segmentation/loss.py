@@ -32,7 +32,7 @@ def segmentation_losses(
         logits: before the softmax.
         auxiliary: likewise, of the first guess.
         labels: classes; 255 counts for nothing.
-        spec: what is minimised.
+        spec: what is minimized.
         align_corners: of the enlargement.
 
     Raises:
@@ -137,5 +137,5 @@ def _check(labels: Tensor, count: int) -> None:
     if len(strange):
         raise InputError(
             f"The labels hold {int(strange[0])}, but there are {count} classes, 0 to {count - 1}, and {OUTSIDE} for what "
-            "does not count; correct the label pictures or the list of classes."
+            "does not count; correct the label images or the list of classes."
         )

@@ -1,7 +1,7 @@
 """How good label maps are: intersection over union, accuracy, the same along outlines; and what there is to see of it.
 
-All figures are percentages and come of sums over the whole set, not of means over pictures: a class that fills few
-pixels of many pictures counts as much as any other. Labelled pixels of the picture's own size are counted, no others.
+All figures are percentages and come of sums over the whole set, not of means over images: a class that fills few
+pixels of many images counts as much as any other. Labeled pixels of the image's own size are counted, no others.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 
-from hrnet.findings import Case, Findings, Matrix, Measure
-from hrnet.formats.label_maps import LabelledPicture, read_labels
+from hrnet.engine.findings import Case, Findings, Matrix, Measure
+from hrnet.formats.label_maps import LabeledImage, read_labels
 from hrnet.results import OUTSIDE, SemanticMap
 from hrnet.segmentation.spec import SegmentationSpec
 
-# Source: arXiv 2103.16562, section 4: the outline is this wide, as a share of the picture's diagonal.
+# Source: arXiv 2103.16562, section 4: the outline is this wide, as a share of the image's diagonal.
 OUTLINE_SHARE = 0.02
 # Pixels that are counted at once: the counting holds eight bytes for each.
 _COUNTED = 1 << 22
-# Pictures that are kept to be shown: the worst, and some that were chosen before anything was seen.
+# Images that are kept to be shown: the worst, and some that were chosen before anything was seen.
 _WORST, _CHOSEN = 12, 18
 # Longer side of a map that is kept: twice that of a drawing on the page.
 _KEPT_SIDE = 680
 # Rows and columns of the confusion matrix that a page can show.
 _SHOWN_CLASSES = 20
 _LEGEND = (
-    "The colours are those of the classes; where nothing is labelled the truth stays uncoloured. In the prediction, "
-    "labelled pixels of the wrong class are hatched."
+    "The colors are those of the classes; where nothing is labeled the truth stays uncolored. In the prediction, "
+    "labeled pixels of the wrong class are hatched."
 )
 
 
 class _Kept(NamedTuple):
-    """A picture that may be shown: how wrong it is, in words, and its two maps, reduced."""
+    """An image that may be shown: how wrong it is, in words, and its two maps, reduced."""
 
     error: float
     words: str
@@ -46,10 +46,10 @@ class _Kept(NamedTuple):
 
 
 class SegmentationEvaluator:
-    """Scores one label map a picture.
+    """Scores one label map an image.
 
     Args:
-        pictures: in the order of the positions that `update` gets.
+        images: in the order of the positions that `update` gets.
         spec: of the model.
 
     Attributes:
@@ -58,17 +58,17 @@ class SegmentationEvaluator:
 
     headline = "mIoU"
 
-    def __init__(self, pictures: Sequence[LabelledPicture], spec: SegmentationSpec) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Sequence[LabeledImage], spec: SegmentationSpec) -> None:
+        self.images = images
         self.spec = spec
         classes = len(spec.class_names)
         # Of each class, how many pixels were found to be what; the last column is for those that were not looked at.
         self.confusion: Int64[np.ndarray, "k k+1"] = np.zeros((classes, classes + 1), np.int64)
         # Pixels of outlines: in both, in the truth, in what was found.
         self.outlines: Int64[np.ndarray, "3 k"] = np.zeros((3, classes), np.int64)
-        self._seen = np.zeros(len(pictures), bool)
+        self._seen = np.zeros(len(images), bool)
         self._kept: dict[int, _Kept] = {}
-        self._chosen = set(Random(0).sample(range(len(pictures)), min(_CHOSEN, len(pictures))))
+        self._chosen = set(Random(0).sample(range(len(images)), min(_CHOSEN, len(images))))
 
     def update(self, indices: Sequence[int], results: Sequence[SemanticMap]) -> None:
         """Add results by position; the labels are read here, and forgotten again.
@@ -80,9 +80,9 @@ class SegmentationEvaluator:
         for index, result in zip(indices, results, strict=True):
             if self._seen[index]:
                 continue
-            truth = read_labels(self.pictures[index])
+            truth = read_labels(self.images[index])
             if truth.shape != result.labels.shape:
-                raise ValueError(f"Picture {index} has labels of {truth.shape} and a result of {result.labels.shape}.")
+                raise ValueError(f"Image {index} has labels of {truth.shape} and a result of {result.labels.shape}.")
             counts = confusion_counts(truth, result.labels, len(self.spec.class_names))
             self.confusion += counts
             self.outlines += outline_counts(truth, result.labels, len(self.spec.class_names))
@@ -94,13 +94,13 @@ class SegmentationEvaluator:
         if not self.confusion.any():
             return {}
         ious, boundary = self._ious(), self._boundary_ious()
-        hits, labelled, _ = self._counts()
-        accuracies = 100 * hits / np.maximum(labelled, 1)
+        hits, labeled, _ = self._counts()
+        accuracies = 100 * hits / np.maximum(labeled, 1)
         metrics = {
             "mIoU": _mean_of_numbers(ious),
             "mIoU-published": float(np.nan_to_num(ious).mean()),
-            "pixel-accuracy": float(100 * hits.sum() / labelled.sum()),
-            "mean-accuracy": float(accuracies[labelled > 0].mean()),
+            "pixel-accuracy": float(100 * hits.sum() / labeled.sum()),
+            "mean-accuracy": float(accuracies[labeled > 0].mean()),
             "mean-accuracy-published": float(accuracies.mean()),
             "boundary-mIoU": _mean_of_numbers(boundary),
         }
@@ -109,13 +109,13 @@ class SegmentationEvaluator:
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
     def _counts(self) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
-        """Pixels of each class that were found, that are labelled, and that are either labelled or found."""
+        """Pixels of each class that were found, that are labeled, and that are either labeled or found."""
         classes = len(self.confusion)
-        hits, labelled = np.diagonal(self.confusion), self.confusion.sum(1)
-        return hits, labelled, labelled + self.confusion[:, :classes].sum(0) - hits
+        hits, labeled = np.diagonal(self.confusion), self.confusion.sum(1)
+        return hits, labeled, labeled + self.confusion[:, :classes].sum(0) - hits
 
     def _ious(self) -> Float[np.ndarray, " k"]:
-        """Of each class; not a number for one that is neither labelled nor found."""
+        """Of each class; not a number for one that is neither labeled nor found."""
         hits, _, either = self._counts()
         return _share(hits, either)
 
@@ -124,11 +124,11 @@ class SegmentationEvaluator:
         return _share(both, truth + found - both)
 
     def _keep(self, index: int, counts: Int[np.ndarray, "k k+1"], truth: np.ndarray, result: SemanticMap) -> None:
-        """Remember the picture if it is one of the worst or of the chosen; forget one that no longer is."""
-        labelled = int(counts.sum())
-        error = 100 * (1 - float(np.trace(counts)) / labelled) if labelled else math.nan
+        """Remember the image if it is one of the worst or of the chosen; forget one that no longer is."""
+        labeled = int(counts.sum())
+        error = 100 * (1 - float(np.trace(counts)) / labeled) if labeled else math.nan
         worst = sorted((kept.error for other, kept in self._kept.items() if other not in self._chosen), reverse=True)
-        if index not in self._chosen and (not labelled or (len(worst) >= _WORST and error <= worst[-1])):
+        if index not in self._chosen and (not labeled or (len(worst) >= _WORST and error <= worst[-1])):
             return
         names = self.spec.class_names
         maps = (SemanticMap(reduce_labels(labels, _KEPT_SIDE), names) for labels in (truth, result.labels))
@@ -138,7 +138,7 @@ class SegmentationEvaluator:
             del self._kept[min(others, key=lambda other: (self._kept[other].error, -other))]
 
     def findings(self) -> Findings:
-        """The confusion matrix, the worst and some other pictures, and what the most frequent class would score."""
+        """The confusion matrix, the worst and some other images, and what the most frequent class would score."""
         if not self.confusion.any():
             return Findings(measures=_measures())
         cases = tuple(self._case(index) for index in sorted(self._kept))
@@ -153,16 +153,16 @@ class SegmentationEvaluator:
         )
 
     def _case(self, index: int) -> Case:
-        one, kept = self.pictures[index], self._kept[index]
+        one, kept = self.images[index], self._kept[index]
         height, width = one.size
         region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
         return Case(one.path, one.size, region, kept.truth, kept.found, kept.error, kept.words)
 
     def _blind(self) -> dict[str, float]:
-        """Closed form: all labelled pixels are called the class that most of them have."""
-        labelled = self.confusion.sum(1)
-        share = 100 * labelled.max() / labelled.sum()
-        present, classes = int((labelled > 0).sum()), len(labelled)
+        """Closed form: all labeled pixels are called the class that most of them have."""
+        labeled = self.confusion.sum(1)
+        share = 100 * labeled.max() / labeled.sum()
+        present, classes = int((labeled > 0).sum()), len(labeled)
         return {
             "mIoU": share / present,
             "mIoU-published": share / classes,
@@ -173,12 +173,12 @@ class SegmentationEvaluator:
 
 
 _MEANINGS = {
-    "mIoU": "intersection over union, mean over the classes that are labelled or found, %",
+    "mIoU": "intersection over union, mean over the classes that are labeled or found, %",
     "mIoU-published": "the same over all classes, 0 for one that never occurs, as in the published figures, %",
-    "pixel-accuracy": "labelled pixels that are right, %",
-    "mean-accuracy": "labelled pixels of a class that are right, mean over the labelled classes, %",
-    "mean-accuracy-published": "the same over all classes, 0 for one that is not labelled, %",
-    "boundary-mIoU": "mIoU of the strips along the outlines, 2 % of the picture's diagonal wide, %",
+    "pixel-accuracy": "labeled pixels that are right, %",
+    "mean-accuracy": "labeled pixels of a class that are right, mean over the labeled classes, %",
+    "mean-accuracy-published": "the same over all classes, 0 for one that is not labeled, %",
+    "boundary-mIoU": "mIoU of the strips along the outlines, 2 % of the image's diagonal wide, %",
     "IoU": "intersection over union of each class, %",
     "boundary-IoU": "the same along the outlines, %",
 }
@@ -220,7 +220,7 @@ def outline_counts(
     """Of each class, the pixels of its outline in both maps, in the truth, and in what was found.
 
     The outline of a class is the strip of its pixels from which a pixel of something else, or the world beyond the
-    picture's edge, is no farther than 2 % of the diagonal (along the farther axis). What is not labelled counts as
+    image's edge, is no farther than 2 % of the diagonal (along the farther axis). What is not labeled counts as
     something else in both maps.
     Source: arXiv 2103.16562, section 4, and its published code, where erosions by 3 x 3 pixels are repeated.
     """
@@ -235,7 +235,7 @@ def outline_counts(
 
 
 def outline(labels: UInt8[np.ndarray, "h w"], distance: int) -> Bool[np.ndarray, "h w"]:
-    """Pixels in whose square of 2 * distance + 1 pixels a side there is another label, or no picture."""
+    """Pixels in whose square of 2 * distance + 1 pixels a side there is another label, or no image."""
     # A square whose smallest and largest label agree holds one label: two passes serve all classes at once.
     square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
     inside = cv2.erode(labels, square) == cv2.dilate(labels, square)
@@ -256,7 +256,7 @@ def reduce_labels(labels: UInt8[np.ndarray, "h w"], side: int) -> UInt8[np.ndarr
 
 
 def confusion_matrix(confusion: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> Matrix:
-    """What the labelled pixels of each class were found to be, in percent of them, for a page.
+    """What the labeled pixels of each class were found to be, in percent of them, for a page.
 
     Of many classes those with the most mistakes are shown; what is found besides them stands in one column.
     """
@@ -266,28 +266,28 @@ def confusion_matrix(confusion: Int[np.ndarray, "k k+1"], names: tuple[str, ...]
     shown = [label for label in shown if confusion[label].any() or confusion[:, label].any()]
     rows = [label for label in shown if confusion[label].any()]
     part = confusion[np.ix_(rows, shown)]
-    labelled = confusion[rows].sum(1, keepdims=True)
+    labeled = confusion[rows].sum(1, keepdims=True)
     columns = [names[label] for label in shown]
-    if (rest := labelled - part.sum(1, keepdims=True)).any():
+    if (rest := labeled - part.sum(1, keepdims=True)).any():
         part, columns = np.concatenate([part, rest], axis=1), [*columns, "others"]
-    values = tuple(tuple(row) for row in (100 * part / np.maximum(labelled, 1)).tolist())
-    text = "Of the pixels that are labelled as the row says, so many percent were found to be what the column says."
+    values = tuple(tuple(row) for row in (100 * part / np.maximum(labeled, 1)).tolist())
+    text = "Of the pixels that are labeled as the row says, so many percent were found to be what the column says."
     if len(shown) < classes:
         text += f" Shown are the {len(shown)} of {classes} classes with the most mistakes."
     return Matrix("What is taken for what", tuple(names[label] for label in rows), tuple(columns), values, text)
 
 
 def _words(counts: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> str:
-    """How much of a picture is wrong, and what most of it."""
-    labelled = int(counts.sum())
-    if not labelled:
-        return "nothing is labelled"
-    right = 100 * np.trace(counts) / labelled
+    """How much of an image is wrong, and what most of it."""
+    labeled = int(counts.sum())
+    if not labeled:
+        return "nothing is labeled"
+    right = 100 * np.trace(counts) / labeled
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     if not wrong.any():
-        return "all labelled pixels are right"
+        return "all labeled pixels are right"
     truth, found = divmod(int(wrong.argmax()), wrong.shape[1])
     what = names[found] if found < len(names) else "nothing"
-    share = 100 * wrong.max() / labelled
-    return f"{right:.1f} % of the labelled pixels are right; {share:.1f} % are {names[truth]} taken for {what}"
+    share = 100 * wrong.max() / labeled
+    return f"{right:.1f} % of the labeled pixels are right; {share:.1f} % are {names[truth]} taken for {what}"

@@ -1,4 +1,4 @@
-"""The segmentation network: a backbone, the concatenation of its maps, a head; and label maps of whole pictures."""
+"""The segmentation network: a backbone, the concatenation of its maps, a head; and label maps of whole images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.backbone import HRNet, init_normal, set_norm_momentum
-from hrnet.geometry import Frame, Size, flip_order
-from hrnet.representation import PixelHead
-from hrnet.results import OUTSIDE, Boxes, SemanticMap, Source
+from hrnet.inference.processor import BoxPrompts
+from hrnet.io.geometry import Frame, Size, flip_order
+from hrnet.nn.backbone import HRNet, init_normal, set_norm_momentum
+from hrnet.nn.representation import PixelHead
+from hrnet.nn.task import Batch, TaskModel
+from hrnet.results import OUTSIDE, SemanticMap, Source
 from hrnet.segmentation.loss import segmentation_losses
 from hrnet.segmentation.ocr import ContextHead, SegmentationOutput
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.task import Batch, TaskModel
 
 # Logits that are held at once while a label map is made: 16 MiB in single precision. More is slower: the system then gives
 # fresh memory for every strip.
@@ -28,7 +29,7 @@ _TOGETHER = 32
 
 
 class SegmentationModel(TaskModel[SemanticMap]):
-    """A label for every pixel of a picture."""
+    """A label for every pixel of an image."""
 
     def __init__(self, spec: SegmentationSpec) -> None:
         super().__init__(spec, spec.backbone.in_channels)
@@ -44,7 +45,7 @@ class SegmentationModel(TaskModel[SemanticMap]):
         set_norm_momentum(self, backbone.norm_momentum)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> SegmentationOutput:
-        found = self.head(self.backbone(self.normalise(images)))
+        found = self.head(self.backbone(self.normalize(images)))
         return SegmentationOutput(found) if self.spec.context is None else found
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
@@ -75,32 +76,32 @@ class SegmentationModel(TaskModel[SemanticMap]):
         return SegmentationOutput(means[0], means[1])
 
     def decode(self, outputs: SegmentationOutput, frames: Sequence[Frame]) -> list[SemanticMap]:
-        """One label map a picture, of its size: at every pixel the class with the largest interpolated logit."""
+        """One label map an image, of its size: at every pixel the class with the largest interpolated logit."""
         align = self.spec.backbone.align_corners
         return [
-            SemanticMap(picture_labels(logits.float(), frame, align), self.spec.class_names)
+            SemanticMap(image_labels(logits.float(), frame, align), self.spec.class_names)
             for logits, frame in zip(outputs.logits, frames, strict=True)
         ]
 
-    def frames(self, size: Size, boxes: Boxes) -> list[Frame]:
-        """The whole picture in the canvas; `hrnet.segmentation.windows` knows other ways."""
-        return [picture_frame(size, self.spec)]
+    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
+        """The whole image in the canvas; `hrnet.segmentation.windows` knows other ways."""
+        return [image_frame(size, self.spec)]
 
-    def join(self, results: Sequence[SemanticMap], boxes: Boxes, source: Source) -> SemanticMap:
+    def join(self, results: Sequence[SemanticMap], boxes: BoxPrompts, source: Source) -> SemanticMap:
         """That of the one input."""
         return replace(results[0], source=source)
 
 
-def picture_frame(source_size: Size, spec: SegmentationSpec, scale: float = 1.0) -> Frame:
-    """How a whole picture lies in the canvas of `spec.input_size`: as large as fits, at the top left.
+def image_frame(source_size: Size, spec: SegmentationSpec, scale: float = 1.0) -> Frame:
+    """How a whole image lies in the canvas of `spec.input_size`: as large as fits, at the top left.
 
     Source: the published protocol, which brings the long side to the base size, rounds both sides to whole pixels and
     pads at the right and bottom; for LIP (`spec.squash`) both sides are brought to the base size instead.
 
     Args:
-        source_size: height and width of the picture.
+        source_size: height and width of the image.
         spec: of the network.
-        scale: of the canvas, and so of the picture in it, for predictions at several scales.
+        scale: of the canvas, and so of the image in it, for predictions at several scales.
     """
     canvas = [max(1, round(side * scale)) for side in spec.input_size]
     shown = canvas
@@ -111,15 +112,15 @@ def picture_frame(source_size: Size, spec: SegmentationSpec, scale: float = 1.0)
     return replace(frame, size=(canvas[0], canvas[1]))
 
 
-def picture_labels(logits: Float[Tensor, "k h w"], frame: Frame, align_corners: bool) -> UInt8[np.ndarray, "H W"]:
-    """Labels of a picture's pixels; 255 where the frame does not show it.
+def image_labels(logits: Float[Tensor, "k h w"], frame: Frame, align_corners: bool) -> UInt8[np.ndarray, "H W"]:
+    """Labels of an image's pixels; 255 where the frame does not show it.
 
-    The logits are interpolated once, straight at the pixels of the picture, whatever the frame does: whole picture,
+    The logits are interpolated once, straight at the pixels of the image, whatever the frame does: whole image,
     crop, padding or mirror image.
 
     Args:
         logits: of one input, at a stride of 4.
-        frame: where the input lies in the picture.
+        frame: where the input lies in the image.
         align_corners: whether the first and last logits lie on the first and last pixels of the input or, as usual, the
             outer edges of both agree.
     """
@@ -146,7 +147,7 @@ def _strip(logits: Tensor, frame: Frame, rows: range, align_corners: bool) -> UI
         points = frame.to_input(
             np.stack(np.meshgrid(np.arange(frame.source_size[1]), np.asarray(rows)), -1).astype(float)
         )
-        # grid_sample counts from -1 to 1: between the centres of the corner pixels, or between the outer edges.
+        # grid_sample counts from -1 to 1: between the centers of the corner pixels, or between the outer edges.
         grid = points / np.maximum(size - 1, 1) * 2 - 1 if align_corners else (points + 0.5) / size * 2 - 1
         sampled = functional.grid_sample(
             logits[None],
@@ -170,7 +171,7 @@ def logit_places(
 ) -> Float[np.ndarray, " n"]:
     """Where points along an input, in its pixels, are among the `count` logits that span its length; never beyond them.
 
-    Corners as of `picture_labels`.
+    Corners as of `image_labels`.
     """
     places = points * (count - 1) / max(length - 1, 1) if align_corners else (points + 0.5) * count / length - 0.5
     return np.clip(places, 0, count - 1)
@@ -186,7 +187,7 @@ def between(values: Tensor, places: Float[np.ndarray, " n"], axis: int) -> Tenso
         some = places[start : start + step]
         first = min(int(some[0]), values.shape[axis] - 1)
         count = min(int(some[-1]) + 2, values.shape[axis]) - first
-        # Each place is a sum of two neighbours. As a product of matrices that is far faster than picking them out.
+        # Each place is a sum of two neighbors. As a product of matrices that is far faster than picking them out.
         weights = np.maximum(1 - abs(some[:, None] - first - np.arange(count)), 0)
         near = values.narrow(axis, first, count)
         matrix = torch.from_numpy(weights).to(values)

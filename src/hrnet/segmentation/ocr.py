@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hrnet.backbone import conv_bn
-from hrnet.representation import PixelHead, concat_conv_bn
+from hrnet.nn.backbone import conv_bn
+from hrnet.nn.representation import PixelHead, concat_conv_bn
 from hrnet.segmentation.spec import ContextSpec
 
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hrnet.engine.job import Job
+from hrnet.engine.recipe import OURS, Published, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, hold_out, pair_folders
-from hrnet.formats.label_maps import LabelledPicture
-from hrnet.recipe import OURS, Published, TrainSpec
+from hrnet.formats.label_maps import LabeledImage
+from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.segmentation.classes import (
     ADE20K,
     CAMVID,
@@ -41,22 +43,20 @@ from hrnet.segmentation.spec import (
     LossSpec,
     SegmentationSpec,
 )
-from hrnet.spec import SMALL_BACKBONE, HRNetSpec, hrnet, hrnet_small_v1, hrnet_small_v2
-from hrnet.task import Job
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentationData:
-    """Where pictures and their label pictures are.
+    """Where images and their label images are.
 
     Attributes:
-        images: folders of training pictures, or without `annotations` of whole data sets, published or one's own.
-        annotations: folders of label pictures; each goes with the folder of pictures at the same place.
+        images: folders of training images, or without `annotations` of whole data sets, published or one's own.
+        annotations: folders of label images; each goes with the folder of images at the same place.
         parts: of the data sets, to train on.
         val_images: folder to score on, as `images`; None: the part of the training folders for it; without one there is no
             scoring, and the last weights are the best.
-        val_annotations: its label pictures.
-        hold_out: where there is nothing to score on, n keeps every n-th training picture for it and out of training: those at
+        val_annotations: its label images.
+        hold_out: where there is nothing to score on, n keeps every n-th training image for it and out of training: those at
             positions 0, n, 2n ... in the order of their paths; 0 keeps none.
         augment: random changes of the training samples.
     """
@@ -81,7 +81,7 @@ class SegmentationRecipe:
     published: Published | None = None
 
 
-# Source: the released training code: SGD with momentum, weight decay of everything, poly schedule by the step, synchronised
+# Source: the released training code: SGD with momentum, weight decay of everything, poly schedule by the step, synchronized
 # norms; the paper's iterations are these epochs.
 _SGD = TrainSpec(
     optimizer="sgd", weight_decay=1e-4, decay_norms=True, schedule="poly", sync_norm=True, evaluate_every=10
@@ -260,7 +260,7 @@ def _ours(
     )
 
 
-_AUGMENT = Augment(scale=(0.6, 1.7), scale_step=0, rotation=10, colour=0.2, antialias=True)
+_AUGMENT = Augment(scale=(0.6, 1.7), scale_step=0, rotation=10, color=0.2, antialias=True)
 
 RECIPES: dict[str, SegmentationRecipe] = {
     recipe.name: recipe
@@ -280,7 +280,7 @@ RECIPES: dict[str, SegmentationRecipe] = {
             "camvid",
             (360, 480),
             "data/camvid",
-            replace(_AUGMENT, crop=(256, 352), rotation=3, colour=0.3),
+            replace(_AUGMENT, crop=(256, 352), rotation=3, color=0.3),
             replace(OURS, epochs=50, batch=8, evaluate_every=10),
             classes=CAMVID,
             weights=CAMVID_WEIGHTS,
@@ -311,13 +311,13 @@ def prepare(recipe: SegmentationRecipe) -> Job:
     sets = [match_classes(one, spec.class_names) for one in sets]
     for one in sets:
         messages += [message for message in (*one.notes, *one.problems) if message not in messages]
-    pictures = [picture for one in sets for picture in one.pictures]
-    scored = _validation(data, pairs, pictures, spec, messages)
+    images = [image for one in sets for image in one.images]
+    scored = _validation(data, pairs, images, spec, messages)
     held_out = set(scored)
     return Job(
         model=SegmentationModel(spec),
         train=SegmentationDataset(
-            [picture for picture in pictures if picture not in held_out], spec, data.augment, recipe.train.seed
+            [image for image in images if image not in held_out], spec, data.augment, recipe.train.seed
         ),
         validation=SegmentationDataset(scored, spec, data.augment) if scored else None,
         evaluator=lambda: SegmentationEvaluator(scored, spec),
@@ -334,7 +334,7 @@ def _with_classes_of(data: SegmentationSet, spec: SegmentationSpec, messages: li
         return spec
     if len(data.class_names) < 2:
         raise InputError(
-            f"{data.pictures[0].labels_path.parent} has one class only, {', '.join(data.class_names)}, so that nothing "
+            f"{data.images[0].labels_path.parent} has one class only, {', '.join(data.class_names)}, so that nothing "
             "can be learned; give what surrounds it a class too."
         )
     messages.append(f"The model learns the data set's {len(data.class_names)} classes: {', '.join(data.class_names)}.")
@@ -347,11 +347,11 @@ def _with_classes_of(data: SegmentationSet, spec: SegmentationSpec, messages: li
 def _validation(
     data: SegmentationData,
     pairs: Sequence[tuple[Path, Path | None]],
-    pictures: Sequence[LabelledPicture],
+    records: Sequence[LabeledImage],
     spec: SegmentationSpec,
     messages: list[str],
-) -> list[LabelledPicture]:
-    """What is scored on; some of the training pictures where they are held out.
+) -> list[LabeledImage]:
+    """What is scored on; some of the training images where they are held out.
 
     Raises:
         InputError: too much is held out.
@@ -364,11 +364,9 @@ def _validation(
         messages += [message for message in (*found.notes, *found.problems) if message not in messages]
         if data.hold_out:
             messages.append(f"{images} has a validation set: nothing is held out of the training set.")
-        return list(found.pictures)
+        return list(found.images)
     if not data.hold_out:
         return []
-    _, held = hold_out(pictures, data.hold_out)
-    messages.append(
-        f"{len(held)} pictures are held out for validation: every {data.hold_out}th by path, from the first."
-    )
+    _, held = hold_out(records, data.hold_out)
+    messages.append(f"{len(held)} images are held out for validation: every {data.hold_out}th by path, from the first.")
     return held

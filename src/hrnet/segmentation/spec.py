@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hrnet.geometry import Size
+from hrnet.io.geometry import Size
+from hrnet.nn.spec import HRNetSpec, hrnet
 from hrnet.results import OUTSIDE
-from hrnet.spec import HRNetSpec, hrnet
 
 # Source: the evaluation labels of Cityscapes (trainId 0 to 18), in order.
 CITYSCAPES = (
@@ -46,7 +46,7 @@ class ContextSpec:
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
-    """What is minimised: cross entropy of the marked pixels.
+    """What is minimized: cross entropy of the marked pixels.
 
     Attributes:
         class_weights: of every class, in order; empty for all alike.
@@ -85,15 +85,15 @@ class SegmentationSpec:
 
     Attributes:
         class_names: in the order of the network's outputs.
-        pairs: classes that change places in the mirrored picture (left arm and right arm), by index.
+        pairs: classes that change places in the mirrored image (left arm and right arm), by index.
         backbone: any that returns all four maps; its `align_corners` also rules how the maps are concatenated and how
-            the logits come to the size of the picture, as in the published networks.
-        input_size: height and width of the canvas that a whole picture is fitted into, at the top left, with its aspect
+            the logits come to the size of the image, as in the published networks.
+        input_size: height and width of the canvas that a whole image is fitted into, at the top left, with its aspect
             kept; the base size of the published protocols.
         head_kernel: of the last convolution, 1 or 3; without `context`.
-        squash: pictures are brought to `input_size` without keeping their aspect, as published for LIP.
+        squash: images are brought to `input_size` without keeping their aspect, as published for LIP.
         context: of the OCR head; None for the plain head.
-        loss: what is minimised.
+        loss: what is minimized.
     """
 
     class_names: tuple[str, ...] = CITYSCAPES

@@ -1,6 +1,6 @@
-"""One picture through the network in whatever pieces: whole, in overlapping windows, at several scales, mirrored too.
+"""One image through the network in whatever pieces: whole, in overlapping windows, at several scales, mirrored too.
 
-Memory that grows with the picture: the picture itself and its labels. Windows go from the top to the bottom; scores are
+Memory that grows with the image: the image itself and its labels. Windows go from the top to the bottom; scores are
 kept of the rows that a window still touches or that the labels have not been taken from.
 """
 
@@ -16,17 +16,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from hrnet.geometry import Frame, Image, Size, warp
+from hrnet.io.geometry import Frame, Image, Size, warp
+from hrnet.nn.task import scale_images
 from hrnet.segmentation.model import (
     STRIP_ELEMENTS,
     SegmentationModel,
     SegmentationOutput,
     between,
+    image_frame,
     logit_places,
-    picture_frame,
 )
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
-from hrnet.task import scale_images
 
 Forward = Callable[[Float[Tensor, "n c h w"]], SegmentationOutput]
 
@@ -41,17 +41,17 @@ BATCH_PIXELS = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a picture is looked at.
+    """How an image is looked at.
 
     Attributes:
-        scales: the picture is looked at with each of them; the scores are averaged.
+        scales: the image is looked at with each of them; the scores are averaged.
         flip: also mirrored; the logits are averaged.
-        windows: ``whole``: the picture fitted into the canvas of the spec, times the scale. ``sliding``: windows of the
-            canvas's size, two thirds of it apart, the last ones moved back to the picture's edge. ``tiles``: whole up to
+        windows: ``whole``: the image fitted into the canvas of the spec, times the scale. ``sliding``: windows of the
+            canvas's size, two thirds of it apart, the last ones moved back to the image's edge. ``tiles``: whole up to
             a scale of 1, above it windows side by side.
-        native: scale 1 is the picture's own, not that at which it fits into the canvas; needs windows.
+        native: scale 1 is the image's own, not that at which it fits into the canvas; needs windows.
         published: scores as in the released code: the exponential of the logits (not their softmax), averaged over
-            windows, brought to the picture's size, summed over scales; and pictures reduced by skipping pixels. Otherwise
+            windows, brought to the image's size, summed over scales; and images reduced by skipping pixels. Otherwise
             the mean of logits over windows, of probabilities over scales.
     """
 
@@ -65,9 +65,9 @@ class Protocol:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise ValueError(f"Scales are at least one positive number, not {self.scales}.")
         if self.native and self.windows != "sliding":
-            raise ValueError("A picture is looked at in its own scale through sliding windows only.")
+            raise ValueError("An image is looked at in its own scale through sliding windows only.")
         if self.native and self.published:
-            raise ValueError("The published protocol fits pictures into the canvas; native does not.")
+            raise ValueError("The published protocol fits images into the canvas; native does not.")
 
 
 def published_protocol(spec: SegmentationSpec, scales: Sequence[float] = (1.0,), flip: bool = False) -> Protocol:
@@ -83,7 +83,7 @@ def published_protocol(spec: SegmentationSpec, scales: Sequence[float] = (1.0,),
 def segment(
     image: Image, model: SegmentationModel, forward: Forward, protocol: Protocol, batch: int | None = None
 ) -> UInt8[np.ndarray, "h w"]:
-    """The label of every pixel of a picture.
+    """The label of every pixel of an image.
 
     Args:
         image: RGB.
@@ -110,7 +110,7 @@ def segment(
 
 
 class _Level:
-    """The picture at one scale: scores on a grid, summed over the windows that have been looked through so far.
+    """The image at one scale: scores on a grid, summed over the windows that have been looked through so far.
 
     The grid has a row every fourth pixel of the input, or, as published, every one.
     """
@@ -146,7 +146,7 @@ class _Level:
         self._bands = 0
 
     def scores(self, rows: range) -> Float[Tensor, "k r w"]:
-        """At all pixels of some rows of the picture. Rows are asked for from the top to the bottom."""
+        """At all pixels of some rows of the image. Rows are asked for from the top to the bottom."""
         self._look(0)
         ys, xs = self._places(np.arange(rows.start, rows.stop), 0), self._places(np.arange(self._image.shape[1]), 1)
         self._low, high = int(ys[0]), int(ys[-1]) + 2
@@ -220,12 +220,12 @@ class _Level:
         return torch.from_numpy(np.outer(down, across)).to(self._sums)
 
     def _places(self, pixels: np.ndarray, axis: int) -> Float[np.ndarray, " n"]:
-        """Where on the grid the scores of the picture's rows (axis 0) or columns (axis 1) are."""
+        """Where on the grid the scores of the image's rows (axis 0) or columns (axis 1) are."""
         align, content = self._model.spec.backbone.align_corners, self._content[axis]
         scale, shift = self._frame.matrix[1 - axis, 1 - axis], self._frame.matrix[1 - axis, 2]
         points = pixels * scale + shift
         if self._protocol.published:
-            # The padding is cut off before scores are brought to the picture's size.
+            # The padding is cut off before scores are brought to the image's size.
             length = self._image.shape[axis]
             points = pixels * (content - 1) / max(length - 1, 1) if align else points
             return np.clip(points, 0, content - 1)
@@ -237,11 +237,11 @@ class _Level:
 
 
 def _placed(source: Size, spec: SegmentationSpec, protocol: Protocol, scale: float) -> tuple[Frame, Size]:
-    """How the picture lies in its input, and how many pixels of that it covers."""
+    """How the image lies in its input, and how many pixels of that it covers."""
     if protocol.native:
         content = (max(round(source[0] * scale), 1), max(round(source[1] * scale), 1))
         return Frame.resize(source, content), content
-    frame = picture_frame(source, spec, scale)
+    frame = image_frame(source, spec, scale)
     return frame, (round(frame.matrix[1, 1] * source[0]), round(frame.matrix[0, 0] * source[1]))
 
 

@@ -1,0 +1,186 @@
+"""`hrnet data`: look at a data set before training on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from hrnet.errors import InputError
+
+if TYPE_CHECKING:
+    from hrnet.formats.check import Report
+    from hrnet.formats.records import DataSet, Defect
+
+_USAGE = """usage: hrnet data check PATH [--images DIR] [--val PATH] [--decode] [--all] [--json]
+       hrnet data show PATH --out DIR [--images DIR] [--count N]
+
+check names all that is wrong with a data set; its exit status is 1 if anything fatal is among it.
+show writes contact sheets with the labels drawn.
+
+PATH is a COCO json or its folder, a folder of Pascal VOC, a YOLO data.yaml or its folder, a folder of images and label
+images, of class folders, or a DeepLabCut csv or its project; told apart by looking.
+hrnet data check --help and hrnet data show --help list the options."""
+_EXAMPLES = 3
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Name all that is wrong with a data set: what cannot be used, what looks like a mistake, what is good to know.
+
+    Every image's header and end are read, which finds missing, damaged and truncated files; label images are decoded.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """file or folder; its format is told by looking"""
+    images: Path | None = None
+    """folder of the images, where they are not where the format has them"""
+    val: Path | None = None
+    """another one, to be validated on: the same images and other classes are named too"""
+    decode: bool = False
+    """decode every image: finds damage in the middle, and the same pixels in different files"""
+    all: bool = False
+    """print every defect, not a few of each kind"""
+    json: bool = False
+    """print one JSON object a line instead"""
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Write contact sheets of a data set with boxes, outlines, keypoints and classes drawn."""
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """file or folder; its format is told by looking"""
+    out: Path
+    """folder to write to; nothing in it is overwritten"""
+    images: Path | None = None
+    """folder of the images, where they are not where the format has them"""
+    count: int = 24
+    """images of each set, evenly taken from all of them"""
+    columns: int = 6
+    """images in a row"""
+    cell: int = 260
+    """pixels of an image's longer side"""
+
+
+def main(arguments: list[str]) -> int:
+    verb, *rest = arguments or ["--help"]
+    if verb == "check":
+        return _check(tyro.cli(Check, args=rest, prog="hrnet data check"))
+    if verb == "show":
+        return _show(tyro.cli(Show, args=rest, prog="hrnet data show"))
+    if verb in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if arguments else 2
+    raise InputError(f"there is no {verb!r}; say check or show.")
+
+
+def _check(options: Check) -> int:
+    from hrnet.engine.progress import Progress
+    from hrnet.formats.check import check
+
+    bars: list[Progress] = []
+    with ExitStack() as stack:
+
+        def show(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(Progress("check", total, "images", quiet=options.json)))
+            bars[0].advance(done - bars[0].done)
+
+        report = check(options.path, options.images, options.val, decode=options.decode, progress=show)
+    for line in _json_lines(report) if options.json else _lines(report, options.all):
+        print(line)
+    return 1 if report.fatal else 0
+
+
+def _json_lines(report: Report) -> Iterator[str]:
+    for defect in report.defects:
+        yield json.dumps(
+            {
+                "severity": defect.severity,
+                "kind": defect.kind,
+                "text": defect.text,
+                "file": str(defect.file),
+                "place": defect.place,
+                "cure": defect.cure,
+            }
+        )
+
+
+def _lines(report: Report, everything: bool) -> Iterator[str]:
+    from hrnet.formats.defects import KINDS
+
+    for data in report.sets:
+        yield _summary(data)
+    groups: dict[str, list[Defect]] = {}
+    for defect in report.defects:
+        groups.setdefault(defect.kind, []).append(defect)
+    for kind, defects in groups.items():
+        yield f"\n{defects[0].severity}: {KINDS[kind].title} ({kind}, {len(defects)})"
+        shown = defects if everything else defects[:_EXAMPLES]
+        yield from (f"  {defect}" for defect in shown)
+        if len(shown) < len(defects):
+            yield f"  and {len(defects) - len(shown)} more; --all prints them"
+        yield f"  cure: {KINDS[kind].cure}"
+    yield ""
+    counts = dict.fromkeys(("fatal", "warning", "note"), 0)
+    for defect in report.defects:
+        counts[defect.severity] += 1
+    found = ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
+    yield found or "nothing wrong was found"
+
+
+def _summary(data: DataSet) -> str:
+    """A set in one line."""
+    from hrnet.formats.recognize import TITLES
+
+    objects = sum(len(image.objects) for image in data.images)
+    counts = {"images": len(data.images), "objects": objects, "classes": len(data.classes)}
+    counts["keypoints"] = len(data.keypoints)
+    parts = [f"{count} {name if count != 1 else _singular(name)}" for name, count in counts.items() if count]
+    name = f" {data.part}" if data.part else ""
+    return f"{TITLES[data.format]}{name}: {', '.join(parts) or 'nothing'} ({data.source})"
+
+
+def _singular(name: str) -> str:
+    return "class" if name == "classes" else name.removesuffix("s")
+
+
+def _show(options: Show) -> int:
+    from hrnet.formats.recognize import read
+    from hrnet.formats.sheet import contact_sheet
+    from hrnet.io.atomic import atomic_path
+
+    if min(options.count, options.columns) < 1 or not 16 <= options.cell <= 2000:
+        raise InputError("--count and --columns are at least 1, --cell is 16 to 2000; correct them.")
+    written = 0
+    for data in read(options.path, options.images):
+        if not data.images:
+            print(f"hrnet data show: {data.source} {data.part} has no image that can be shown", file=sys.stderr)
+            continue
+        step = max(len(data.images) / options.count, 1)
+        chosen = [data.images[int(number * step)] for number in range(min(options.count, len(data.images)))]
+        sheet = contact_sheet(data, chosen, min(options.columns, len(chosen)), options.cell)
+        path = _free_name(options.out, f"{data.format}-{data.part}" if data.part else data.format)
+        with atomic_path(path) as temporary:
+            sheet.save(temporary, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)  # thin lines keep their color
+        print(f"{path}  {len(chosen)} of {len(data.images)} images")
+        written += 1
+    return 0 if written else 1
+
+
+def _free_name(folder: Path, stem: str) -> Path:
+    """A name that nothing has."""
+    number = 1
+    while True:
+        path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
+        if not path.exists():
+            return path
+        number += 1

@@ -1,0 +1,27 @@
+"""Random changes of color."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional
+
+from hrnet.io.geometry import Image
+
+
+def recolor(image: Image, strength: float, rng: np.random.Generator) -> Image:
+    """Brightness, contrast and saturation changed at random, in this order.
+
+    Args:
+        image: RGB image.
+        strength: deviation of each factor from 1, which is cut to 0.3 to 1.9; 0 changes nothing and draws nothing.
+        rng: what draws them.
+    """
+    if not strength:
+        return image
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    brightness, contrast, saturation = np.clip(1 + strength * rng.standard_normal(3), 0.3, 1.9)
+    tensor = functional.adjust_brightness(tensor, float(brightness))
+    tensor = functional.adjust_contrast(tensor, float(contrast))
+    tensor = functional.adjust_saturation(tensor, float(saturation))
+    return tensor.permute(1, 2, 0).contiguous().numpy()

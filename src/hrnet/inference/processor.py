@@ -1,0 +1,78 @@
+"""The NumPy side of a task: the inputs that show an image, and the results that a network's output arrays mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from hrnet.io.geometry import Color, Frame, Size
+from hrnet.results import Source
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxPrompts:
+    """The boxes of one image that a top-down model runs on.
+
+    Attributes:
+        boxes: x1 y1 x2 y2, pixels of the image, pixel centers at whole numbers.
+        scores: detector scores in [0, 1]; the scores of the results are multiplied by them.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+
+    @classmethod
+    def whole(cls, size: Size) -> BoxPrompts:
+        """Return one box that covers an image of this height and width."""
+        height, width = size
+        return cls(np.array([[0.0, 0.0, width - 1.0, height - 1.0]]), np.ones(1))
+
+
+class Processor(ABC, Generic[Result]):
+    """Everything of a task around the network's forward, in NumPy: no subclass needs torch.
+
+    Attributes:
+        takes_boxes: True for top-down models, which run on one crop per box.
+        fill: color of an input where it shows nothing of its image.
+    """
+
+    takes_boxes: ClassVar[bool] = False
+    fill: ClassVar[Color] = (0, 0, 0)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty for models without classes."""
+        return ()
+
+    @property
+    def can_flip(self) -> bool:
+        """Whether outputs can be averaged with those of horizontally flipped inputs."""
+        return type(self).merge_flip is not Processor.merge_flip
+
+    @abstractmethod
+    def frames(self, size: Size, prompts: BoxPrompts) -> list[Frame]:
+        """Return the frames of the network inputs that show an image.
+
+        Args:
+            size: height and width of the image.
+            prompts: boxes to run on; the whole image unless the model `takes_boxes`.
+        """
+
+    @abstractmethod
+    def decode(self, outputs: Any, frames: Sequence[Frame]) -> list[Result]:
+        """Return one result per input, in pixels of its image, from the output arrays of a batch."""
+
+    def merge_flip(self, outputs: Any, flipped: Any, input_size: Size) -> Any:
+        """Return outputs averaged with those of the horizontally flipped inputs."""
+        raise NotImplementedError(f"{type(self).__name__} cannot merge the outputs of flipped inputs.")
+
+    @abstractmethod
+    def join(self, results: Sequence[Result], prompts: BoxPrompts, source: Source) -> Result:
+        """Return the result of one image from those of its inputs, in the order of `frames`."""

@@ -1,0 +1,140 @@
+"""One file is one model: safetensors whose header holds the ModelSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hrnet.errors import InputError
+from hrnet.io.atomic import atomic_path, read_header, read_tensors
+from hrnet.nn.task import TaskModel
+from hrnet.tasks import ModelSpec, build_model, spec_from_json, spec_to_json
+
+FORMAT = "hrnet-1"
+
+
+def save_model(
+    path: Path, model: TaskModel[Any], *, state: Mapping[str, Tensor] | None = None, half: bool = False, note: str = ""
+) -> None:
+    """Write a model that `load_model` reads.
+
+    Args:
+        path: ends in .safetensors.
+        model: whose spec goes into the header.
+        state: weights to save instead of the model's own.
+        half: store floating-point values in half precision.
+        note: free text for the header, for example where the weights come from.
+    """
+    tensors = {}
+    for name, value in (state or model.state_dict()).items():
+        value = value.detach().cpu()
+        tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
+    header = {"format": FORMAT, "spec": spec_to_json(model.spec), "note": note}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a .safetensors file is one that `save_model` wrote."""
+    return read_header(path).get("format") == FORMAT
+
+
+def load_model(path: Path) -> TaskModel[Any]:
+    """A model that `save_model` wrote, in evaluation mode, in single precision.
+
+    Raises:
+        InputError: the file is missing, damaged, not of this program, or its weights do not fit its spec.
+    """
+    header, state = read_tensors(path)
+    if header.get("format") != FORMAT or "spec" not in header:
+        raise InputError(
+            f"{path} holds weights but no model of this program; `hrnet convert` makes one of a known checkpoint."
+        )
+    try:
+        spec = spec_from_json(header["spec"])
+        _check_depth(spec, state, path)
+        with torch.device("meta"):
+            expected = build_model(spec).state_dict()
+        # Before memory is taken for a network that the header describes and the file does not hold.
+        check_state(expected, state, str(path))
+        model = build_model(spec)
+    except ValueError as error:
+        raise InputError(
+            f"{path} describes a model that cannot be built ({error}); was it made by a newer version?"
+        ) from error
+    load_state(model, state, path)
+    return model.eval()
+
+
+def _check_depth(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
+    """Raises InputError where the header describes more layers than the file has tensors: those are not even counted."""
+    stages = spec.backbone.stages
+    layers = spec.backbone.bottlenecks + sum(stage.modules * stage.blocks * len(stage.widths) for stage in stages)
+    if layers > len(state):
+        raise InputError(f"{path} describes {layers} blocks of layers and holds {len(state)} tensors; copy it again.")
+
+
+def load_state(model: TaskModel[Any], state: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a model completely.
+
+    Raises:
+        InputError: as `check_state` and `check_finite`.
+    """
+    expected = model.state_dict()
+    check_state(expected, state, str(path))
+    check_finite(state, str(path))
+    model.load_state_dict({name: value.to(expected[name].dtype) for name, value in state.items()})
+
+
+def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """See that weights fit a model exactly, without touching it (its tensors may be on the device ``meta``).
+
+    Args:
+        expected: the model's state.
+        state: what is to go into it.
+        source: where it comes from, for the message.
+
+    Raises:
+        InputError: a tensor is missing, left over or of another shape; the first of them is named.
+    """
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        raise InputError(
+            f"{source} does not fit its model: {len(missing)} tensors are missing{_first(missing)}, "
+            f"{len(unknown)} are not expected{_first(unknown)}; the file was changed or made for another model."
+        )
+    for name, value in expected.items():
+        if state[name].shape != value.shape:
+            raise InputError(
+                f"{source}: {name} has shape {tuple(state[name].shape)}, the model expects {tuple(value.shape)}; "
+                "the file was made for another width or another number of outputs."
+            )
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """See that all weights are numbers.
+
+    Args:
+        state: by names.
+        source: where it comes from, for the message.
+
+    Raises:
+        InputError: one is NaN or infinite; the first tensor with such a value is named.
+    """
+    for name, value in state.items():
+        # A sum is not finite if one of its terms is not, and is far faster than looking at each.
+        if value.is_floating_point() and not value.sum(dtype=torch.float64).isfinite():
+            raise InputError(
+                f"{source}: {name} holds values that are not finite (NaN or infinite); a training has failed, or the "
+                "file is damaged: take an earlier checkpoint or get it again."
+            )
+
+
+def _first(names: list[str]) -> str:
+    return f" (first {names[0]})" if names else ""

@@ -1,0 +1,249 @@
+"""Images from files and back; the only place that knows about file formats, orientation and color order."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from PIL import ExifTags, UnidentifiedImageError
+from PIL import Image as Pillow
+
+from hrnet.errors import InputError
+from hrnet.io.geometry import Image, Size
+from hrnet.io.quiet import quiet
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
+# Larger images are refused before they are decoded: at three bytes a pixel this many are half a gigabyte.
+MAX_PIXELS = 170_000_000
+_INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def read_image(path: Path | str, *, upright: bool = True) -> Image:
+    """An image as RGB bytes.
+
+    Of an animation the first frame is taken; transparent pixels show white; 16-bit values are reduced to 8 bits.
+
+    Args:
+        path: of the file.
+        upright: turn the image as its orientation tag says; otherwise the pixels stay as they are stored (but for
+            TIFF, which Pillow always turns).
+
+    Raises:
+        InputError: the file is missing, empty, damaged, no image, or larger than `MAX_PIXELS`.
+    """
+    with _opened(Path(path)) as file:
+        return _to_rgb(_upright(file) if upright else file, Path(path))
+
+
+def read_labeled(path: Path | str, size: Size) -> Image:
+    """An image as it was labeled, at a height and width: turned as its orientation tag says, or as it is stored.
+
+    Raises:
+        InputError: as of `read_image`, or it has another size either way.
+    """
+    image = read_image(path)
+    if image.shape[:2] == size:
+        return image
+    if image.shape[1::-1] == size:
+        # Labeled as stored: the published code, for one, does not look at the orientation tag.
+        stored = read_image(path, upright=False)
+        if stored.shape[:2] == size:
+            return stored
+    raise InputError(
+        f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the annotations say {size[1]} x {size[0]}; "
+        "label the image as it is stored, or as its orientation tag turns it."
+    )
+
+
+def read_indices(path: Path | str) -> Int[np.ndarray, "h w"]:
+    """The numbers that an image stores, one a pixel: of a palette the index, never its color; nothing is turned.
+
+    Raises:
+        InputError: as of `read_image`, or the image stores colors.
+    """
+    with _opened(Path(path)) as file:
+        if file.mode not in _INDEX_MODES:
+            raise InputError(f"{path} stores colors ({file.mode}) where one number a pixel was expected; save it so.")
+        # Pillow spreads gray of two and four bits over 0 to 255; what it reads from is told by the file's tiles.
+        tiles = getattr(file, "tile", None)
+        spread = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args).strip("(,)'\"")) if tiles else None
+        values = np.asarray(file)
+        return values // spread if spread else values.astype(np.uint8) if values.dtype == bool else values
+
+
+def stores_indices(path: Path | str) -> bool:
+    """Whether `read_indices` finds numbers and no colors, from the header alone; errors as of `image_size`."""
+    with _opened(Path(path)) as file:
+        return file.mode in _INDEX_MODES
+
+
+def image_size(path: Path | str, *, upright: bool = True) -> Size:
+    """Height and width of an image, from its header alone; arguments and errors as of `read_image`."""
+    with _opened(Path(path)) as file:
+        turned = upright and _orientation(file) in (5, 6, 7, 8)
+        return (file.width, file.height) if turned else (file.height, file.width)
+
+
+# The end of a whole file: JPEG's end of image, PNG's last chunk.
+_ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
+
+
+def looks_whole(path: Path | str) -> bool:
+    """Whether a JPEG or PNG ends as a whole file does, read from its first and last bytes; False says that only decoding
+    can tell. Damage in the middle is not seen.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    _check_file(Path(path))
+    with Path(path).open("rb") as file:
+        start = file.read(4)
+        file.seek(max(os.fstat(file.fileno()).st_size - 64, 0))
+        # Some programs fill files up with zeros.
+        tail = file.read().rstrip(b"\0\r\n ")
+    return any(start.startswith(magic) and tail.endswith(end) for magic, end in _ENDS.items())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Pillow.Image]:
+    """The opened file; whatever goes wrong with it inside the block becomes an InputError."""
+    _check_file(path)
+    try:
+        # Pillow warns of large and of slightly wrong files; both are dealt with here.
+        with quiet, Pillow.open(path, formats=_decoders()) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise _too_large(path, f" ({file.width} x {file.height} pixels)")
+            yield file
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        kinds = ", ".join(FORMATS)
+        raise InputError(f"{path} is not an image this program reads ({kinds}); convert it first.") from None
+    except Pillow.DecompressionBombError:
+        raise _too_large(path, "") from None
+    except Exception as error:  # decoders fail on damaged bytes with whatever their arithmetic happens to raise
+        raise InputError(f"{path} is damaged ({error}); copy or export it again.") from error
+
+
+@cache
+def _decoders() -> tuple[str, ...]:
+    """Those of our formats that this Pillow has; it fails over names that it does not know."""
+    Pillow.init()
+    return tuple(name for name in FORMATS if name in Pillow.OPEN)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder where an image was expected; name a file in it.")
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the name.")
+        if not os.access(path, os.R_OK) or not path.is_file():
+            raise InputError(f"{path} cannot be read; check that it is a file you may read.")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty; copy or download it again.")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the name.") from None
+
+
+def _too_large(path: Path, size: str) -> InputError:
+    return InputError(
+        f"{path} has too many pixels{size}; at most {MAX_PIXELS // 10**6} million are read: scale it down."
+    )
+
+
+def _orientation(file: Pillow.Image) -> int:
+    """The orientation tag, 1 (upright) to 8; 1 where it is missing, damaged or done already."""
+    if file.format == "TIFF":
+        return 1
+    try:
+        return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged tag is no reason to refuse the pixels
+        return 1
+
+
+# What undoes each orientation. Source: EXIF 2.32, tag 0x0112.
+_UNDO = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+
+
+def _upright(file: Pillow.Image) -> Pillow.Image:
+    file.load()  # in some formats the tag comes after the pixels
+    undo = _UNDO.get(_orientation(file))
+    if undo is None:
+        return file
+    turned = file.transpose(undo)
+    turned.info = file.info  # says what is transparent
+    return turned
+
+
+def _to_rgb(image: Pillow.Image, path: Path) -> Image:
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
+        # 16-bit gray, which Pillow would clip instead of scale.
+        values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise InputError(
+            f"{path} holds floating-point values, whose black and white are not known; save it with 8 bits."
+        )
+    if image.mode in ("La", "RGBa"):  # colors multiplied by their opacity
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Pillow.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Pillow.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def check_image(image: np.ndarray) -> Image:
+    """The array itself, if it is an RGB image.
+
+    Raises:
+        InputError: another type, shape or no pixels.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(
+            f"An array image is uint8 RGB of shape (height, width, 3), not {image.dtype} of shape {image.shape}."
+        )
+    return image
+
+
+def find_images(source: str) -> list[Path]:
+    """The images that a name stands for: a file, the images of a folder (not of its folders), or a pattern.
+
+    Raises:
+        InputError: it stands for none.
+    """
+    try:
+        return _find_images(source)
+    except OSError as error:
+        raise InputError(f"{source} cannot be read ({error.strerror}).") from None
+
+
+def _find_images(source: str) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+        if not found:
+            raise InputError(f"{path} has no images in it; those known end in {', '.join(SUFFIXES)}.")
+        return found
+    if path.exists() or not glob.has_magic(source):
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207  # any pattern, also absolute
+    if not found:
+        raise InputError(f"{source} matches no file; quote the pattern if the shell changed it.")
+    return [name for name in found if name.is_file()]

@@ -1,0 +1,1 @@
+"""Networks: the backbone, its representations, and what every task model shares."""

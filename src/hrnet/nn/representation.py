@@ -1,0 +1,167 @@
+"""What heads read from the four maps of the backbone: V1 one map, V2 their concatenation, V2p a pyramid.
+
+V1 is the first map alone (the backbone with `high_resolution_only`) and needs no code here.
+
+Source: arXiv 1908.07919, section 3.3 and figure 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from hrnet.io.geometry import Size
+from hrnet.nn.backbone import drawing_graph, norm_relu_conv
+
+
+def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = False) -> Float[Tensor, "n c h w"]:
+    """V2: all maps, from high to low resolution, at the size of the first."""
+    size = maps[0].shape[-2:]
+    coarse = [functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners) for x in maps[1:]]
+    return torch.cat([maps[0], *coarse], dim=1)
+
+
+class ConcatConv2d(nn.Conv2d):
+    """A convolution of `concatenate(maps)` that never holds the concatenation; weights as of the plain convolution.
+
+    A convolution of a concatenation is a sum over its parts. With one pixel wide kernels it is also the same before and
+    after the enlargement, since the weights of bilinear neighbors add up to one: each map is convolved at its own
+    resolution, an eighth of the work for 1 + 2 + 4 + 8 parts. With wider kernels the enlarged maps are made again for
+    the gradient instead of being kept.
+    """
+
+    def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
+        super().__init__(sum(widths), outputs, kernel, padding=kernel // 2)
+        self.widths = tuple(widths)
+        self.align_corners = align_corners
+
+    def forward(  # type: ignore[override]
+        self, maps: Sequence[Float[Tensor, "n _ _ _"]], channels: slice = slice(None)
+    ) -> Float[Tensor, "n c h w"]:
+        """All, or some, of the output channels."""
+        assert self.bias is not None
+        first, *weights = self.weight[channels].split(self.widths, dim=1)
+        size = (maps[0].shape[-2], maps[0].shape[-1])
+        total = functional.conv2d(maps[0], first, self.bias[channels], padding=self.padding)
+        for x, weight in zip(maps[1:], weights, strict=True):
+            if self.kernel_size == (1, 1):
+                # In place: nothing needs the values before.
+                total += self._enlarge(functional.conv2d(x, weight), size)
+            elif torch.is_grad_enabled():
+                total += checkpoint(self._convolve, x, weight, size, use_reentrant=False, preserve_rng_state=False)
+            else:
+                total += self._convolve(x, weight, size)
+        return total
+
+    def _convolve(self, x: Tensor, weight: Tensor, size: Size) -> Tensor:
+        return functional.conv2d(self._enlarge(x, size), weight, padding=self.padding)
+
+    def _enlarge(self, x: Tensor, size: Size) -> Tensor:
+        return functional.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
+
+
+# Channels of the V2 representation that are there at once where no gradient is wanted.
+_PART = 96
+
+
+class PixelHead(nn.Sequential):
+    """A value for each pixel of the V2 representation: 1x1 convolution, batch norm, ReLU, convolution.
+
+    The paper says "a linear classifier"; the released networks have the first three layers before it, with a bias that
+    the batch norm makes redundant. Takes the maps of the backbone.
+
+    Args:
+        widths: channels of the maps.
+        outputs: values of each pixel.
+        kernel: of the last convolution.
+        align_corners: of the enlargement of the maps.
+    """
+
+    def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
+        super().__init__(
+            *concat_conv_bn(widths, sum(widths), 1, align_corners),
+            nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2),
+        )
+
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:  # type: ignore[override]
+        if torch.is_grad_enabled() or self.training or drawing_graph():
+            return norm_relu_conv(self[1], cast(nn.Conv2d, self[3]), self[0](maps))
+        return self._in_parts(maps)
+
+    def _in_parts(self, maps: Sequence[Tensor]) -> Tensor:
+        """Some channels of the wide map after the other; the last convolution sums over them."""
+        first, norm, last = cast(ConcatConv2d, self[0]), cast(nn.BatchNorm2d, self[1]), cast(nn.Conv2d, self[3])
+        total: Tensor | None = None
+        for start in range(0, first.out_channels, _PART):
+            some = slice(start, start + _PART)
+            mean, variance = cast(Tensor, norm.running_mean)[some], cast(Tensor, norm.running_var)[some]
+            y = functional.batch_norm(
+                first(maps, some), mean, variance, norm.weight[some], norm.bias[some], False, 0.0, norm.eps
+            )
+            bias = None if start else last.bias
+            part = functional.conv2d(functional.relu(y, inplace=True), last.weight[:, some], bias, padding=last.padding)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total
+
+
+def concat_conv_bn(widths: Sequence[int], outputs: int, kernel: int, align_corners: bool) -> nn.Sequential:
+    """As `conv_bn` with bias and ReLU, of the V2 representation."""
+    return nn.Sequential(
+        ConcatConv2d(widths, outputs, kernel, align_corners), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class Pyramid(nn.Module):
+    """V2p: the concatenation reduced to one width, pooled to every level, each level with its own 3x3 convolution.
+
+    Every level is pooled from the stride-4 map at once, not from the level above it. No batch norm, no activation.
+
+    Args:
+        widths: channels of the maps of the backbone.
+        outputs: channels of every level.
+        num_levels: how many levels, the first at stride 4 times `stride`.
+        pooling: average as published, or maximum.
+        stride: of the last convolutions; 2 in the FCOS networks, which start at stride 8.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        outputs: int = 256,
+        num_levels: int = 5,
+        pooling: Literal["average", "max"] = "average",
+        stride: int = 1,
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.reduce = ConcatConv2d(widths, outputs)
+        self.levels = nn.ModuleList(nn.Conv2d(outputs, outputs, 3, stride, padding=1) for _ in range(num_levels))
+        for layer in [self.reduce, *self.levels]:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            # Source: HRNet-Object-Detection, the neck's initialization (Kaiming with slope 1).
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
+        finest = self.reduce(maps)
+        pool = functional.avg_pool2d if self.pooling == "average" else functional.max_pool2d
+        return [
+            self._level(conv, finest if level == 0 else pool(finest, 2**level, 2**level))
+            for level, conv in enumerate(self.levels)
+        ]
+
+    @staticmethod
+    def _level(conv: nn.Module, x: Float[Tensor, "n c _ _"]) -> Float[Tensor, "n c _ _"]:
+        # PyTorch 2.14 does not write the bf16 gradient of a kernel with stride 2 over a single pixel on a CPU.
+        if x.shape[-2:] == (1, 1) and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return conv(x.float())
+        return conv(x)

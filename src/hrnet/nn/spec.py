@@ -1,0 +1,147 @@
+"""The backbone as data: one width gives W18 to W64, two small variants differ. No torch import.
+
+Source of every number: arXiv 1908.07919, table 1, and the released configurations of HRNet-Image-Classification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Upsample = Literal["nearest", "bilinear"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One of the stages 2, 3, 4: parallel branches that exchange information at the end of every module.
+
+    Attributes:
+        widths: channels of each branch, from stride 4 downwards in resolution.
+        blocks: basic blocks of each branch in one module.
+        modules: how often branches and fusion are repeated.
+    """
+
+    widths: tuple[int, ...]
+    blocks: int = 4
+    modules: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1 or self.blocks < 1 or self.modules < 1:
+            raise ValueError(f"A stage needs branches, blocks and modules of at least 1, not {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class HRNetSpec:
+    """Everything that fixes a backbone.
+
+    Attributes:
+        stages: stages 2, 3 and 4, with two, three and four branches.
+        bottlenecks: bottleneck blocks of stage 1.
+        bottleneck_width: middle channels of those blocks; stage 1 returns four times as many.
+        fusion_upsample: how a fusion brings a map to a higher resolution. Classification, pose and detection networks
+            were trained with ``nearest``, segmentation and face networks with ``bilinear``.
+        align_corners: of the bilinear fusion; True in every published OCR network.
+        high_resolution_only: V1: the last fusion makes only the stride-4 map, and the backbone returns only that one.
+        in_channels: channels of the input image.
+        stem_width: channels of the two stride-2 convolutions.
+        norm_momentum: share of a batch in the running statistics of all norms, the head's too. 0.01 in the released face
+            training and the first two segmentation trainings (Cityscapes 81.1 with plain torch), 0.1 in all others, the
+            one with OCR among them.
+    """
+
+    stages: tuple[StageSpec, StageSpec, StageSpec]
+    bottlenecks: int = 4
+    bottleneck_width: int = 64
+    fusion_upsample: Upsample = "nearest"
+    align_corners: bool = False
+    high_resolution_only: bool = False
+    in_channels: int = 3
+    stem_width: int = 64
+    norm_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        branches = tuple(len(stage.widths) for stage in self.stages)
+        if branches != (2, 3, 4):
+            raise ValueError(f"Stages 2, 3 and 4 have 2, 3 and 4 branches; these have {branches}.")
+        if min(self.bottlenecks, self.bottleneck_width, self.in_channels, self.stem_width) < 1:
+            raise ValueError(f"Widths and counts start at 1: {self}.")
+        if not 0 < self.norm_momentum <= 1:
+            raise ValueError(f"norm_momentum is above 0 and at most 1, not {self.norm_momentum}.")
+        if self.align_corners and self.fusion_upsample == "nearest":
+            raise ValueError("align_corners belongs to fusion_upsample='bilinear'; nearest has no corners to align.")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the maps that the backbone returns, at strides 4, 8, 16, 32 (V1: stride 4 only)."""
+        widths = self.stages[-1].widths
+        return widths[:1] if self.high_resolution_only else widths
+
+
+def _stages(width: int, blocks: int, modules: tuple[int, int, int]) -> tuple[StageSpec, StageSpec, StageSpec]:
+    widths = tuple(width * 2**branch for branch in range(4))
+    return (
+        StageSpec(widths[:2], blocks, modules[0]),
+        StageSpec(widths[:3], blocks, modules[1]),
+        StageSpec(widths, blocks, modules[2]),
+    )
+
+
+def hrnet(
+    width: int,
+    *,
+    fusion_upsample: Upsample = "nearest",
+    align_corners: bool = False,
+    high_resolution_only: bool = False,
+    in_channels: int = 3,
+) -> HRNetSpec:
+    """The family W18, W30, W32, W40, W44, W48, W64, and any other width.
+
+    Args:
+        width: channels of the stride-4 branch; each lower resolution has twice as many.
+        fusion_upsample: see `HRNetSpec`; the same for the arguments that follow.
+    """
+    return HRNetSpec(
+        stages=_stages(width, blocks=4, modules=(1, 4, 3)),
+        fusion_upsample=fusion_upsample,
+        align_corners=align_corners,
+        high_resolution_only=high_resolution_only,
+        in_channels=in_channels,
+    )
+
+
+def hrnet_small_v1(
+    *, fusion_upsample: Upsample = "nearest", align_corners: bool = False, high_resolution_only: bool = False
+) -> HRNetSpec:
+    """W18-Small-v1, whose stride-4 branch is 16 wide, not 18; options as for `hrnet`."""
+    return HRNetSpec(
+        stages=_stages(16, blocks=2, modules=(1, 1, 1)),
+        bottlenecks=1,
+        bottleneck_width=32,
+        fusion_upsample=fusion_upsample,
+        align_corners=align_corners,
+        high_resolution_only=high_resolution_only,
+    )
+
+
+def hrnet_small_v2(
+    *, fusion_upsample: Upsample = "nearest", align_corners: bool = False, high_resolution_only: bool = False
+) -> HRNetSpec:
+    """W18-Small-v2; options as for `hrnet`."""
+    return HRNetSpec(
+        stages=_stages(18, blocks=2, modules=(1, 3, 2)),
+        bottlenecks=2,
+        fusion_upsample=fusion_upsample,
+        align_corners=align_corners,
+        high_resolution_only=high_resolution_only,
+    )
+
+
+# Of our own recipes that read all four maps: the backbone of the small pose network, with two modules in stage 3 instead of
+# three, so that the weights of a segmentation network in half precision stay below 8 MB. What they have in common fits.
+SMALL_BACKBONE = HRNetSpec(
+    stages=(StageSpec((24, 48), 2, 1), StageSpec((24, 48, 96), 2, 2), StageSpec((24, 48, 96, 192), 2, 1)),
+    bottlenecks=1,
+    bottleneck_width=32,
+    stem_width=32,
+    fusion_upsample="bilinear",
+)

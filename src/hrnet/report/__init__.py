@@ -1,6 +1,0 @@
-"""One self-contained HTML page about an evaluation, a training run, or both."""
-
-from hrnet.report.page import REPORT, Evaluation, write_report, write_run_report
-from hrnet.report.run import is_run, read_run
-
-__all__ = ["REPORT", "Evaluation", "is_run", "read_run", "write_report", "write_run_report"]

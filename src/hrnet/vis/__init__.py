@@ -1,0 +1,1 @@
+"""Drawing, colors and report pages."""
