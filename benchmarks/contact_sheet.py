@@ -17,7 +17,7 @@ from PIL import Image
 import hrnet
 from hrnet.io.geometry import Frame, warp, warp_labels
 from hrnet.io.images import image_size, read_image, read_indices
-from hrnet.results import OUTSIDE, SemanticMap
+from hrnet.results import IGNORE_INDEX, SemanticMap
 
 CELL = (300, 400)
 
@@ -42,7 +42,7 @@ def cell_of(path: Path) -> Frame:
 def truth(path: Path, labels: Path, names: tuple[str, ...]) -> Image.Image:
     """An image in the colors of its labels."""
     frame = cell_of(path)
-    values = warp_labels(read_indices(labels / f"{path.stem}.png").astype(np.uint8), frame, OUTSIDE)
+    values = warp_labels(read_indices(labels / f"{path.stem}.png").astype(np.uint8), frame, IGNORE_INDEX)
     return SemanticMap(values, names, warp(read_image(path), frame)).plot()
 
 

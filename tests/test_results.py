@@ -44,7 +44,7 @@ def test_label_map_survives_json() -> None:
     pairs = np.array(content["runs"]).reshape(-1, 2)
     np.testing.assert_array_equal(np.repeat(pairs[:, 0], pairs[:, 1]).reshape(content["size"]), labels)
     assert "runs" not in SemanticMap(labels, ("a", "b", "c", "d")).to_dict(runs=False)
-    shares = {found["name"]: found["share"] for found in content["classes"]}
+    shares = {found["name"]: found["fraction"] for found in content["classes"]}
     assert shares == {name: pytest.approx((labels == label).mean(), abs=1e-6) for label, name in enumerate("abc")}
 
 
@@ -83,21 +83,21 @@ def test_masks_keep_every_pixel_and_have_cocos_runs(share: float) -> None:
     rng = np.random.default_rng(0)
     for height, width in ((1, 1), (5, 9), (12, 3)):
         full = rng.random((4, height, width)) < share
-        masks = Masks.of(full, (height, width))
+        masks = Masks.from_dense(full, (height, width))
         for i in range(4):
-            np.testing.assert_array_equal(masks.full(i), full[i])
+            np.testing.assert_array_equal(masks.dense(i), full[i])
             plain = {"size": [height, width], "counts": masks.runs(i).tolist()}
             found = coco_masks.frPyObjects(plain, height, width)  # type: ignore[arg-type]  # one as well as a list
             assert found == coco_masks.encode(np.asfortranarray(full[i].astype(np.uint8)))
         np.testing.assert_array_equal(masks.areas(), full.sum((1, 2)))
-        np.testing.assert_array_equal(masks[[2, 0]].full(0), full[2])
+        np.testing.assert_array_equal(masks[[2, 0]].dense(0), full[2])
 
 
 def test_masks_of_a_large_image_are_small() -> None:
     """A hundred objects in twelve megapixels: as many bytes as pixels of the objects' own bounds."""
     mask = np.zeros((3000, 4000), bool)
     mask[100:150, 200:300] = True
-    masks = Masks.of([mask] * 100, (3000, 4000))
+    masks = Masks.from_dense([mask] * 100, (3000, 4000))
     assert sum(crop.base.nbytes if crop.base is not None else crop.nbytes for crop in masks.crops) == 100 * 50 * 100
 
 

@@ -82,8 +82,8 @@ def test_results_are_in_pixels_of_the_image() -> None:
     second[80:128, 120:150] = True
     # At its upper corners the mask fades along both axes: 0.73 * 0.68 is below one half.
     second[80, [120, 149]] = False
-    assert np.array_equal(found.masks.full(0), first)
-    assert np.array_equal(found.masks.full(1), second)
+    assert np.array_equal(found.masks.dense(0), first)
+    assert np.array_equal(found.masks.dense(1), second)
 
 
 def test_decoding_a_mirrored_frame() -> None:

@@ -170,7 +170,7 @@ def test_pasting_is_bilinear_reading_of_the_whole_image() -> None:
     masks = paste_masks(probabilities, boxes, size)
     expected = published_pasting(probabilities, boxes, size)
     for index in range(len(boxes)):
-        full = masks.full(index)
+        full = masks.dense(index)
         clear = np.abs(expected[index] - 0.5) > 1e-4
         assert clear.mean() > 0.99
         assert full.any() == (expected[index] >= 0.5).any()
@@ -293,7 +293,7 @@ def test_whole_round_trip_of_a_label() -> None:
     chip = torch.from_numpy(mask_chip([ellipse_polygon(box)], box))
     boxes = torch.from_numpy(box)[None].float()
     target: Tensor = mask_targets(chip[None], boxes, boxes)
-    found = paste_masks(target.numpy(), box[None], size).full(0)
+    found = paste_masks(target.numpy(), box[None], size).dense(0)
     y, x = np.ogrid[: size[0], : size[1]]
     away = np.hypot((x + 0.5 - 120) / 100, (y + 0.5 - 105) / 75) - 1
     clear = np.abs(away) * 75 > 0.75 * 200 / 28

@@ -104,7 +104,7 @@ def made(
         for _ in range(count):
             center, radius = rng.uniform(0, 1, 2) * SIZE[::-1], rng.choice([3, 12, 30]) * rng.uniform(0.6, 1.4)
             mask, label, crowd = disc(rng, center, radius), int(rng.integers(classes)), bool(rng.random() < 0.1)
-            runs = Masks.of(mask[None], SIZE).runs(0)
+            runs = Masks.from_dense(mask[None], SIZE).runs(0)
             area = float(mask.sum()) if rng.random() < 0.7 else None
             things.append(Object(label, "", box=bounds(mask), runs=Runs(SIZE, runs), area=area, crowd=crowd))
             truth["annotations"].append({
@@ -128,7 +128,7 @@ def made(
                 rng.random(len(shapes)).round(1 if number % 2 else 6),  # with equal scores
                 np.array(labels, int),
                 names,
-                Masks.of(shapes, SIZE) if masks else None,
+                Masks.from_dense(shapes, SIZE) if masks else None,
             )
         )
     return listed, truth, results
@@ -164,7 +164,7 @@ def test_figures_on_coco_equal_pycocotools(shared: Path) -> None:
         exact = labeled_detections(image, data.classes, masks=True)
         noise = rng.normal(0, 0.03, (len(exact), 4)) * (exact.boxes[:, [2, 3, 2, 3]] - exact.boxes[:, [0, 1, 0, 1]])
         assert exact.masks is not None
-        masks = Masks.of([np.roll(exact.masks.full(i), i % 4, 1) for i in range(len(exact))], image.size)
+        masks = Masks.from_dense([np.roll(exact.masks.dense(i), i % 4, 1) for i in range(len(exact))], image.size)
         found = replace(exact, boxes=exact.boxes + noise, scores=rng.random(len(exact)), masks=masks, source=None)
         results.append(found[rng.random(len(exact)) < 0.9])
     metrics = check(data.images, truth, results)
@@ -217,7 +217,7 @@ def test_what_is_difficult_is_neither_right_nor_wrong() -> None:
 def test_compressed_masks_are_what_pycocotools_writes() -> None:
     rng = np.random.default_rng(0)
     masks = rng.random((9, 11, 13)) < np.linspace(0, 1, 9)[:, None, None]
-    found = compressed(Masks.of(masks, (11, 13)))
+    found = compressed(Masks.from_dense(masks, (11, 13)))
     for mask, one in zip(masks, found, strict=True):
         expected = reference_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert one["size"] == expected["size"]

@@ -94,7 +94,7 @@ def test_eight_images_are_learned_by_heart(learn, published: RCNNSpec) -> None:
         assert len(result) >= len(known), index
         labels = batch.targets["labels"][index].tolist()
         for number, truth in enumerate(known):
-            found = [result.masks.full(i) for i in range(len(known))]
+            found = [result.masks.dense(i) for i in range(len(known))]
             overlaps = [(one & truth).sum() / (one | truth).sum() for one in found]
             shared.append(max(overlaps))
             assert result.labels[int(np.argmax(overlaps))] == labels[number], index

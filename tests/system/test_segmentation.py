@@ -91,7 +91,7 @@ def test_predict_writes_overlay_labels_and_shares(
         content = json.loads((tmp_path / f"out/{number}.json").read_text())
         assert content["labels"] == f"{number}.labels.png"
         assert "runs" not in content
-        shares = {one["name"]: one["share"] for one in content["classes"]}
+        shares = {one["name"]: one["fraction"] for one in content["classes"]}
         assert shares == {
             name: pytest.approx((labels == label).mean(), abs=1e-6)
             for label, name in enumerate(NAMES)

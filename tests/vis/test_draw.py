@@ -11,7 +11,7 @@ from hrnet.io.geometry import Frame
 from hrnet.results import Classification, Detections, Masks, SemanticMap
 from hrnet.segmentation.spec import CITYSCAPES
 from hrnet.vis.colors import class_colors, distinct, oklab
-from hrnet.vis.draw import color_key, draw_detections, draw_pair
+from hrnet.vis.draw import LEFT, draw_boxes, draw_skeletons
 
 
 @pytest.mark.parametrize("count", [1, 7, 21, 150, 255])
@@ -83,9 +83,24 @@ SCENE = Detections(
 )
 
 
+def drawn_boxes(result: Detections) -> Image.Image:
+    shown = result.above(0.3)
+    masks = None if shown.masks is None else (shown.masks.crops, shown.masks.corners)
+    return draw_boxes(PLAIN, shown.boxes, shown.labels, shown.names, masks=masks)
+
+
+def test_skeleton_pixels_have_the_color_of_their_side() -> None:
+    """A left limb from (20, 20) to (100, 20): blue on the limb and both keypoints; a hidden keypoint draws nothing."""
+    points, visible = np.array([[[20.0, 20], [100, 20], [60, 70]]]), np.array([[True, True, False]])
+    drawn = np.array(draw_skeletons(PLAIN, points, visible, [(0, 1), (1, 2)], [(0, 2), (1, 2)]))
+    for x in (20, 60, 100):
+        np.testing.assert_allclose(drawn[20, x], LEFT, atol=12)  # lines are smoothed
+    assert (drawn[40:] == 100).all()
+
+
 def test_boxes_lie_on_their_pixels_and_nowhere_else() -> None:
     """A box of 10 20 60 70 has the pixels 10 to 59 and 20 to 69; what is unsure is not drawn."""
-    drawn = np.array(draw_detections(replace(SCENE, masks=None), labels=False))
+    drawn = np.array(drawn_boxes(replace(SCENE, masks=None)))
     changed = (drawn != 100).any(-1)
     assert (np.flatnonzero(changed.any(0))[[0, -1]] == [10, 59]).all()
     assert (np.flatnonzero(changed.any(1))[[0, -1]] == [20, 69]).all()
@@ -95,7 +110,7 @@ def test_boxes_lie_on_their_pixels_and_nowhere_else() -> None:
 
 def test_masks_are_half_in_their_color() -> None:
     """Half the image and half the color inside, 85 % of the color along the outline; not of what is unsure."""
-    drawn = np.array(draw_detections(SCENE, labels=False))
+    drawn = np.array(drawn_boxes(SCENE))
     color = class_colors(SCENE.names)[0].astype(int)
     np.testing.assert_allclose(drawn[45, 40], 50 + 0.5 * color, atol=1)  # rounded
     np.testing.assert_allclose(drawn[45, 30], 15 + 0.85 * color, atol=1)
@@ -115,9 +130,9 @@ def test_boxes_and_their_words_fit_any_image(size: tuple[int, int]) -> None:
 def test_objects_are_drawn_side_by_side() -> None:
     """At half the size: a box and its mask keep half their pixels, and what should be found is marked in the second."""
     frame = Frame.resize((80, 120), (40, 60))
-    truth, found = (np.array(one) for one in draw_pair(SCENE[[1]], SCENE[[0]], PLAIN, frame))
+    truth, found = (np.array(one) for one in SCENE[[1]].plot_pair(SCENE[[0]], PLAIN, frame))
     first, second = ((one != 100).any(-1) for one in (truth, found))
     assert (np.flatnonzero(first.any(0))[[0, -1]] == [20, 49]).all()
     assert (np.flatnonzero(first.any(1))[[0, -1]] == [2, 24]).all()  # 2.5 and 25, to the even
     assert (np.flatnonzero(second.any(0))[[0, -1]] == [5, 49]).all()
-    assert color_key(SCENE) == [("cat", "#e67800"), ("dog", "#1e88e5")]
+    assert SCENE.color_key() == [("cat", "#e67800"), ("dog", "#1e88e5")]

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hrnet.vis.report.images import choose, view
 from PIL import Image
 
 from hrnet.detection.metrics import DetectionEvaluator
@@ -23,9 +22,9 @@ from hrnet.engine.findings import Case, Chart, Findings, Matrix, Measure, Series
 from hrnet.formats.records import ImageRecord, Object
 from hrnet.io.geometry import Frame
 from hrnet.results import Detections, Masks, Poses, SemanticMap
-from hrnet.vis.draw import color_key, draw_pair
 from hrnet.vis.report import Evaluation, read_run, svg, write_report, write_run_report
 from hrnet.vis.report.checks import check_run
+from hrnet.vis.report.images import choose, view
 from hrnet.vis.report.run import parent_of, run_charts
 
 HOSTILE = "<script>alert(1)</script>\"'&.png"
@@ -240,7 +239,7 @@ def test_label_maps_are_drawn_side_by_side(tmp_path: Path) -> None:
     wrong[20:, :20] = 1
     names = ("sky", "ground")
     maps = SemanticMap(labels, names), SemanticMap(wrong, names)
-    truth, found = (np.array(one) for one in draw_pair(*maps, image, Frame.resize((60, 80), (60, 80))))
+    truth, found = (np.array(one) for one in maps[0].plot_pair(maps[1], image, Frame.resize((60, 80), (60, 80))))
     assert (truth[:9] == 100).all()
     left, right = truth[30, 10], truth[30, 70]
     assert (left != right).any()
@@ -249,7 +248,7 @@ def test_label_maps_are_drawn_side_by_side(tmp_path: Path) -> None:
     assert white[40:, :40].mean() == pytest.approx(1 / 3, abs=0.02)
     assert not white[:40].any()
     assert not white[:, 40:].any()
-    assert [name for name, _ in color_key(maps[0])] == ["sky", "ground"]
+    assert [name for name, _ in maps[0].color_key()] == ["sky", "ground"]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +402,7 @@ def test_detections_are_drawn_side_by_side(tmp_path: Path) -> None:
     mask = np.zeros((1, 40, 60), bool)
     mask[0, 5:25, 5:25] = True
     box = np.array([[5, 5, 25, 25.0]])
-    found = Detections(box, np.array([0.9]), np.array([0]), names, Masks.of(mask, (40, 60)))
+    found = Detections(box, np.array([0.9]), np.array([0]), names, Masks.from_dense(mask, (40, 60)))
     evaluator.update([0], [found])
     write_report(tmp_path / "report.html", "t", {}, Evaluation.of(evaluator, evaluator.compute()))
     content = (tmp_path / "report.html").read_text()

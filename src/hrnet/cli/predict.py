@@ -364,7 +364,7 @@ def _summary(result: Result, threshold: float) -> str:
     if isinstance(result, Classification):
         return ", ".join(f"{result.names[label]} {result.scores[label]:.2f}" for label in result.top(_TOP))
     if isinstance(result, SemanticMap):
-        shares = result.shares()
+        shares = result.fractions()
         order = sorted(range(len(shares)), key=lambda label: -shares[label])[:_NAMED]
         return ", ".join(f"{result.names[label]} {100 * shares[label]:.1f} %" for label in order if shares[label] > 0)
     people = len(result)

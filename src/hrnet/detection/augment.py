@@ -23,7 +23,7 @@ from hrnet.formats.records import ImageRecord, Object
 from hrnet.io.geometry import Frame, Image, Size, clip_boxes, warp, warp_labels
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import MEAN_COLOR
-from hrnet.results import OUTSIDE
+from hrnet.results import IGNORE_INDEX
 
 # Pixels of the input: from an object with a shorter side nothing can be learned.
 _SHORTEST_SIDE = 1.0
@@ -141,7 +141,7 @@ class View:
     @property
     def known_stuff(self) -> UInt8[np.ndarray, "h w"]:
         """The class of each pixel, all 255 without a map."""
-        return np.full(self.image.shape[:2], OUTSIDE, np.uint8) if self.stuff is None else self.stuff
+        return np.full(self.image.shape[:2], IGNORE_INDEX, np.uint8) if self.stuff is None else self.stuff
 
 
 def augmented(
@@ -229,7 +229,7 @@ def _look(record: ImageRecord, frame: Frame, spec: DetectionSpec, augment: Augme
         return View(image, frame, seen)
     meaning = tuple(range(spec.pixel_classes))
     labels = read_labels(LabeledImage(record.path, record.label_map, record.size, meaning))
-    return View(image, frame, seen, warp_labels(labels, frame, OUTSIDE))
+    return View(image, frame, seen, warp_labels(labels, frame, IGNORE_INDEX))
 
 
 def _fill_outside(image: Image, frame: Frame) -> None:

@@ -94,7 +94,7 @@ def _text(letters: bytes | str) -> str:
 
 def decoded(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Masks:
     # One after the other: together they would be as many whole images.
-    parts = [Masks.of([coco_masks.decode(dict(one)).astype(bool)], size) for one in runs]
+    parts = [Masks.from_dense([coco_masks.decode(dict(one)).astype(bool)], size) for one in runs]
     corners = np.concatenate([part.corners for part in parts]) if parts else np.zeros((0, 2), int)
     return Masks(tuple(crop for part in parts for crop in part.crops), corners, size)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hrnet.io.geometry import Size
-from hrnet.results import OUTSIDE
+from hrnet.results import IGNORE_INDEX
 
 # The level of the pyramid whose size the branch has, and its stride.
 LEVEL = 1
@@ -78,8 +78,8 @@ def semantic_loss(logits: Float[Tensor, "n k h w"], targets: Int[Tensor, "n h w"
         logits: before the softmax.
         targets: classes; 255 counts for nothing.
     """
-    total = functional.cross_entropy(logits.float(), targets, ignore_index=OUTSIDE, reduction="sum")
-    return total / (targets != OUTSIDE).sum().clamp(min=1)
+    total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (targets != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def semantic_targets(
@@ -108,7 +108,7 @@ def semantic_targets(
     targets = torch.full((height, width), other, dtype=torch.int64, device=boxes.device)
     for x1, y1, x2, y2 in crowds.unbind(0):
         inside = ((y1 <= rows) & (rows < y2))[:, None] & (x1 <= columns) & (columns < x2)
-        targets[inside] = OUTSIDE
+        targets[inside] = IGNORE_INDEX
     if not len(boxes):
         return targets
     cells = chips.shape[-1]

@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8, UInt16
 from hrnet.errors import InputError
 from hrnet.io.geometry import Size
 from hrnet.io.images import read_indices
-from hrnet.results import OUTSIDE
+from hrnet.results import IGNORE_INDEX
 
 # In a table of labels: a number that has no meaning.
 _STRANGE = 256
@@ -99,16 +99,17 @@ def strange_values(values: Iterable[int], meaning: tuple[int, ...]) -> list[int]
 
 def strange(one: LabeledImage, value: int, count: int) -> str:
     return (
-        f"{one.labels_path} has the value {value} in {count} pixels, expected 0 to {len(one.meaning or range(OUTSIDE)) - 1} "
-        f"or {OUTSIDE} to ignore; correct them, or name the class."
+        f"{one.labels_path} has the value {value} in {count} pixels, expected 0 to "
+        f"{len(one.meaning or range(IGNORE_INDEX)) - 1} "
+        f"or {IGNORE_INDEX} to ignore; correct them, or name the class."
     )
 
 
 @cache
 def _table(meaning: tuple[int, ...]) -> UInt16[np.ndarray, " v"]:
     """The label of every number that may occur, or that it has none."""
-    known = meaning or tuple(range(OUTSIDE))
+    known = meaning or tuple(range(IGNORE_INDEX))
     table = np.full(max(len(known), 256), _STRANGE, np.uint16)
-    table[OUTSIDE] = OUTSIDE
+    table[IGNORE_INDEX] = IGNORE_INDEX
     table[: len(known)] = known
     return table

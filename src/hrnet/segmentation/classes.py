@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from hrnet.results import OUTSIDE
+from hrnet.results import IGNORE_INDEX
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split())
 
 
-def table_of(ids: Sequence[int], count: int, other: int = OUTSIDE) -> tuple[int, ...]:
+def table_of(ids: Sequence[int], count: int, other: int = IGNORE_INDEX) -> tuple[int, ...]:
     """The label of each number below `count`: its position among the ids, or `other`."""
     places = {number: label for label, number in enumerate(ids)}
     return tuple(places.get(number, other) for number in range(count))

@@ -22,7 +22,7 @@ from hrnet.formats.sides import infer_pairs
 from hrnet.io.geometry import Frame, Size, flip_order, warp, warp_labels
 from hrnet.io.images import image_size, read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
-from hrnet.results import OUTSIDE
+from hrnet.results import IGNORE_INDEX
 from hrnet.segmentation.layouts import Layout, find_layout, find_part
 from hrnet.segmentation.model import image_frame
 from hrnet.segmentation.spec import SegmentationSpec
@@ -140,15 +140,15 @@ def _published(layout: Layout) -> SegmentationSet:
 
 def _names(data: DataSet, seen: set[int]) -> tuple[tuple[str, ...], list[str]]:
     """The names of the classes, or their numbers, and what is to be said about that."""
-    if seen and seen <= {0, OUTSIDE} and OUTSIDE in seen:
+    if seen and seen <= {0, IGNORE_INDEX} and IGNORE_INDEX in seen:
         raise InputError(
-            f"{data.source} has no values but 0 and {OUTSIDE}, and {OUTSIDE} counts for nothing; save the second class as 1."
+            f"{data.source} has no values but 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} is ignored; save class 2 as 1."
         )
     if data.classes:
         if len(set(data.classes)) != len(data.classes):
             raise InputError(f"The list of classes of {data.source} names one twice; give each its own name.")
         return data.classes, []
-    count = max((value for value in seen if value < OUTSIDE), default=0) + 1
+    count = max((value for value in seen if value < IGNORE_INDEX), default=0) + 1
     note = f"{data.source} has no classes.txt, so that its classes are called 0 to {count - 1}; names go there, one a line."
     return tuple(str(label) for label in range(count)), [note]
 
@@ -167,8 +167,8 @@ def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> Segmen
     places = {name: place for place, name in enumerate(theirs)}
     notes = list(data.notes)
     if data.named:
-        labels = [places.get(_plain(name), OUTSIDE) for name in data.class_names]
-        lost = [name for name, label in zip(data.class_names, labels, strict=True) if label == OUTSIDE]
+        labels = [places.get(_plain(name), IGNORE_INDEX) for name in data.class_names]
+        lost = [name for name, label in zip(data.class_names, labels, strict=True) if label == IGNORE_INDEX]
         if len(lost) == len(labels):
             raise InputError(
                 f"The data set's classes ({', '.join(data.class_names[:12])}) have no name in common with the model's "
@@ -183,12 +183,12 @@ def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> Segmen
             )
         labels = list(range(len(data.class_names)))
         notes.append(f"The classes 0 to {len(labels) - 1} are taken for the model's: {', '.join(class_names[:12])}.")
-    table = np.array([*labels, *[OUTSIDE] * (OUTSIDE + 1 - len(labels))])
+    table = np.array([*labels, *[IGNORE_INDEX] * (IGNORE_INDEX + 1 - len(labels))])
     meanings = {meaning: tuple(table[list(meaning)].tolist()) for meaning in {one.meaning for one in data.images}}
     return replace(
         data,
         class_names=class_names,
-        pairs=tuple((labels[a], labels[b]) for a, b in data.pairs if OUTSIDE not in (labels[a], labels[b])),
+        pairs=tuple((labels[a], labels[b]) for a, b in data.pairs if IGNORE_INDEX not in (labels[a], labels[b])),
         images=tuple(replace(one, meaning=meanings[one.meaning]) for one in data.images),
         notes=tuple(notes),
     )
@@ -284,9 +284,9 @@ class SegmentationDataset:
             return Sample(warp(image, frame, antialias=self.augment.antialias), frame, {}, key)
         rng = random_generator(self.seed, key)
         frame = random_frame(one.size, self.spec, self.augment, rng)
-        labels = warp_labels(read_labels(one), frame, OUTSIDE)
+        labels = warp_labels(read_labels(one), frame, IGNORE_INDEX)
         if np.linalg.det(frame.matrix[:, :2]) < 0 and self.spec.pairs:
-            order = flip_order(OUTSIDE + 1, self.spec.pairs)
+            order = flip_order(IGNORE_INDEX + 1, self.spec.pairs)
             labels = np.array(order, np.uint8)[labels]
         crop = recolor(warp(image, frame, antialias=self.augment.antialias), self.augment.color, rng)
         return Sample(crop, frame, {"labels": labels}, key.sample)

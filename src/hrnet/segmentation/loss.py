@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hrnet.errors import InputError
-from hrnet.results import OUTSIDE
+from hrnet.results import IGNORE_INDEX
 from hrnet.segmentation.spec import LossSpec
 
 # Enlarged logits that are held at once: 2 MiB.
@@ -90,7 +90,7 @@ def _strip_errors(
     used = weights.any(0).nonzero()
     near = slice(int(used[0]), int(used[-1]) + 1)
     large = weights[:, near] @ wide[:, :, near]
-    return functional.cross_entropy(large, labels.long(), ignore_index=OUTSIDE, reduction="none")
+    return functional.cross_entropy(large, labels.long(), ignore_index=IGNORE_INDEX, reduction="none")
 
 
 def _line_weights(length: int, count: int, align_corners: bool) -> Float[Tensor, "length count"]:
@@ -107,7 +107,7 @@ def hard_pixels(errors: Float[Tensor, "n H W"], labels: Int[Tensor, "n H W"], sp
     Source: the released OHEM. Probabilities of all marked pixels of the batch, sorted; the threshold is the one at
     place min(hard_pixels, number - 1), counted from 0, but at least `hard_below`; strictly below it a pixel is hard.
     """
-    marked = labels != OUTSIDE
+    marked = labels != IGNORE_INDEX
     # Of what is below the threshold nothing changes if errors are compared instead of probabilities, but 0.9 is exact in
     # neither; so probabilities, as released.
     probabilities = torch.exp(-errors)
@@ -120,7 +120,7 @@ def hard_pixels(errors: Float[Tensor, "n H W"], labels: Int[Tensor, "n H W"], sp
 
 
 def _pixel_weights(labels: Tensor, spec: LossSpec) -> Float[Tensor, "n H W"]:
-    marked = labels != OUTSIDE
+    marked = labels != IGNORE_INDEX
     if not spec.class_weights:
         return marked.float()
     weights = torch.tensor(spec.class_weights, device=labels.device)
@@ -133,9 +133,9 @@ def _mean(errors: Tensor, total: Tensor) -> Tensor:
 
 
 def _check(labels: Tensor, count: int) -> None:
-    strange = labels[((labels < 0) | (labels >= count)) & (labels != OUTSIDE)]
+    strange = labels[((labels < 0) | (labels >= count)) & (labels != IGNORE_INDEX)]
     if len(strange):
         raise InputError(
-            f"The labels hold {int(strange[0])}, but there are {count} classes, 0 to {count - 1}, and {OUTSIDE} for what "
-            "does not count; correct the label images or the list of classes."
+            f"The labels hold {int(strange[0])}, but there are {count} classes, 0 to {count - 1}, and {IGNORE_INDEX} is "
+            "ignored; correct the label images or the list of classes."
         )

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 
 from hrnet.engine.findings import Case, Findings, Matrix, Measure
 from hrnet.formats.label_maps import LabeledImage, read_labels
-from hrnet.results import OUTSIDE, SemanticMap
+from hrnet.results import IGNORE_INDEX, SemanticMap
 from hrnet.segmentation.spec import SegmentationSpec
 
 # Source: arXiv 2103.16562, section 4: the outline is this wide, as a share of the image's diagonal.
@@ -211,7 +211,7 @@ def confusion_counts(
         part = slice(start, start + _COUNTED)
         counts += np.bincount(flat_truth[part].astype(np.intp) * 256 + flat_found[part], minlength=len(counts))
     table = counts.reshape(256, 256)[:classes]
-    return np.concatenate([table[:, :classes], table[:, OUTSIDE:]], axis=1)
+    return np.concatenate([table[:, :classes], table[:, IGNORE_INDEX:]], axis=1)
 
 
 def outline_counts(
@@ -225,7 +225,7 @@ def outline_counts(
     Source: arXiv 2103.16562, section 4, and its published code, where erosions by 3 x 3 pixels are repeated.
     """
     distance = max(round(OUTLINE_SHARE * math.hypot(*truth.shape)), 1)
-    seen = np.where(truth == OUTSIDE, np.uint8(OUTSIDE), found)
+    seen = np.where(truth == IGNORE_INDEX, np.uint8(IGNORE_INDEX), found)
     in_truth, in_found = outline(truth, distance), outline(seen, distance)
     chosen = (in_truth & in_found & (truth == seen), in_truth, in_found)
     maps = (truth, truth, seen)

@@ -16,7 +16,7 @@ from hrnet.io.geometry import Frame, Size, flip_order
 from hrnet.nn.backbone import HRNet, init_normal, set_norm_momentum
 from hrnet.nn.representation import PixelHead
 from hrnet.nn.task import Batch, TaskModel
-from hrnet.results import OUTSIDE, SemanticMap, Source
+from hrnet.results import IGNORE_INDEX, SemanticMap, Source
 from hrnet.segmentation.loss import segmentation_losses
 from hrnet.segmentation.ocr import ContextHead, SegmentationOutput
 from hrnet.segmentation.spec import SegmentationSpec
@@ -159,7 +159,7 @@ def _strip(logits: Tensor, frame: Frame, rows: range, align_corners: bool) -> UI
         shown = _inside(points, size).all(-1)
     # Faster than argmax.
     labels = sampled.max(0).indices.to(torch.uint8).cpu().numpy()
-    return np.where(shown, labels, np.uint8(OUTSIDE))
+    return np.where(shown, labels, np.uint8(IGNORE_INDEX))
 
 
 def _inside(points: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from hrnet.io.geometry import Size
 from hrnet.nn.spec import HRNetSpec, hrnet
-from hrnet.results import OUTSIDE
+from hrnet.results import IGNORE_INDEX
 
 # Source: the evaluation labels of Cityscapes (trainId 0 to 18), in order.
 CITYSCAPES = (
@@ -107,8 +107,10 @@ class SegmentationSpec:
 
     def __post_init__(self) -> None:
         count = len(self.class_names)
-        if not 1 <= count <= OUTSIDE or len(set(self.class_names)) != count:
-            raise ValueError(f"Between 1 and {OUTSIDE} classes, each with its own name, are possible; not {count}.")
+        if not 1 <= count <= IGNORE_INDEX or len(set(self.class_names)) != count:
+            raise ValueError(
+                f"Between 1 and {IGNORE_INDEX} classes, each with its own name, are possible; not {count}."
+            )
         paired = [label for pair in self.pairs for label in pair]
         if len(set(paired)) != len(paired) or any(not 0 <= label < count for label in paired):
             raise ValueError(

@@ -15,7 +15,6 @@ from hrnet.engine.findings import Case
 from hrnet.errors import InputError
 from hrnet.io.geometry import Frame, Image
 from hrnet.io.images import read_image
-from hrnet.vis.draw import draw_pair
 
 # Longer side of a drawing in pixels; small images are enlarged to it, so that thin lines stay thin, but not more than this.
 _SIDE, _LARGEST_ENLARGEMENT = 340, 5.0
@@ -58,7 +57,7 @@ def figure(case: Case) -> Figure:
     except InputError as error:
         return Figure(case.path.name, f"{case.words} It cannot be shown: {error}")
     frame = view(case)
-    truth, found = draw_pair(case.truth, case.found, image, frame)
+    truth, found = case.truth.plot_pair(case.found, image, frame)
     return Figure(case.path.name, case.words, _data_uri(truth), _data_uri(found), frame.size)
 
 

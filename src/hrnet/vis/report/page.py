@@ -17,7 +17,6 @@ from markupsafe import Markup
 from hrnet.engine.evaluator import Evaluator
 from hrnet.engine.findings import Case, Chart, Findings, Measure
 from hrnet.io.atomic import write_text
-from hrnet.vis.draw import color_key
 from hrnet.vis.report.checks import Remark, check_evaluation, check_run, gravest_first, measure_of
 from hrnet.vis.report.images import choose, figure
 from hrnet.vis.report.run import Run, parent_of, read_run, run_charts
@@ -168,7 +167,7 @@ def _plain(name: str) -> str:
 
 def _colors(cases: Sequence[Case]) -> list[tuple[str, str]]:
     """What the colors of the drawings mean, each once."""
-    return list(dict.fromkeys(pair for case in cases for one in (case.truth, case.found) for pair in color_key(one)))
+    return list(dict.fromkeys(pair for case in cases for one in (case.truth, case.found) for pair in one.color_key()))
 
 
 def _verdict(remarks: Sequence[Remark]) -> tuple[str, str]:
