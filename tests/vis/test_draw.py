@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hrnet.io.geometry import Frame
 from hrnet.results import Classification, Detections, Masks, SemanticMap
