@@ -29,7 +29,7 @@ from hrnet.pose.spec import PoseSpec
 from hrnet.results import Classification, Detections, Poses, SemanticMap, Source
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.segmentation.windows import Protocol, segment
+from hrnet.segmentation.windows import InferenceMode, segment
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
 
@@ -117,7 +117,7 @@ def test_batches_change_nothing(make: Callable[[], TaskModel[Any]], batch: int |
 
 def test_a_protocol_is_followed() -> None:
     model, images = segmentation(), random_images(3)
-    protocol = Protocol((0.75, 1.5), True, "sliding", native=True)
+    protocol = InferenceMode((0.75, 1.5), True, "sliding", native=True)
     found = list(hrnet.Predictor(model, runtime="torch", device="cpu", protocol=protocol)(images))
     for image, result in zip(images, found, strict=True):
         np.testing.assert_array_equal(result.labels, segment(image, model, model, protocol))
@@ -125,7 +125,7 @@ def test_a_protocol_is_followed() -> None:
 
 def test_what_does_not_fit_the_model_is_refused() -> None:
     with pytest.raises(InputError, match="for segmentation models"):
-        hrnet.Predictor(pose(), runtime="torch", device="cpu", protocol=Protocol())
+        hrnet.Predictor(pose(), runtime="torch", device="cpu", protocol=InferenceMode())
     predictor = hrnet.Predictor(segmentation(), runtime="torch", device="cpu")
     with pytest.raises(InputError, match="leave out the boxes"):
         predictor(random_images(1), boxes=lambda _: None)
@@ -141,7 +141,7 @@ def test_broken_images_are_left_out_in_order(tmp_path: Path) -> None:
             Image.new("RGB", (30, 40), (number * 40, 90, 90)).save(path)
         paths.append(path)
     told: list[str] = []
-    for protocol in (None, Protocol()):
+    for protocol in (None, InferenceMode()):
         told.clear()
         predictor = hrnet.Predictor(segmentation(), runtime="torch", device="cpu", protocol=protocol)
         found = list(predictor(paths, on_error=lambda image, _: told.append(Path(str(image)).name)))

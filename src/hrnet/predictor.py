@@ -26,7 +26,7 @@ from hrnet.nn.task import TaskModel, scale_images
 from hrnet.pose.boxes import person_boxes, person_labels
 from hrnet.results import SemanticMap
 from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.windows import Protocol, segment
+from hrnet.segmentation.windows import InferenceMode, segment
 
 ImageSource = str | Path | np.ndarray
 # How far decoding runs ahead of the network: in images, and in bytes after which no further one is begun.
@@ -143,7 +143,7 @@ class Predictor:
         precision: Precision = "auto",
         batch: int | None = None,
         flip: bool = False,
-        protocol: Protocol | None = None,
+        protocol: InferenceMode | None = None,
         detector: TaskModel[Any] | Predictor | None = None,
         detector_score: float = 0.3,
     ) -> None:

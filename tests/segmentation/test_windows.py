@@ -17,10 +17,10 @@ from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import scale_images
 from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, image_frame
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
-from hrnet.segmentation.windows import Protocol, _Level, offsets, published_protocol, segment
+from hrnet.segmentation.windows import InferenceMode, _Level, offsets, published_mode, segment
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
-NATIVE = Protocol(windows="sliding", native=True)
+NATIVE = InferenceMode(windows="sliding", native=True)
 WINDOW = (64, 96)
 
 
@@ -85,7 +85,7 @@ def test_whole_is_what_the_model_predicts(align: bool) -> None:
     frame = image_frame((190, 260), model.spec)
     forward = colors(align)
     (expected,) = model.decode(forward(tensor(warp(image, frame))), [frame])
-    agreed = segment(image, model, forward, Protocol()) == expected.labels
+    agreed = segment(image, model, forward, InferenceMode()) == expected.labels
     assert agreed.mean() > 0.999  # the same sums in another order: some draws go the other way
     assert len(np.unique(expected.labels)) == 3
 
@@ -117,8 +117,8 @@ def test_a_constant_network_gives_a_constant_map() -> None:
         return SegmentationOutput(logits.expand(len(images), 3, images.shape[2] // 4, images.shape[3] // 4).clone())
 
     model = tiny()
-    protocols = [Protocol((0.5, 1, 2), True), NATIVE, published_protocol(model.spec, (0.5, 2), True)]
-    for protocol in (*protocols, Protocol((0.75, 1.5), windows="tiles")):
+    protocols = [InferenceMode((0.5, 1, 2), True), NATIVE, published_mode(model.spec, (0.5, 2), True)]
+    for protocol in (*protocols, InferenceMode((0.75, 1.5), windows="tiles")):
         assert (segment(smooth_image(130, 210), model, forward, protocol) == 1).all()
 
 
@@ -169,7 +169,7 @@ def dense_plain(image: np.ndarray, forward: Callable[[Tensor], SegmentationOutpu
 def test_windows_are_the_dense_mean(height: int, width: int, flip: bool) -> None:
     """Sizes: both axes, one axis, none, no multiple of 4. The network answers differently in every window."""
     image, forward = smooth_image(height, width), positions()
-    found = segment(image, tiny(), forward, Protocol((1.0,), flip, "sliding", native=True))
+    found = segment(image, tiny(), forward, InferenceMode((1.0,), flip, "sliding", native=True))
     agree(found, dense_plain(image, forward, flip))
 
 
@@ -198,7 +198,7 @@ def test_scales_are_averaged_as_probabilities() -> None:
                 c0, c1 = int(column), min(int(column) + 1, values.shape[2] - 1)
                 full[:, y, x] = line[:, c0] * (1 - (column - c0)) + line[:, c1] * (column - c0)
         total += torch.softmax(torch.from_numpy(full), 0)
-    agree(segment(image, model, forward, Protocol(scales)), total)
+    agree(segment(image, model, forward, InferenceMode(scales)), total)
 
 
 def dense_published(
@@ -239,7 +239,7 @@ def test_the_published_protocol_is_the_released_computation(kind: str, align: bo
     model, image = tiny(align), smooth_image(150, 211)
     forward = positions(size=(64 * 4, 96 * 4))
     scales = (0.5, 1.0, 1.75)
-    protocol = Protocol(scales, True, kind, published=True)  # type: ignore[arg-type]  # a parameter of the test
+    protocol = InferenceMode(scales, True, kind, published=True)  # type: ignore[arg-type]  # a parameter of the test
     total = torch.stack([dense_published(image, model, forward, scale, kind) for scale in scales]).sum(0)
     agree(segment(image, model, forward, protocol), total)
 
@@ -255,8 +255,8 @@ def test_exponentials_are_not_probabilities() -> None:
         return SegmentationOutput(logits.expand(len(images), 3, images.shape[2] // 4, images.shape[3] // 4).clone())
 
     model, image = tiny(), smooth_image(64, 96)
-    assert (segment(image, model, forward, Protocol((0.5, 1.0))) == 0).all()
-    assert (segment(image, model, forward, Protocol((0.5, 1.0), published=True)) == 1).all()
+    assert (segment(image, model, forward, InferenceMode((0.5, 1.0))) == 0).all()
+    assert (segment(image, model, forward, InferenceMode((0.5, 1.0), published=True)) == 1).all()
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -265,7 +265,7 @@ def test_the_mirrored_image_gives_the_mirrored_map(published: bool) -> None:
     model = tiny(pairs=((0, 2),))
     # The canvas's aspect; and windows that lie alike from either side.
     image, forward = smooth_image(128, 192 if published else 96 + 64), positions()
-    protocol = Protocol((1.0,), True, "whole" if published else "sliding", native=not published, published=published)
+    protocol = InferenceMode((1.0,), True, "whole" if published else "sliding", native=not published, published=published)
     found = segment(image, model, forward, protocol)
     mirrored = segment(np.ascontiguousarray(image[:, ::-1]), model, forward, protocol)
     agreed = np.array([2, 1, 0])[mirrored[:, ::-1]] == found
@@ -288,12 +288,12 @@ def test_every_set_has_its_published_windows() -> None:
     backbone = tiny().spec.backbone
     cityscapes = SegmentationSpec(backbone=backbone)
     assert cityscapes.class_names == CITYSCAPES
-    assert published_protocol(cityscapes).windows == "tiles"
-    assert published_protocol(tiny().spec).windows == "sliding"
-    assert published_protocol(tiny(squash=True).spec).windows == "whole"
+    assert published_mode(cityscapes).windows == "tiles"
+    assert published_mode(tiny().spec).windows == "sliding"
+    assert published_mode(tiny(squash=True).spec).windows == "whole"
 
 
 @pytest.mark.parametrize("wrong", [{"scales": ()}, {"scales": (0.0,)}, {"native": True}, {"scales": (math.inf,)}])
 def test_protocols_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"(?i)scale"):
-        Protocol(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+        InferenceMode(**wrong)  # type: ignore[arg-type]  # wrong on purpose

@@ -19,7 +19,7 @@ from hrnet.segmentation.data import match_classes, read_segmentation
 from hrnet.segmentation.metrics import SegmentationEvaluator
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.segmentation.windows import Protocol, published_protocol
+from hrnet.segmentation.windows import InferenceMode, published_mode
 
 
 def score(options: Evaluate, model: SegmentationModel) -> Scored:
@@ -54,14 +54,14 @@ def score(options: Evaluate, model: SegmentationModel) -> Scored:
     return Scored("segmentation", evaluator, metrics, counts, seconds, problems or bool(failed), _facts(protocol))
 
 
-def _protocol(options: Evaluate, spec: SegmentationSpec) -> Protocol:
+def _protocol(options: Evaluate, spec: SegmentationSpec) -> InferenceMode:
     if options.protocol == "published" and options.windows:
         raise InputError("The published protocol says itself which windows there are; leave out --windows.")
     try:
         if options.protocol == "published":
-            return published_protocol(spec, options.scales, options.flip)
+            return published_mode(spec, options.scales, options.flip)
         windows = "sliding" if options.windows else "whole"
-        return Protocol(options.scales, options.flip, windows, native=options.windows)
+        return InferenceMode(options.scales, options.flip, windows, native=options.windows)
     except ValueError as error:
         raise InputError(f"{error} Mend --scales.") from None
 
@@ -98,7 +98,7 @@ def _as_stored(one: LabeledImage) -> np.ndarray | Path:
         return one.path
 
 
-def _facts(protocol: Protocol) -> dict[str, str]:
+def _facts(protocol: InferenceMode) -> dict[str, str]:
     how = {"whole": "whole images", "sliding": "overlapping windows", "tiles": "whole, in tiles above scale 1"}
     return {
         "looked at": how[protocol.windows] + (" at the image's own scale" if protocol.native else ""),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hrnet.nn.task import TaskModel
     from hrnet.predictor import Seconds
     from hrnet.results import Classification, Detections, Poses, SemanticMap
-    from hrnet.segmentation.windows import Protocol
+    from hrnet.segmentation.windows import InferenceMode
 
     Result = Poses | SemanticMap | Detections | Classification
 
@@ -143,10 +143,10 @@ def _where(
     return None, load(boxes)
 
 
-def _protocol(options: Predict, model: TaskModel[Any]) -> Protocol | None:
+def _protocol(options: Predict, model: TaskModel[Any]) -> InferenceMode | None:
     """How a segmentation model is to look at images; None for the whole image at once."""
     from hrnet.segmentation.model import SegmentationModel
-    from hrnet.segmentation.windows import Protocol
+    from hrnet.segmentation.windows import InferenceMode
 
     if not options.windows and options.scales == (1.0,):
         return None
@@ -154,7 +154,7 @@ def _protocol(options: Predict, model: TaskModel[Any]) -> Protocol | None:
         raise InputError(f"--windows and --scales are for segmentation models, which {options.model} is not.")
     windows = "sliding" if options.windows else "whole"
     try:
-        return Protocol(options.scales, options.flip, windows, native=options.windows)
+        return InferenceMode(options.scales, options.flip, windows, native=options.windows)
     except ValueError as error:
         raise InputError(f"{error} Mend --scales.") from None
 

@@ -40,7 +40,7 @@ BATCH_PIXELS = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class InferenceMode:
     """How an image is looked at.
 
     Attributes:
@@ -70,18 +70,18 @@ class Protocol:
             raise ValueError("The published protocol fits images into the canvas; native does not.")
 
 
-def published_protocol(spec: SegmentationSpec, scales: Sequence[float] = (1.0,), flip: bool = False) -> Protocol:
+def published_mode(spec: SegmentationSpec, scales: Sequence[float] = (1.0,), flip: bool = False) -> InferenceMode:
     """What the released code does with the data set of a network.
 
     Source: Cityscapes is tiled above scale 1, LIP is squashed into the input, all others have sliding windows.
     """
     windows = "whole" if spec.squash else "tiles" if spec.class_names == CITYSCAPES else "sliding"
-    return Protocol(tuple(scales), flip, windows, published=True)
+    return InferenceMode(tuple(scales), flip, windows, published=True)
 
 
 @torch.inference_mode()
 def segment(
-    image: Image, model: SegmentationModel, forward: Forward, protocol: Protocol, batch: int | None = None
+    image: Image, model: SegmentationModel, forward: Forward, protocol: InferenceMode, batch: int | None = None
 ) -> UInt8[np.ndarray, "h w"]:
     """The label of every pixel of an image.
 
@@ -120,7 +120,7 @@ class _Level:
         image: Image,
         model: SegmentationModel,
         forward: Forward,
-        protocol: Protocol,
+        protocol: InferenceMode,
         scale: float,
         batch: int | None,
     ) -> None:
@@ -236,7 +236,7 @@ class _Level:
         return logit_places(points, self._window[axis], self._sums.shape[1 + axis], align)
 
 
-def _placed(source: Size, spec: SegmentationSpec, protocol: Protocol, scale: float) -> tuple[Frame, Size]:
+def _placed(source: Size, spec: SegmentationSpec, protocol: InferenceMode, scale: float) -> tuple[Frame, Size]:
     """How the image lies in its input, and how many pixels of that it covers."""
     if protocol.native:
         content = (max(round(source[0] * scale), 1), max(round(source[1] * scale), 1))
