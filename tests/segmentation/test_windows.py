@@ -265,7 +265,9 @@ def test_the_mirrored_image_gives_the_mirrored_map(published: bool) -> None:
     model = tiny(pairs=((0, 2),))
     # The canvas's aspect; and windows that lie alike from either side.
     image, forward = smooth_image(128, 192 if published else 96 + 64), positions()
-    protocol = InferenceMode((1.0,), True, "whole" if published else "sliding", native=not published, published=published)
+    protocol = InferenceMode(
+        (1.0,), True, "whole" if published else "sliding", native=not published, published=published
+    )
     found = segment(image, model, forward, protocol)
     mirrored = segment(np.ascontiguousarray(image[:, ::-1]), model, forward, protocol)
     agreed = np.array([2, 1, 0])[mirrored[:, ::-1]] == found
