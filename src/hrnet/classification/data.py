@@ -14,6 +14,7 @@ from hrnet.classification.model import middle_frame
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
+from hrnet.formats import compare
 from hrnet.formats.compare import Part, choose_part, only_part
 from hrnet.formats.defects import sentences
 from hrnet.formats.recognize import TITLES, read
@@ -106,6 +107,18 @@ def read_classification(images: Path, part: Part = "train") -> ClassificationSet
     sets = read_parts(images)
     found = classification_set(choose_part(sets, part))
     return replace(found, notes=(*found.notes, *only_part(sets, part)))
+
+
+def open_set(
+    images: Path, annotations: Path | None = None, split: Part = "val", *, hold_out: int = 0
+) -> ClassificationSet:
+    """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
+
+    Raises:
+        InputError: the data set is missing or cannot be used.
+    """
+    data = read_classification(images, "train" if hold_out else split)
+    return replace(data, images=tuple(compare.hold_out(data.images, hold_out)[1])) if hold_out else data
 
 
 def classification_set(data: DataSet) -> ClassificationSet:

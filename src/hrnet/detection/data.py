@@ -13,6 +13,7 @@ from hrnet.detection.augment import Augment, augmented, targets_of
 from hrnet.detection.model import image_frame
 from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
+from hrnet.formats import compare
 from hrnet.formats.compare import Part, choose_part, only_part
 from hrnet.formats.defects import sentences
 from hrnet.formats.files import entries
@@ -79,6 +80,18 @@ def read_detection(images: Path, annotations: Path | None = None, part: Part = "
     sets = read_parts(images, annotations)
     found = detection_set(choose_part(sets, part))
     return replace(found, notes=(*found.notes, *(() if annotations else only_part(sets, part))))
+
+
+def open_set(
+    images: Path, annotations: Path | None = None, split: Part = "val", *, hold_out: int = 0
+) -> DetectionSet:
+    """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
+
+    Raises:
+        InputError: the data set is missing or cannot be used.
+    """
+    data = read_detection(images, annotations, "train" if hold_out else split)
+    return replace(data, images=tuple(compare.hold_out(data.images, hold_out)[1])) if hold_out else data
 
 
 def detection_set(data: DataSet) -> DetectionSet:

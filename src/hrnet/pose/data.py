@@ -142,6 +142,27 @@ def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
     return keypoint_set(read_coco(annotations, images, only_keypoints=True))
 
 
+def open_set(
+    images: Path,
+    annotations: Path | None = None,
+    split: Literal["train", "val"] = "val",
+    *,
+    hold_out: int = 0,
+    unboxed: Unboxed = "whole",
+) -> KeypointSet:
+    """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
+
+    Raises:
+        InputError: the data set is missing or cannot be used.
+    """
+    from hrnet.pose.recipes import read_keypoints
+
+    if annotations is None:
+        raise InputError(f"{images} has no labels of keypoints; name them by --annotations.")
+    data = read_keypoints(images, annotations, "train" if hold_out else split, unboxed)
+    return _hold_out(data, hold_out)[1] if hold_out else data
+
+
 def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
     """The objects with labeled keypoints of a data set of any format.
 
@@ -340,6 +361,9 @@ def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, .
     if not found:
         raise InputError(f"{path} has no box for any image of the data set; its image_id or file_name must match.")
     return tuple(found), problems
+
+
+_hold_out = hold_out
 
 
 class PoseDataset:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
-from hrnet.formats import masks
+from hrnet.formats import compare, masks
 from hrnet.formats.compare import Part, choose_part, roles
 from hrnet.formats.label_maps import LabeledImage, misfit, read_labels, read_values, strange, strange_values
 from hrnet.formats.masks import count_values
@@ -115,6 +115,18 @@ def read_segmentation(images: Path, annotations: Path | None = None, part: Part 
     return _checked(
         SegmentationSet(names, pairs, records, (*problems, *more), tuple(notes), bool(data.classes)), data.source
     )
+
+
+def open_set(
+    images: Path, annotations: Path | None = None, split: Part = "val", *, hold_out: int = 0
+) -> SegmentationSet:
+    """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
+
+    Raises:
+        InputError: the data set is missing or cannot be used.
+    """
+    data = read_segmentation(images, annotations, "train" if hold_out else split)
+    return replace(data, images=tuple(compare.hold_out(data.images, hold_out)[1])) if hold_out else data
 
 
 def has_part(images: Path, annotations: Path | None, part: Part) -> bool:
