@@ -82,9 +82,7 @@ def read_detection(images: Path, annotations: Path | None = None, part: Part = "
     return replace(found, notes=(*found.notes, *(() if annotations else only_part(sets, part))))
 
 
-def open_set(
-    images: Path, annotations: Path | None = None, split: Part = "val", *, hold_out: int = 0
-) -> DetectionSet:
+def open_set(images: Path, annotations: Path | None = None, split: Part = "val", *, hold_out: int = 0) -> DetectionSet:
     """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
 
     Raises:
