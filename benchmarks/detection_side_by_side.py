@@ -24,8 +24,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from hrnet.detection.boxes import DetectionOutput, Objects
 from hrnet.detection.model import DetectionModel
-from hrnet.detection.published import DetectionRecipe
-from hrnet.detection.recipes import RECIPES, prepare
+from hrnet.detection.recipes import RECIPES, DetectionRecipe, prepare
 from hrnet.detection.spec import DetectionSpec
 from hrnet.engine.batches import reading
 from hrnet.engine.evaluate import evaluate

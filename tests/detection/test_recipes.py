@@ -13,9 +13,8 @@ from safetensors.numpy import load_file
 
 from hrnet.cli import main
 from hrnet.detection.boxes import Objects
-from hrnet.detection.published import SCHEDULES
 from hrnet.detection.rcnn import RCNN
-from hrnet.detection.recipes import RECIPES, SMALL, DetectionRecipe, prepare
+from hrnet.detection.recipes import RECIPES, SCHEDULES, SMALL, DetectionRecipe, prepare
 from hrnet.detection.spec import (
     CenterNetSpec,
     FCOSSpec,
