@@ -69,7 +69,7 @@ class PlainHead(PixelHead):
     """One layer after the other."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return nn.Sequential.forward(self, maps)
+        return self.classify(functional.relu(self.norm(self.project(maps)), inplace=True))
 
 
 class PlainBasicBlock(BasicBlock):
@@ -90,13 +90,9 @@ class PlainBottleneck(Bottleneck):
 
 
 class PlainHRNet(HRNet):
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def _stem(self, images: Tensor) -> Tensor:
         x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
-        x = functional.relu(self.bn2(self.conv2(x)), inplace=True)
-        maps = [self.layer1(x)]
-        for number in (2, 3, 4):
-            maps = self._advance(number, maps)
-        return maps
+        return functional.relu(self.bn2(self.conv2(x)), inplace=True)
 
 
 PLAIN: dict[type[nn.Module], type[nn.Module]] = {

@@ -66,7 +66,7 @@ def segmentation() -> SegmentationModel:
     with torch.no_grad():
         # On average no class is ahead, so that each is somewhere.
         logits = model(torch.rand(1, 3, 64, 96)).logits
-        model.get_parameter("head.3.bias").sub_(logits.mean((0, 2, 3)))
+        model.get_parameter("head.classify.bias").sub_(logits.mean((0, 2, 3)))
     return model
 
 

@@ -83,8 +83,8 @@ def test_classes_of_the_same_name_are_taken() -> None:
     other = moved(SegmentationModel(spec))
     model: Any = SegmentationModel(replace(spec, class_names=("ground", "sea")))
     report(model, other)
-    torch.testing.assert_close(model.head[3].weight[0], other.head[3].weight[1], rtol=0, atol=0)
-    torch.testing.assert_close(model.head[0].weight, other.head[0].weight, rtol=0, atol=0)
+    torch.testing.assert_close(model.head.classify.weight[0], other.head.classify.weight[1], rtol=0, atol=0)
+    torch.testing.assert_close(model.head.project.weight, other.head.project.weight, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 7])

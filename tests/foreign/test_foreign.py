@@ -68,6 +68,11 @@ def levels(old: str, new: str, count: int, tail: str = "") -> list[tuple[str, st
     return [(f"{old}.{level}.", f"{new}.{level}.{tail}") for level in range(count)]
 
 
+def pixel_head(theirs: str, ours: str = "head") -> list[tuple[str, str]]:
+    layers = (("project", 0), ("norm", 1), ("classify", 3))
+    return [(f"{ours}.{layer}.", f"{theirs}.{number}.") for layer, number in layers]
+
+
 OFFICIAL_CLASSIFICATION = renamed(
     ("backbone.", ""),
     *levels("head.widen", "incre_modules", 4, "0."),
@@ -100,21 +105,21 @@ ORIGINS: dict[str, tuple[ModelSpec, Callable[[str], str]]] = {
     ),
     "mmpose 1": (replace(POSE, codec=CodecSpec(per_axis=True)), renamed(("head.", "head.final_layer."))),
     "mmpose 0": (replace(POSE, codec=CodecSpec(per_axis=True)), renamed(("head.", "keypoint_head.final_layer."))),
-    "official face": (FACE, renamed(("backbone.", ""))),
+    "official face": (FACE, renamed(("backbone.", ""), *pixel_head("head"))),
     "mmpose 1 face": (
         MM_FACE,
-        renamed(("head.3.", "head.final_layer."), ("head.", "head.conv_layers.")),
+        renamed(("head.classify.", "head.final_layer."), *pixel_head("head.conv_layers")),
     ),
     "mmpose 0 face": (
         MM_FACE,
-        renamed(("head.", "keypoint_head.final_layer.")),
+        renamed(*pixel_head("keypoint_head.final_layer")),
     ),
-    "official segmentation": (SEGMENTATION, renamed(("backbone.", "model."), ("head.", "model.last_layer."))),
+    "official segmentation": (SEGMENTATION, renamed(("backbone.", "model."), *pixel_head("model.last_layer"))),
     "official OCR": (
         CONTEXT,
         renamed(
             ("backbone.", "model."),
-            ("head.guess.", "model.aux_head."),
+            *pixel_head("model.aux_head", "head.guess"),
             ("head.features.", "model.conv3x3_ocr."),
             *[
                 (f"head.{ours}.{layer}.{part}.", f"{CONTEXT_BLOCK}.{theirs}.{2 * layer + part}.{'0.' * part}")
@@ -273,13 +278,13 @@ def test_other_files_without_counters_keep_their_norms() -> None:
 
 
 def test_head_of_mmseg_has_a_bias_of_zero() -> None:
-    state = random_state(SEGMENTATION) | {"head.0.bias": torch.zeros(40)}
+    state = random_state(SEGMENTATION) | {"head.project.bias": torch.zeros(40)}
     rename = renamed(
-        ("head.0.", "decode_head.convs.0.conv."),
-        ("head.1.", "decode_head.convs.0.bn."),
-        ("head.3.", "decode_head.conv_seg."),
+        ("head.project.", "decode_head.convs.0.conv."),
+        ("head.norm.", "decode_head.convs.0.bn."),
+        ("head.classify.", "decode_head.conv_seg."),
     )
-    theirs = {rename(name): value for name, value in state.items() if name != "head.0.bias"}
+    theirs = {rename(name): value for name, value in state.items() if name != "head.project.bias"}
     spec, found = recognize(theirs)
     assert spec == SEGMENTATION
     assert_same(found, state)

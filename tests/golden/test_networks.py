@@ -44,7 +44,7 @@ NETWORKS = {
 # Small enough to go through a file as well.
 THROUGH_A_FILE = ("segmentation-cityscapes-w18_small_v1", "mmseg-fcn-hr18", "mmseg-ocrnet-hr18")
 # mmseg's first convolutions of a head have no bias, ours have one of zeros.
-ADDED_BIASES = {"mmseg-fcn-hr18": ("head.0",), "mmseg-ocrnet-hr18": ("head.guess.0", "head.features.0")}
+ADDED_BIASES = {"mmseg-fcn-hr18": ("head.project",), "mmseg-ocrnet-hr18": ("head.guess.project", "head.features.0")}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.nn.backbone import HRNet, count_multiply_accumulates, init_kaiming, init_normal, norm_relu_conv
+from hrnet.nn.backbone import HRNet, count_multiply_accumulates, init_kaiming, init_normal
+from hrnet.nn.kernels import norm_relu_conv
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 
 TINY = HRNetSpec(

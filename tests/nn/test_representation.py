@@ -73,10 +73,10 @@ def test_nothing_as_large_as_the_concatenation_is_kept(kernel: int) -> None:
 def test_pixel_head_is_two_matrix_products() -> None:
     # Oracle: numpy. Tolerance: float32 sums of six terms.
     head = PixelHead([6], 3).eval()
-    norm = cast(nn.BatchNorm2d, head[1])
+    norm = head.norm
     cast(torch.Tensor, norm.running_mean).normal_()
     x = torch.randn(2, 6, 4, 5)
-    first, last = cast(nn.Conv2d, head[0]), cast(nn.Conv2d, head[3])
+    first, last = head.project, head.classify
 
     def linear(layer: nn.Conv2d, values: np.ndarray) -> np.ndarray:
         weight, bias = layer.weight.detach().numpy()[..., 0, 0], cast(torch.Tensor, layer.bias).detach().numpy()

@@ -106,7 +106,7 @@ def test_new_weights_are_as_released() -> None:
     model = SegmentationModel(SPEC)
     assert cast(Tensor, model.backbone.conv1.weight).std().item() == pytest.approx(0.001, rel=0.25)
     head = cast(ContextHead, model.head)
-    for layer, inputs in ((head.guess[0], 60), (head.features[0], 540)):
+    for layer, inputs in ((head.guess.project, 60), (head.features[0], 540)):
         largest = cast(Tensor, layer.weight).abs().max().item()
         assert 0.98 * inputs**-0.5 < largest <= inputs**-0.5
 

@@ -193,7 +193,7 @@ def test_mirrored_logits_are_mirrored_back_and_sides_exchanged() -> None:
 def test_new_weights_are_as_published() -> None:
     # Oracle: closed form: normal with deviation 0.001, biases as PyTorch draws them. Tolerance: the deviation of 3600 draws
     # is known to 1.2 %; five times that.
-    first = tiny().get_submodule("head.0")
+    first = tiny().get_submodule("head.project")
     assert isinstance(first, nn.Conv2d)
     assert first.bias is not None
     assert first.weight.std().item() == pytest.approx(0.001, rel=0.06)

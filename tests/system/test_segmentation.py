@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
         for parameter in made.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.5)
-        made.get_parameter("head.3.bias").sub_(made(torch.rand(1, 3, 64, 96)).logits.mean((0, 2, 3)))
+        made.get_parameter("head.classify.bias").sub_(made(torch.rand(1, 3, 64, 96)).logits.mean((0, 2, 3)))
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_model(path, made)
     return str(path)

@@ -34,26 +34,43 @@ OFFICIAL_POSE: Names = ((r"final_layer\.(weight|bias)", r"head.\1"),)
 MMPOSE_1: Names = ((r"head\.final_layer\.(weight|bias)", r"head.\1"),)
 MMPOSE_0: Names = ((r"keypoint_head\.final_layer\.(weight|bias)", r"head.\1"),)
 
+
+def _pixel_head(prefix: str, ours: str = "head") -> Names:
+    """The head on the concatenated maps, which others number: convolution, norm, ReLU, convolution.
+
+    Args:
+        prefix: expression of the layers' common name.
+        ours: its name here.
+    """
+    layers = (("0", "project"), ("1", "norm"), ("3", "classify"))
+    return tuple((rf"{prefix}\.{number}\.(.+)", rf"{ours}.{layer}.\1") for number, layer in layers)
+
+
 # HRNet-Facial-Landmark-Detection; mmpose 1.x and 0.x, face and hand.
-OFFICIAL_FACE: Names = ((r"(head\.[013]\..+)", r"\1"),)
+OFFICIAL_FACE: Names = _pixel_head("head")
 MMPOSE_1_V2: Names = (
-    (r"head\.conv_layers\.([01]\..+)", r"head.\1"),
-    (r"head\.final_layer\.(weight|bias)", r"head.3.\1"),
+    *_pixel_head(r"head\.conv_layers")[:2],
+    (r"head\.final_layer\.(weight|bias)", r"head.classify.\1"),
 )
-MMPOSE_0_V2: Names = ((r"keypoint_head\.final_layer\.([013]\..+)", r"head.\1"),)
+MMPOSE_0_V2: Names = _pixel_head(r"keypoint_head\.final_layer")
+
+
+def _mmseg_head(prefix: str, ours: str = "head") -> Names:
+    return (
+        (rf"{prefix}\.convs\.0\.conv\.(weight)", rf"{ours}.project.\1"),
+        (rf"{prefix}\.convs\.0\.bn\.(.+)", rf"{ours}.norm.\1"),
+        (rf"{prefix}\.conv_seg\.(.+)", rf"{ours}.classify.\1"),
+    )
+
 
 # HRNet-Semantic-Segmentation, all branches; mmsegmentation.
-OFFICIAL_SEGMENTATION: Names = ((r"last_layer\.([013]\..+)", r"head.\1"),)
-MMSEG: Names = (
-    (r"decode_head\.convs\.0\.conv\.(weight)", r"head.0.\1"),
-    (r"decode_head\.convs\.0\.bn\.(.+)", r"head.1.\1"),
-    (r"decode_head\.conv_seg\.(.+)", r"head.3.\1"),
-)
+OFFICIAL_SEGMENTATION: Names = _pixel_head("last_layer")
+MMSEG: Names = _mmseg_head("decode_head")
 
 # The same two, with object context. The released norms are wrapped with what stands for their activation.
 _BLOCK = r"ocr_distri_head\.object_context_block"
 OFFICIAL_CONTEXT: Names = (
-    (r"aux_head\.([013]\..+)", r"head.guess.\1"),
+    *_pixel_head("aux_head", "head.guess"),
     (r"conv3x3_ocr\.([01]\..+)", r"head.features.\1"),
     *(
         (rf"{_BLOCK}\.{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
@@ -73,9 +90,7 @@ OFFICIAL_CONTEXT: Names = (
 )
 _MMSEG_BLOCK = r"decode_head\.1\.object_context_block"
 MMSEG_CONTEXT: Names = (
-    (r"decode_head\.0\.convs\.0\.conv\.(weight)", r"head.guess.0.\1"),
-    (r"decode_head\.0\.convs\.0\.bn\.(.+)", r"head.guess.1.\1"),
-    (r"decode_head\.0\.conv_seg\.(.+)", r"head.guess.3.\1"),
+    *_mmseg_head(r"decode_head\.0", "head.guess"),
     *(
         (rf"{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
         for theirs, ours in (

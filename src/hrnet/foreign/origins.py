@@ -50,12 +50,12 @@ def _from_blue_first(state: State) -> State:
 
 def _zero_bias(state: State) -> State:
     """The convolution before mmseg's batch norm has no bias, ours has the published one: zero is the same."""
-    return state | {"head.0.bias": torch.zeros(state["head.0.weight"].shape[0])}
+    return state | {"head.project.bias": torch.zeros(state["head.project.weight"].shape[0])}
 
 
 def _zero_biases(state: State) -> State:
     """As `_zero_bias`, for the two convolutions of mmseg's OCR."""
-    layers = ("head.guess.0", "head.features.0")
+    layers = ("head.guess.project", "head.features.0")
     return state | {f"{layer}.bias": torch.zeros(state[f"{layer}.weight"].shape[0]) for layer in layers}
 
 

@@ -106,7 +106,7 @@ def mmpose(state: State) -> PoseSpec:
 
 
 def _v2_pose(state: State, codec: CodecSpec) -> PoseSpec:
-    weight = state["head.3.weight"]
+    weight = state["head.classify.weight"]
     return PoseSpec(
         skeleton=_skeleton(weight.shape[0]),
         backbone=backbone_spec(state, "bilinear"),
@@ -119,7 +119,7 @@ def _v2_pose(state: State, codec: CodecSpec) -> PoseSpec:
 
 def face(state: State) -> PoseSpec:
     # Source: HRNet-Facial-Landmark-Detection: sigma 1 for the 68 points of 300W, 1.5 for WFLW, COFW and AFLW.
-    spec = _v2_pose(state, CodecSpec(heatmap_sigma=1.0 if state["head.3.weight"].shape[0] == 68 else 1.5))
+    spec = _v2_pose(state, CodecSpec(heatmap_sigma=1.0 if state["head.classify.weight"].shape[0] == 68 else 1.5))
     return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
 
 
@@ -129,7 +129,7 @@ def mmpose_v2(state: State) -> PoseSpec:
 
 def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
     context = _context(state)
-    weight = state["head.classify.weight" if context else "head.3.weight"]
+    weight = state["head.classify.weight"]
     count = weight.shape[0]
     known = {len(CITYSCAPES): CITYSCAPES, len(_LIP): _LIP}
     return SegmentationSpec(
@@ -149,7 +149,7 @@ def _context(state: State) -> ContextSpec | None:
 
 
 def official_segmentation(state: State) -> SegmentationSpec:
-    return segmentation(state, align_corners=state["head.3.weight"].shape[0] in _ALIGNED_CLASSES)
+    return segmentation(state, align_corners=state["head.classify.weight"].shape[0] in _ALIGNED_CLASSES)
 
 
 def official_context(state: State) -> SegmentationSpec:

@@ -8,7 +8,7 @@ Source: arXiv 1908.07919, section 3.3 and figure 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hrnet.io.geometry import Size
-from hrnet.nn.backbone import drawing_graph, norm_relu_conv
+from hrnet.nn.kernels import chunked_norm_relu_conv, is_exporting, norm_relu_conv
 
 
 def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = False) -> Float[Tensor, "n c h w"]:
@@ -41,7 +41,7 @@ class ConcatConv2d(nn.Conv2d):
         self.widths = tuple(widths)
         self.align_corners = align_corners
 
-    def forward(  # type: ignore[override]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # takes the parts of the concatenation
         self, maps: Sequence[Float[Tensor, "n _ _ _"]], channels: slice = slice(None)
     ) -> Float[Tensor, "n c h w"]:
         """All, or some, of the output channels."""
@@ -66,11 +66,7 @@ class ConcatConv2d(nn.Conv2d):
         return functional.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
 
 
-# Channels of the V2 representation that are there at once where no gradient is wanted.
-_PART = 96
-
-
-class PixelHead(nn.Sequential):
+class PixelHead(nn.Module):
     """A value for each pixel of the V2 representation: 1x1 convolution, batch norm, ReLU, convolution.
 
     The paper says "a linear classifier"; the released networks have the first three layers before it, with a bias that
@@ -79,36 +75,20 @@ class PixelHead(nn.Sequential):
     Args:
         widths: channels of the maps.
         outputs: values of each pixel.
-        kernel: of the last convolution.
-        align_corners: of the enlargement of the maps.
+        kernel: size of the last convolution.
+        align_corners: True to align the corner pixels when the maps are enlarged.
     """
 
     def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
-        super().__init__(
-            *concat_conv_bn(widths, sum(widths), 1, align_corners),
-            nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2),
-        )
+        super().__init__()
+        self.project = ConcatConv2d(widths, sum(widths), 1, align_corners)
+        self.norm = nn.BatchNorm2d(sum(widths))
+        self.classify = nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2)
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:  # type: ignore[override]
-        if torch.is_grad_enabled() or self.training or drawing_graph():
-            return norm_relu_conv(self[1], cast(nn.Conv2d, self[3]), self[0](maps))
-        return self._in_parts(maps)
-
-    def _in_parts(self, maps: Sequence[Tensor]) -> Tensor:
-        """Some channels of the wide map after the other; the last convolution sums over them."""
-        first, norm, last = cast(ConcatConv2d, self[0]), cast(nn.BatchNorm2d, self[1]), cast(nn.Conv2d, self[3])
-        total: Tensor | None = None
-        for start in range(0, first.out_channels, _PART):
-            some = slice(start, start + _PART)
-            mean, variance = cast(Tensor, norm.running_mean)[some], cast(Tensor, norm.running_var)[some]
-            y = functional.batch_norm(
-                first(maps, some), mean, variance, norm.weight[some], norm.bias[some], False, 0.0, norm.eps
-            )
-            bias = None if start else last.bias
-            part = functional.conv2d(functional.relu(y, inplace=True), last.weight[:, some], bias, padding=last.padding)
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        return total
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:
+        if torch.is_grad_enabled() or self.training or is_exporting():
+            return norm_relu_conv(self.norm, self.classify, self.project(maps))
+        return chunked_norm_relu_conv(self.project, self.norm, self.classify, maps)
 
 
 def concat_conv_bn(widths: Sequence[int], outputs: int, kernel: int, align_corners: bool) -> nn.Sequential:

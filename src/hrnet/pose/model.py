@@ -69,7 +69,7 @@ class PoseModel(TaskModel[Poses]):
         return {"heatmaps": 0.5 * (weights[..., None, None] * (heatmaps - targets)).square().mean()}
 
     def named_outputs(self) -> dict[str, tuple[str, ...]]:
-        return {"head" if self.spec.representation == "v1" else "head.3": self.spec.skeleton.names}
+        return {"head" if self.spec.representation == "v1" else "head.classify": self.spec.skeleton.names}
 
     def merge_flip(self, outputs: PoseOutput, mirrored: PoseOutput, input_size: Size) -> PoseOutput:
         """The mean of the outputs and those of the mirrored images."""

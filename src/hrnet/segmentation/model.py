@@ -60,7 +60,7 @@ class SegmentationModel(TaskModel[SemanticMap]):
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=align)
 
     def named_outputs(self) -> dict[str, tuple[str, ...]]:
-        layers = ("head.3",) if self.spec.context is None else ("head.guess.3", "head.classify")
+        layers = ("head.classify",) if self.spec.context is None else ("head.guess.classify", "head.classify")
         return dict.fromkeys(layers, self.spec.class_names)
 
     def merge_flip(
