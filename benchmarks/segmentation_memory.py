@@ -119,7 +119,8 @@ class Published(SegmentationModel):
         terms: dict[str, Tensor] = {}
         for name, output in zip(("classes", "auxiliary"), self(batch.images), strict=True):
             if output is not None:
-                large = self.upsample(output, (labels.shape[-2], labels.shape[-1]))
+                align = self.spec.backbone.align_corners
+                large = functional.interpolate(output, labels.shape[-2:], mode="bilinear", align_corners=align)
                 terms[name] = functional.cross_entropy(large, labels, ignore_index=255)
         return terms
 

@@ -10,7 +10,8 @@ from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Sample, SampleKey
 from hrnet.results import SemanticMap
-from hrnet.segmentation.model import SegmentationModel, SegmentationOutput
+from hrnet.segmentation.model import SegmentationModel
+from hrnet.segmentation.processor import SegmentationOutput
 from hrnet.segmentation.spec import SegmentationSpec
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))

@@ -14,14 +14,16 @@ from torch.nn import functional
 
 from hrnet.io.geometry import Frame, warp
 from hrnet.nn.spec import HRNetSpec, StageSpec
-from hrnet.nn.task import scale_images
-from hrnet.segmentation.model import SegmentationModel, SegmentationOutput, image_frame
+from hrnet.nn.task import as_arrays, scale_images
+from hrnet.segmentation.model import SegmentationModel
+from hrnet.segmentation.processor import SegmentationOutput, SegmentationProcessor, image_frame
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
-from hrnet.segmentation.windows import InferenceMode, _Level, offsets, published_mode, segment
+from hrnet.segmentation.windows import InferenceMode, Windowed, _Level, offsets, published_mode
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
 NATIVE = InferenceMode(windows="sliding", native=True)
 WINDOW = (64, 96)
+Network = Callable[[Tensor], SegmentationOutput]
 
 
 def tiny(align: bool = False, classes: int = 3, **more: object) -> SegmentationModel:
@@ -32,7 +34,7 @@ def tiny(align: bool = False, classes: int = 3, **more: object) -> SegmentationM
     return SegmentationModel(SegmentationSpec(names, backbone=backbone, input_size=WINDOW, **more)).eval()  # type: ignore[arg-type]  # given by name
 
 
-def colors(align: bool = False) -> Callable[[Tensor], SegmentationOutput]:
+def colors(align: bool = False) -> Network:
     """A network that returns the colors under each logit, 0 to 255: three classes, red, green and blue."""
 
     def forward(images: Tensor) -> SegmentationOutput:
@@ -46,7 +48,7 @@ def colors(align: bool = False) -> Callable[[Tensor], SegmentationOutput]:
     return forward
 
 
-def positions(classes: int = 3, size: tuple[int, int] = WINDOW) -> Callable[[Tensor], SegmentationOutput]:
+def positions(classes: int = 3, size: tuple[int, int] = WINDOW) -> Network:
     """A network that also returns where in the window a logit is, in no simple way."""
     generator = torch.Generator().manual_seed(1)
     table = torch.randn(classes, 1 + size[0] // 2, 1 + size[1] // 2, generator=generator)
@@ -71,6 +73,15 @@ def tensor(image: np.ndarray) -> Tensor:
     return scale_images(torch.from_numpy(image[None].copy()).permute(0, 3, 1, 2))
 
 
+def arrays(forward: Network) -> Callable[[np.ndarray], SegmentationOutput]:
+    """The network on images of bytes."""
+    return lambda images: as_arrays(forward(scale_images(torch.from_numpy(images).permute(0, 3, 1, 2))))
+
+
+def segment(image: np.ndarray, model: SegmentationModel, forward: Network, mode: InferenceMode) -> np.ndarray:
+    return Windowed(SegmentationProcessor(model.spec), mode).segment(image, arrays(forward))
+
+
 def agree(found: np.ndarray, scores: Tensor) -> None:
     """Labels are the largest scores, wherever rounding in another order of summation cannot exchange the first two."""
     best = scores.topk(2, dim=0).values
@@ -84,7 +95,7 @@ def test_whole_is_what_the_model_predicts(align: bool) -> None:
     model, image = tiny(align), smooth_image(190, 260)
     frame = image_frame((190, 260), model.spec)
     forward = colors(align)
-    (expected,) = model.decode(forward(tensor(warp(image, frame))), [frame])
+    (expected,) = model.processor.decode(as_arrays(forward(tensor(warp(image, frame)))), [frame])
     agreed = segment(image, model, forward, InferenceMode()) == expected.labels
     assert agreed.mean() > 0.999  # the same sums in another order: some draws go the other way
     assert len(np.unique(expected.labels)) == 3
@@ -117,9 +128,9 @@ def test_a_constant_network_gives_a_constant_map() -> None:
         return SegmentationOutput(logits.expand(len(images), 3, images.shape[2] // 4, images.shape[3] // 4).clone())
 
     model = tiny()
-    protocols = [InferenceMode((0.5, 1, 2), True), NATIVE, published_mode(model.spec, (0.5, 2), True)]
-    for protocol in (*protocols, InferenceMode((0.75, 1.5), windows="tiles")):
-        assert (segment(smooth_image(130, 210), model, forward, protocol) == 1).all()
+    modes = [InferenceMode((0.5, 1, 2), True), NATIVE, published_mode(model.spec, (0.5, 2), True)]
+    for mode in (*modes, InferenceMode((0.75, 1.5), windows="tiles")):
+        assert (segment(smooth_image(130, 210), model, forward, mode) == 1).all()
 
 
 def windows_by_loop(content: int, window: int, stride: int, step: int) -> list[int]:
@@ -144,7 +155,7 @@ def test_windows_cover_everything_and_the_last_is_moved_back(content: int, windo
         assert found[-1] + window < content + step or content < window
 
 
-def dense_plain(image: np.ndarray, forward: Callable[[Tensor], SegmentationOutput], flip: bool) -> Tensor:
+def dense_plain(image: np.ndarray, forward: Network, flip: bool) -> Tensor:
     """Mean of logits over windows of the image at its own scale, at every pixel: everything is held at once."""
     height, width = image.shape[:2]
     tops, lefts = windows_by_loop(height, 64, 40, 4), windows_by_loop(width, 96, 64, 4)
@@ -204,7 +215,7 @@ def test_scales_are_averaged_as_probabilities() -> None:
 def dense_published(
     image: np.ndarray,
     model: SegmentationModel,
-    forward: Callable[[Tensor], SegmentationOutput],
+    forward: Network,
     scale: float,
     kind: str,
 ) -> Tensor:
@@ -239,9 +250,9 @@ def test_the_published_protocol_is_the_released_computation(kind: str, align: bo
     model, image = tiny(align), smooth_image(150, 211)
     forward = positions(size=(64 * 4, 96 * 4))
     scales = (0.5, 1.0, 1.75)
-    protocol = InferenceMode(scales, True, kind, published=True)  # type: ignore[arg-type]  # a parameter of the test
+    mode = InferenceMode(scales, True, kind, published=True)  # type: ignore[arg-type]  # a parameter of the test
     total = torch.stack([dense_published(image, model, forward, scale, kind) for scale in scales]).sum(0)
-    agree(segment(image, model, forward, protocol), total)
+    agree(segment(image, model, forward, mode), total)
 
 
 def test_exponentials_are_not_probabilities() -> None:
@@ -265,11 +276,9 @@ def test_the_mirrored_image_gives_the_mirrored_map(published: bool) -> None:
     model = tiny(pairs=((0, 2),))
     # The canvas's aspect; and windows that lie alike from either side.
     image, forward = smooth_image(128, 192 if published else 96 + 64), positions()
-    protocol = InferenceMode(
-        (1.0,), True, "whole" if published else "sliding", native=not published, published=published
-    )
-    found = segment(image, model, forward, protocol)
-    mirrored = segment(np.ascontiguousarray(image[:, ::-1]), model, forward, protocol)
+    mode = InferenceMode((1.0,), True, "whole" if published else "sliding", native=not published, published=published)
+    found = segment(image, model, forward, mode)
+    mirrored = segment(np.ascontiguousarray(image[:, ::-1]), model, forward, mode)
     agreed = np.array([2, 1, 0])[mirrored[:, ::-1]] == found
     assert agreed.mean() > 0.995  # in another order of summation draws may go the other way
 
@@ -277,7 +286,8 @@ def test_the_mirrored_image_gives_the_mirrored_map(published: bool) -> None:
 def test_rows_are_forgotten() -> None:
     """Of an image of 100 rows of windows never more are held than two rows of windows have."""
     image = smooth_image(40 * 100, 100)
-    level = _Level(image, tiny(), positions(), NATIVE, 1.0, None)
+    windowed = Windowed(SegmentationProcessor(tiny().spec), NATIVE)
+    level = _Level(windowed, image, arrays(positions()), 1.0)
     most = 0
     for top in range(0, len(image), 50):
         level.scores(range(top, min(top + 50, len(image))))

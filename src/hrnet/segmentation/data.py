@@ -24,7 +24,7 @@ from hrnet.io.images import image_size, read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
 from hrnet.results import IGNORE_INDEX
 from hrnet.segmentation.layouts import Layout, find_layout, find_part
-from hrnet.segmentation.model import image_frame
+from hrnet.segmentation.processor import image_frame
 from hrnet.segmentation.spec import SegmentationSpec
 
 # Sentences about what was left out, of one set.

@@ -9,7 +9,6 @@ Source: arXiv 1909.11065 and the released network, which works at stride 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,19 +16,8 @@ from torch import Tensor, nn
 
 from hrnet.nn.backbone import conv_bn
 from hrnet.nn.representation import PixelHead, concat_conv_bn
+from hrnet.segmentation.processor import SegmentationOutput
 from hrnet.segmentation.spec import ContextSpec
-
-
-class SegmentationOutput(NamedTuple):
-    """What the network returns, before the softmax.
-
-    Attributes:
-        logits: at stride 4.
-        auxiliary: the first guess of the OCR head, which also helps training; None for networks with one head.
-    """
-
-    logits: Float[Tensor, "n k h w"]
-    auxiliary: Float[Tensor, "n k h w"] | None = None
 
 
 class ContextHead(nn.Module):

@@ -1,7 +1,7 @@
-"""One image through the network in whatever pieces: whole, in overlapping windows, at several scales, mirrored too.
+"""Inference on one image in pieces: sliding windows, several scales, horizontal flips, and the published protocols.
 
-Memory that grows with the image: the image itself and its labels. Windows go from the top to the bottom; scores are
-kept of the rows that a window still touches or that the labels have not been taken from.
+Memory that grows with the image: the image itself and its labels. Windows run from the top to the bottom; scores are
+kept only of the rows that a window still touches or that have no labels yet.
 """
 
 from __future__ import annotations
@@ -9,50 +9,41 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
 
 from hrnet.io.geometry import Frame, Image, Size, warp
-from hrnet.nn.task import scale_images
-from hrnet.segmentation.model import (
-    STRIP_ELEMENTS,
-    SegmentationModel,
-    SegmentationOutput,
-    between,
-    image_frame,
-    logit_places,
-)
+from hrnet.segmentation.processor import STRIP_ELEMENTS, SegmentationOutput, SegmentationProcessor, image_frame
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
+from hrnet.segmentation.upsampling import best_classes, interpolate, logit_positions
 
-Forward = Callable[[Float[Tensor, "n c h w"]], SegmentationOutput]
+if TYPE_CHECKING:
+    from hrnet.segmentation.model import SegmentationModel
 
-# Of logits: input pixels a step.
+Forward = Callable[[UInt8[np.ndarray, "n h w c"]], SegmentationOutput]
+
+# Input pixels between two logits.
 STRIDE = 4
-# Source: the published evaluations: base_size times these; the first for Cityscapes, the second for all other sets.
-CITYSCAPES_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-SCALES = (*CITYSCAPES_SCALES, 2.0)
-# Pixels that go through the network together.
+# Pixels of a batch where no batch size is given.
 BATCH_PIXELS = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceMode:
-    """How an image is looked at.
+    """Windows, scales and flips of segmentation inference.
 
     Attributes:
-        scales: the image is looked at with each of them; the scores are averaged.
-        flip: also mirrored; the logits are averaged.
+        scales: scales of the image; their scores are averaged.
+        flip: whether logits are averaged with those of the flipped image.
         windows: ``whole``: the image fitted into the canvas of the spec, times the scale. ``sliding``: windows of the
             canvas's size, two thirds of it apart, the last ones moved back to the image's edge. ``tiles``: whole up to
             a scale of 1, above it windows side by side.
-        native: scale 1 is the image's own, not that at which it fits into the canvas; needs windows.
+        native: whether scale 1 is the image's own, not that at which it fits into the canvas; needs sliding windows.
         published: scores as in the released code: the exponential of the logits (not their softmax), averaged over
-            windows, brought to the image's size, summed over scales; and images reduced by skipping pixels. Otherwise
-            the mean of logits over windows, of probabilities over scales.
+            windows, resized to the image, summed over scales; and images reduced without antialiasing. Otherwise the
+            mean of logits over windows and of probabilities over scales.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -63,15 +54,15 @@ class InferenceMode:
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            raise ValueError(f"Scales are at least one positive number, not {self.scales}.")
+            raise ValueError(f"scales must be one or more positive numbers; got {self.scales}.")
         if self.native and self.windows != "sliding":
-            raise ValueError("An image is looked at in its own scale through sliding windows only.")
+            raise ValueError(f"The image's own scale needs sliding windows; got {self.windows!r}.")
         if self.native and self.published:
-            raise ValueError("The published protocol fits images into the canvas; native does not.")
+            raise ValueError("The published protocol fits images into the canvas; choose native or published.")
 
 
 def published_mode(spec: SegmentationSpec, scales: Sequence[float] = (1.0,), flip: bool = False) -> InferenceMode:
-    """What the released code does with the data set of a network.
+    """Return the mode in which the released code evaluates the data set of a network.
 
     Source: Cityscapes is tiled above scale 1, LIP is squashed into the input, all others have sliding windows.
     """
@@ -79,96 +70,117 @@ def published_mode(spec: SegmentationSpec, scales: Sequence[float] = (1.0,), fli
     return InferenceMode(tuple(scales), flip, windows, published=True)
 
 
-@torch.inference_mode()
-def segment(
-    image: Image, model: SegmentationModel, forward: Forward, protocol: InferenceMode, batch: int | None = None
-) -> UInt8[np.ndarray, "h w"]:
-    """The label of every pixel of an image.
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """Label maps by windows, scales and flips.
 
-    Args:
-        image: RGB.
-        model: that knows the classes and what is mirrored.
-        forward: the model's, or a compiled form of it.
-        protocol: how to look.
-        batch: windows that go through the network together; None for as many as have two million pixels.
+    Attributes:
+        processor: processor of the model.
+        mode: windows, scales and flips.
+        batch: windows per forward; None for as many as have two million pixels.
     """
-    height, width = image.shape[:2]
-    levels = [_Level(image, model, forward, protocol, scale, batch) for scale in protocol.scales]
-    labels = np.empty((height, width), np.uint8)
-    rows = max(1, STRIP_ELEMENTS // (len(model.spec.class_names) * width))
-    for top in range(0, height, rows):
-        strip = range(top, min(top + rows, height))
-        total: Tensor | None = None
-        for level in levels:
-            scores = level.scores(strip)
-            if len(levels) > 1 and not protocol.published:
-                scores = torch.softmax(scores, 0)
-            total = scores if total is None else total.add_(scores)
-        assert total is not None
-        labels[strip.start : strip.stop] = total.max(0).indices.to(torch.uint8).cpu().numpy()
-    return labels
+
+    processor: SegmentationProcessor
+    mode: InferenceMode
+    batch: int | None = None
+
+    def segment(self, image: Image, forward: Forward) -> UInt8[np.ndarray, "h w"]:
+        """Return the label of every pixel of an image.
+
+        Args:
+            image: RGB image.
+            forward: network from images `n h w 3` of bytes to output arrays.
+        """
+        height, width = image.shape[:2]
+        levels = [_Level(self, image, forward, scale) for scale in self.mode.scales]
+        labels = np.empty((height, width), np.uint8)
+        rows = max(1, STRIP_ELEMENTS // (len(self.processor.class_names) * width))
+        for top in range(0, height, rows):
+            strip = range(top, min(top + rows, height))
+            total = None
+            for level in levels:
+                scores = level.scores(strip)
+                if len(levels) > 1 and not self.mode.published:
+                    scores = _softmax(scores)
+                total = scores if total is None else np.add(total, scores, out=total)
+            assert total is not None
+            labels[strip.start : strip.stop] = best_classes(total)
+        return labels
+
+
+def segment(
+    image: Image,
+    model: SegmentationModel,
+    forward: Callable[[Any], SegmentationOutput],
+    mode: InferenceMode,
+    batch: int | None = None,
+) -> UInt8[np.ndarray, "h w"]:
+    """Return the label of every pixel of an image, from a forward of tensors."""
+    import torch
+
+    from hrnet.nn.task import as_arrays, scale_images
+
+    @torch.inference_mode()
+    def run(images: np.ndarray) -> SegmentationOutput:
+        return as_arrays(forward(scale_images(torch.from_numpy(images).permute(0, 3, 1, 2))))
+
+    return Windowed(SegmentationProcessor(model.spec), mode, batch).segment(image, run)
 
 
 class _Level:
-    """The image at one scale: scores on a grid, summed over the windows that have been looked through so far.
+    """The image at one scale: scores on a grid, summed over the windows that have run so far.
 
     The grid has a row every fourth pixel of the input, or, as published, every one.
     """
 
-    def __init__(
-        self,
-        image: Image,
-        model: SegmentationModel,
-        forward: Forward,
-        protocol: InferenceMode,
-        scale: float,
-        batch: int | None,
-    ) -> None:
-        self._image, self._model, self._forward, self._protocol = image, model, forward, protocol
-        spec = model.spec
-        source = (image.shape[0], image.shape[1])
-        self._frame, self._content = _placed(source, spec, protocol, scale)
-        whole = protocol.windows == "whole" or (protocol.windows == "tiles" and scale <= 1)
+    def __init__(self, windowed: Windowed, image: Image, forward: Forward, scale: float) -> None:
+        self._image, self._forward = image, forward
+        self._processor, self._mode = windowed.processor, windowed.mode
+        spec, mode = windowed.processor.spec, windowed.mode
+        self._frame, self._content = _place((image.shape[0], image.shape[1]), spec, mode, scale)
+        whole = mode.windows == "whole" or (mode.windows == "tiles" and scale <= 1)
         self._window = self._frame.size if whole else spec.input_size
-        share = 1.0 if protocol.windows == "tiles" else 2 / 3
-        step = 1 if protocol.published else STRIDE
+        fraction = 1.0 if mode.windows == "tiles" else 2 / 3
+        step = 1 if mode.published else STRIDE
         self._tops, self._lefts = (
-            offsets(content, window, share, step) for content, window in zip(self._content, self._window, strict=True)
+            offsets(content, window, fraction, step)
+            for content, window in zip(self._content, self._window, strict=True)
         )
         single = len(self._tops) == len(self._lefts) == 1
-        # A single input's logits are taken as they are; several have to meet on one grid.
-        self._step = step if protocol.published or not single else 0
-        self._batch = batch or max(1, BATCH_PIXELS // math.prod(self._window))
-        self._sums: Tensor | None = None
-        # Rows of the grid: where the sums begin, and the first that is still asked for.
+        # The logits of a single input are taken as they are; those of several have to meet on one grid.
+        self._step = step if mode.published or not single else 0
+        self._batch = windowed.batch or max(1, BATCH_PIXELS // math.prod(self._window))
+        self._sums: Float[np.ndarray, "k h w"] | None = None
+        # Rows of the grid: the first that the sums hold, and the first that is still needed.
         self._top, self._low = 0, 0
-        # How many rows of windows are in the sums.
+        # Rows of windows that are in the sums.
         self._bands = 0
 
-    def scores(self, rows: range) -> Float[Tensor, "k r w"]:
-        """At all pixels of some rows of the image. Rows are asked for from the top to the bottom."""
-        self._look(0)
-        ys, xs = self._places(np.arange(rows.start, rows.stop), 0), self._places(np.arange(self._image.shape[1]), 1)
+    def scores(self, rows: range) -> Float[np.ndarray, "k r w"]:
+        """Return the scores of some rows of the image. Ask for rows from the top to the bottom."""
+        self._run_until(0)
+        ys = self._positions(np.arange(rows.start, rows.stop), 0)
+        xs = self._positions(np.arange(self._image.shape[1]), 1)
         self._low, high = int(ys[0]), int(ys[-1]) + 2
-        self._look(high)
+        self._run_until(high)
         assert self._sums is not None
         values = self._sums[:, self._low - self._top : high - self._top]
         values = values / self._counts(self._low, values.shape[1])
-        return between(between(values, xs, -1), ys - self._low, -2)
+        return interpolate(interpolate(values, xs, -1), ys - self._low, -2)
 
-    def _look(self, row: int) -> None:
-        """Look through windows until no further one reaches above a row of the grid; through one row of them at least."""
+    def _run_until(self, row: int) -> None:
+        """Run windows until no further one reaches above a row of the grid, but at least one row of them."""
         while self._bands < len(self._tops) and (not self._bands or self._tops[self._bands] < row * max(self._step, 1)):
-            self._band(self._tops[self._bands])
+            self._run_band(self._tops[self._bands])
             self._bands += 1
 
     def _forget(self, row: int) -> None:
-        """Rows above it are not needed again."""
+        """Drop the sums above a row."""
         if self._sums is not None and row > self._top:
-            self._sums = self._sums[:, row - self._top :].clone()
+            self._sums = self._sums[:, row - self._top :].copy()
             self._top = row
 
-    def _band(self, top: int) -> None:
+    def _run_band(self, top: int) -> None:
         """Add the windows that begin at one row of the input."""
         self._forget(min(self._low, top // max(self._step, 1)))
         for start in range(0, len(self._lefts), self._batch):
@@ -176,95 +188,112 @@ class _Level:
             for left, scores in zip(lefts, self._run(top, lefts), strict=True):
                 self._add(scores, top, left)
 
-    def _run(self, top: int, lefts: Sequence[int]) -> Float[Tensor, "n k h w"]:
-        """Scores of windows beside one another, on the grid."""
-        antialias = not self._protocol.published
-        crops = [warp(self._image, _moved(self._frame, top, left, self._window), antialias=antialias) for left in lefts]
-        images = scale_images(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2))
+    def _run(self, top: int, lefts: Sequence[int]) -> Float[np.ndarray, "n k h w"]:
+        """Return the scores of windows side by side, on the grid."""
+        antialias = not self._mode.published
+        frames = [_shift(self._frame, top, left, self._window) for left in lefts]
+        images = np.stack([warp(self._image, frame, antialias=antialias) for frame in frames])
         outputs = self._forward(images)
-        if self._protocol.flip:
-            outputs = self._model.merge_flip(outputs, self._forward(images.flip(-1)), self._window)
-        logits = outputs.logits.float()
-        if self._protocol.published:
-            return self._model.upsample(logits, self._window).exp_()
+        if self._mode.flip:
+            flipped = self._forward(np.ascontiguousarray(images[:, :, ::-1]))
+            outputs = self._processor.merge_flip(outputs, flipped, self._window)
+        logits = np.ascontiguousarray(outputs.logits)
+        if self._mode.published:
+            scores = self._upsample(logits)
+            return np.exp(scores, out=scores)
         return self._on_grid(logits) if self._step else logits
 
-    def _on_grid(self, logits: Float[Tensor, "n k h w"]) -> Float[Tensor, "n k H W"]:
-        """Logits at the middles of squares of four pixels, wherever the network has them."""
-        align = self._model.spec.backbone.align_corners
+    def _upsample(self, logits: Float[np.ndarray, "n k h w"]) -> Float[np.ndarray, "n k H W"]:
+        """Return logits at every pixel of the window."""
+        align = self._processor.spec.backbone.align_corners
+        for axis, length in ((-1, self._window[1]), (-2, self._window[0])):
+            logits = interpolate(logits, logit_positions(np.arange(length), length, logits.shape[axis], align), axis)
+        return logits
+
+    def _on_grid(self, logits: Float[np.ndarray, "n k h w"]) -> Float[np.ndarray, "n k H W"]:
+        """Return logits at the middles of squares of four pixels, wherever the network has them."""
+        align = self._processor.spec.backbone.align_corners
         for axis, length in ((-2, self._window[0]), (-1, self._window[1])):
             count = logits.shape[axis]
             if align or count * STRIDE != length:
                 middles = STRIDE * np.arange(-(-length // STRIDE)) + (STRIDE - 1) / 2
-                logits = between(logits, logit_places(middles, length, count, align), axis)
+                logits = interpolate(logits, logit_positions(middles, length, count, align), axis)
         return logits
 
-    def _add(self, scores: Float[Tensor, "k h w"], top: int, left: int) -> None:
+    def _add(self, scores: Float[np.ndarray, "k h w"], top: int, left: int) -> None:
         step = max(self._step, 1)
         row, column = top // step - self._top, left // step
         classes, height, width = scores.shape
         if self._sums is None:
-            self._sums = scores.new_zeros(classes, height, self._lefts[-1] // step + width)
+            self._sums = np.zeros((classes, height, self._lefts[-1] // step + width), scores.dtype)
         missing = row + height - self._sums.shape[1]
         if missing > 0:
-            more = self._sums.new_zeros(classes, missing, self._sums.shape[2])
-            self._sums = torch.cat([self._sums, more], 1)
+            more = np.zeros((classes, missing, self._sums.shape[2]), scores.dtype)
+            self._sums = np.concatenate([self._sums, more], 1)
         self._sums[:, row : row + height, column : column + width] += scores
 
-    def _counts(self, low: int, rows: int) -> Float[Tensor, "r w"]:
-        """How many windows of all cover each place of the grid, of some rows."""
+    def _counts(self, low: int, rows: int) -> Float[np.ndarray, "r w"]:
+        """Return how many windows of all cover each place of some rows of the grid."""
         assert self._sums is not None
         step = max(self._step, 1)
         down = _cover(self._tops, -(-self._window[0] // step), step, low, rows)
         across = _cover(self._lefts, -(-self._window[1] // step), step, 0, self._sums.shape[2])
-        return torch.from_numpy(np.outer(down, across)).to(self._sums)
+        return np.outer(down, across).astype(self._sums.dtype)
 
-    def _places(self, pixels: np.ndarray, axis: int) -> Float[np.ndarray, " n"]:
-        """Where on the grid the scores of the image's rows (axis 0) or columns (axis 1) are."""
-        align, content = self._model.spec.backbone.align_corners, self._content[axis]
+    def _positions(self, pixels: Int[np.ndarray, " n"], axis: int) -> Float[np.ndarray, " n"]:
+        """Return the positions on the grid of the image's rows (axis 0) or columns (axis 1)."""
+        align, content = self._processor.spec.backbone.align_corners, self._content[axis]
         scale, shift = self._frame.matrix[1 - axis, 1 - axis], self._frame.matrix[1 - axis, 2]
         points = pixels * scale + shift
-        if self._protocol.published:
-            # The padding is cut off before scores are brought to the image's size.
+        if self._mode.published:
+            # The padding is cut off before scores are resized to the image.
             length = self._image.shape[axis]
             points = pixels * (content - 1) / max(length - 1, 1) if align else points
             return np.clip(points, 0, content - 1)
         assert self._sums is not None
         if self._step:
             count = (self._tops, self._lefts)[axis][-1] // STRIDE + -(-self._window[axis] // STRIDE)
-            return logit_places(points, count * STRIDE, count, False)
-        return logit_places(points, self._window[axis], self._sums.shape[1 + axis], align)
+            return logit_positions(points, count * STRIDE, count, False)
+        return logit_positions(points, self._window[axis], self._sums.shape[1 + axis], align)
 
 
-def _placed(source: Size, spec: SegmentationSpec, protocol: InferenceMode, scale: float) -> tuple[Frame, Size]:
-    """How the image lies in its input, and how many pixels of that it covers."""
-    if protocol.native:
+def _softmax(logits: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "k h w"]:
+    """Replace logits by probabilities."""
+    logits -= logits.max(0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(0)
+    return logits
+
+
+def _place(source: Size, spec: SegmentationSpec, mode: InferenceMode, scale: float) -> tuple[Frame, Size]:
+    """Return the frame of the image in its input, and the height and width that the image covers there."""
+    if mode.native:
         content = (max(round(source[0] * scale), 1), max(round(source[1] * scale), 1))
         return Frame.resize(source, content), content
     frame = image_frame(source, spec, scale)
     return frame, (round(frame.matrix[1, 1] * source[0]), round(frame.matrix[0, 0] * source[1]))
 
 
-def _moved(frame: Frame, top: int, left: int, size: Size) -> Frame:
-    """A window of an input."""
+def _shift(frame: Frame, top: int, left: int, size: Size) -> Frame:
+    """Return the frame of a window of an input."""
     return replace(frame, matrix=frame.matrix - np.array([[0, 0, left], [0, 0, top]]), size=size)
 
 
-def offsets(content: int, window: int, share: float, step: int) -> list[int]:
-    """Where windows begin along one axis: a share of their length apart, the last one so that it ends with the content.
+def offsets(content: int, window: int, fraction: float, step: int) -> list[int]:
+    """Return where windows begin along one axis: a fraction of their length apart, the last one ends with the content.
 
     All are multiples of `step`, for which the last window may reach beyond the content by less than that.
-    Source: the released code, where the share is cut to whole pixels and `step` is 1.
+    Source: the released code, where the distance is rounded down to whole pixels and `step` is 1.
     """
     if content <= window:
         return [0]
-    stride = max(int(window * share) // step, 1) * step
+    stride = max(int(window * fraction) // step, 1) * step
     last = -(-(content - window) // step) * step
     return [*range(0, last, stride), last]
 
 
 def _cover(starts: Sequence[int], length: int, step: int, low: int, count: int) -> Float[np.ndarray, " n"]:
-    """How many windows cover each of some places of the grid."""
+    """Return how many windows cover each of some places of the grid; at least 1."""
     places = np.arange(low, low + count)
     begins = np.asarray(starts) // step
     found = np.searchsorted(begins, places, "right") - np.searchsorted(begins + length, places, "right")
