@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,18 +12,18 @@ from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, centernet, fcos, hybrid_task_cascade
-from hrnet.nn.spec import hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.errors import InputError
+from hrnet.nn.spec import ModelSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import LossSpec, SegmentationSpec
 from hrnet.tasks import (
-    RECIPES,
-    ModelSpec,
     build_model,
     recipe_from_json,
     recipe_to_json,
+    recipes,
     spec_from_json,
     spec_to_json,
     task_of,
@@ -67,16 +69,16 @@ SPECS: list[tuple[ModelSpec, str, type]] = [
 def test_spec_survives_json_and_builds_its_model(spec: ModelSpec, task: str, model: type) -> None:
     text = spec_to_json(spec)
     assert spec_from_json(text) == spec
-    assert json.loads(text)["task"] == task == task_of(spec)
+    assert json.loads(text)["task"] == task == task_of(spec).name
     with torch.device("meta"):
         built = build_model(spec)
     assert type(built) is model
     assert built.spec == spec
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_recipe_survives_json(name: str) -> None:
-    assert recipe_from_json(recipe_to_json(RECIPES[name])) == RECIPES[name]
+    assert recipe_from_json(recipe_to_json(recipes()[name])) == recipes()[name]
 
 
 def test_unknown_tasks_and_fields_are_refused() -> None:
@@ -89,6 +91,29 @@ def test_unknown_tasks_and_fields_are_refused() -> None:
     content["backbone"]["dilation"] = 2
     with pytest.raises(ValueError, match="unknown field 'dilation'"):
         spec_from_json(json.dumps(content))
+
+
+def test_a_recipe_names_the_field_that_does_not_fit() -> None:
+    content = json.loads(recipe_to_json(recipes()["pose-own"]))
+    for change, message in (
+        ({"colour": 1}, "unknown field 'colour'"),
+        ({"train": {**content["train"], "epochs": "many"}}, "train.epochs: input should be a valid integer"),
+        ({"train": {**content["train"], "epochs": 0}}, "train: train.epochs is at least 1, not 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipe_from_json(json.dumps({**content, **change}))
+    with pytest.raises(ValueError, match="the task 'backbone' has no recipes"):
+        recipe_from_json(json.dumps({**content, "task": "backbone"}))
+
+
+def test_the_list_of_tasks_imports_no_torch() -> None:
+    code = "import sys, hrnet.tasks; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_spec_of_no_task_is_refused() -> None:
+    with pytest.raises(InputError, match="HRNetSpec is no spec of a known task; expected one of PoseSpec, "):
+        build_model(hrnet(18))  # pyright: ignore[reportArgumentType]  # on purpose
 
 
 def test_segmentation_specs_of_older_files_still_load() -> None:

@@ -1,101 +1,84 @@
-"""The only list of tasks: ModelSpec and Recipe as closed unions, and what is built from them."""
+"""The one list of tasks, and everything that is looked up in it. Imports no torch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from hrnet.classification import recipes as classification
-from hrnet.classification.model import ClassificationModel
-from hrnet.classification.spec import ClassificationSpec
-from hrnet.detection import recipes as detection
-from hrnet.detection.model import DetectionModel
-from hrnet.detection.spec import DetectionSpec
-from hrnet.engine.job import Job
+from hrnet.classification.task import TASK as CLASSIFICATION
+from hrnet.detection.task import TASK as DETECTION
+from hrnet.engine.recipe import Recipe
+from hrnet.engine.task import Task
 from hrnet.errors import InputError
-from hrnet.nn.backbone_model import BackboneModel, BackboneSpec
-from hrnet.nn.task import TaskModel
-from hrnet.pose import recipes as pose
-from hrnet.pose.model import PoseModel
-from hrnet.pose.spec import PoseSpec
-from hrnet.segmentation import recipes as segmentation
-from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.spec import SegmentationSpec
+from hrnet.nn.spec import BackboneSpec, ModelSpec
+from hrnet.pose.task import TASK as POSE
+from hrnet.segmentation.task import TASK as SEGMENTATION
 
-ModelSpec = PoseSpec | ClassificationSpec | SegmentationSpec | DetectionSpec | BackboneSpec
-Recipe = (
-    pose.PoseRecipe | classification.ClassificationRecipe | segmentation.SegmentationRecipe | detection.DetectionRecipe
-)
-_SPECS: dict[str, type[Any]] = {
-    "pose": PoseSpec,
-    "classification": ClassificationSpec,
-    "segmentation": SegmentationSpec,
-    "detection": DetectionSpec,
-    "backbone": BackboneSpec,
-}
-_RECIPES: dict[str, type[Any]] = {
-    "pose": pose.PoseRecipe,
-    "classification": classification.ClassificationRecipe,
-    "segmentation": segmentation.SegmentationRecipe,
-    "detection": detection.DetectionRecipe,
-}
-RECIPES: dict[str, Recipe] = {
-    **pose.RECIPES,
-    **classification.RECIPES,
-    **segmentation.RECIPES,
-    **detection.RECIPES,
+if TYPE_CHECKING:
+    from hrnet.engine.job import Job
+    from hrnet.nn.backbone_model import BackboneModel
+    from hrnet.nn.task import TaskModel
+
+
+def _build_backbone(spec: BackboneSpec) -> BackboneModel:
+    from hrnet.nn.backbone_model import BackboneModel
+
+    return BackboneModel(spec)
+
+
+# A backbone without a head can be stored and loaded, but neither trained nor run.
+BACKBONE = Task("backbone", BackboneSpec, build=_build_backbone)
+TASKS: dict[str, Task[Any, Any]] = {
+    task.name: task for task in (POSE, CLASSIFICATION, SEGMENTATION, DETECTION, BACKBONE)
 }
 
 
-def task_of(value: ModelSpec | Recipe) -> str:
-    """The name of the task that a spec or a recipe belongs to."""
-    spec = value.model if isinstance(value, Recipe) else value
-    return next(name for name, kind in _SPECS.items() if isinstance(spec, kind))
+def task_of(spec: ModelSpec) -> Task[Any, Any]:
+    """Return the task that a spec belongs to.
+
+    Raises:
+        InputError: no task has specs of this type.
+    """
+    for task in TASKS.values():
+        if isinstance(spec, task.spec):
+            return task
+    known = ", ".join(task.spec.__name__ for task in TASKS.values())
+    raise InputError(f"{type(spec).__name__} is no spec of a known task; expected one of {known}.")
 
 
 def build_model(spec: ModelSpec) -> TaskModel[Any]:
-    """A model with new weights, drawn from torch's generator as the published training starts."""
-    match spec:
-        case PoseSpec():
-            return PoseModel(spec)
-        case ClassificationSpec():
-            return ClassificationModel(spec)
-        case SegmentationSpec():
-            return SegmentationModel(spec)
-        case DetectionSpec():
-            return DetectionModel(spec)
-        case BackboneSpec():
-            return BackboneModel(spec)
+    """Return a model with new weights, drawn from torch's generator as the published training starts."""
+    return task_of(spec).build(spec)
 
 
-def prepare(recipe: Recipe) -> Job:
+def prepare(recipe: Recipe[Any, Any]) -> Job:
     """Open a recipe's data and build its model.
 
     Raises:
         InputError: a file is missing or cannot be used.
     """
-    match recipe:
-        case pose.PoseRecipe():
-            return pose.prepare(recipe)
-        case classification.ClassificationRecipe():
-            return classification.prepare(recipe)
-        case segmentation.SegmentationRecipe():
-            return segmentation.prepare(recipe)
-        case detection.DetectionRecipe():
-            return detection.prepare(recipe)
+    return task_of(recipe.model).prepare(recipe)
 
 
-def find_recipe(name: str) -> Recipe:
-    """A recipe by name, or from a JSON file or the recipe.json of a run folder.
+def recipes() -> dict[str, Recipe[Any, Any]]:
+    """Return all recipes by name."""
+    return {name: recipe for task in TASKS.values() for name, recipe in task.recipes().items()}
+
+
+def find_recipe(name: str) -> Recipe[Any, Any]:
+    """Return a recipe by name, or from a JSON file or the recipe.json of a run folder.
 
     Raises:
         InputError: there is none, or the file holds no recipe.
     """
-    if name in RECIPES:
-        return RECIPES[name]
+    known = recipes()
+    if name in known:
+        return known[name]
     path = Path(name) / "recipe.json" if Path(name).is_dir() else Path(name)
     if not path.is_file():
         raise InputError(
@@ -104,58 +87,66 @@ def find_recipe(name: str) -> Recipe:
     try:
         return recipe_from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} holds no recipe ({str(error).splitlines()[0]}); `hrnet recipes NAME` prints one."
-        ) from None
+        raise InputError(f"{path} holds no recipe ({error}); `hrnet recipes NAME` prints one.") from None
 
 
 def spec_to_json(spec: ModelSpec) -> str:
-    """A spec as one line of JSON that names its task."""
-    return _to_json(spec, _SPECS)
+    """Return a spec as one line of JSON that names its task."""
+    return _to_json(task_of(spec), type(spec), spec)
 
 
 def spec_from_json(text: str) -> ModelSpec:
-    """The reverse of `spec_to_json`.
+    """Return the spec that `spec_to_json` wrote.
 
     Raises:
-        ValueError: no such task, or a field that does not fit.
+        ValueError: the task is unknown, or a field does not fit; names the field.
     """
-    return _from_json(text, _SPECS)
+    return _from_json(text, lambda task: task.spec)
 
 
-def recipe_to_json(recipe: Recipe) -> str:
-    """A recipe as one line of JSON that names its task."""
-    return _to_json(recipe, _RECIPES)
+def recipe_to_json(recipe: Recipe[Any, Any]) -> str:
+    """Return a recipe as one line of JSON that names its task."""
+    return _to_json(task_of(recipe.model), _type_of(recipe), recipe)
 
 
-def recipe_from_json(text: str) -> Recipe:
-    """The reverse of `recipe_to_json`; raises as `spec_from_json`."""
-    return _from_json(text, _RECIPES)
+def recipe_from_json(text: str) -> Recipe[Any, Any]:
+    """Return the recipe that `recipe_to_json` wrote; raises as `spec_from_json`."""
+    return _from_json(text, _recipe_type)
 
 
-def _to_json(value: Any, kinds: dict[str, type[Any]]) -> str:
-    task = task_of(value)
-    return json.dumps({"task": task, **TypeAdapter(kinds[task]).dump_python(value, mode="json")})
+def _type_of(recipe: Recipe[Any, Any]) -> Any:
+    return GenericAlias(Recipe, (type(recipe.model), type(recipe.data)))
 
 
-def _from_json(text: str, kinds: dict[str, type[Any]]) -> Any:
+def _recipe_type(task: Task[Any, Any]) -> Any:
+    for recipe in task.recipes().values():
+        return _type_of(recipe)
+    raise ValueError(f"the task {task.name!r} has no recipes")
+
+
+def _to_json(task: Task[Any, Any], kind: Any, value: Any) -> str:
+    return json.dumps({"task": task.name, **TypeAdapter(kind).dump_python(value, mode="json")})
+
+
+def _from_json(text: str, type_of: Callable[[Task[Any, Any]], Any]) -> Any:
     content = json.loads(text)
-    task = content.pop("task", None) if isinstance(content, dict) else None
-    if task not in kinds:
-        raise ValueError(f"unknown task {task!r}, expected one of {', '.join(kinds)}")
-    adapter = TypeAdapter(kinds[task])
-    value = adapter.validate_python(content)
-    # pydantic passes over fields that it does not know; here one is a typing error, or the work of a newer version.
-    unknown = _unknown(content, adapter.dump_python(value, mode="json"))
-    if unknown:
-        raise ValueError(f"unknown field {unknown[0]!r}")
-    return value
+    name = content.pop("task", None) if isinstance(content, dict) else None
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}, expected one of {', '.join(TASKS)}")
+    # pydantic refuses a configuration beside a dataclass, and applies that of a tuple to the dataclasses inside it.
+    wrapped = cast(Any, GenericAlias(tuple, (type_of(TASKS[name]),)))
+    adapter = TypeAdapter[Any](wrapped, config=ConfigDict(extra="forbid"))
+    try:
+        return adapter.validate_python((content,))[0]
+    except ValidationError as error:
+        raise ValueError(_sentence(error)) from None
 
 
-def _unknown(given: Any, known: Any) -> list[str]:
-    if isinstance(given, dict) and isinstance(known, dict):
-        inner = [name for key in given.keys() & known.keys() for name in _unknown(given[key], known[key])]
-        return sorted(given.keys() - known.keys()) + inner
-    if isinstance(given, list) and isinstance(known, list):
-        return [name for one, other in zip(given, known, strict=False) for name in _unknown(one, other)]
-    return []
+def _sentence(error: ValidationError) -> str:
+    """Return the first problem of a value with the name of its field."""
+    first = error.errors(include_url=False)[0]
+    *owner, field = map(str, first["loc"][1:] or ("value",))
+    if first["type"] == "unexpected_keyword_argument":
+        return f"unknown field {field!r}" + (f" in {'.'.join(owner)}" if owner else "")
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"{'.'.join([*owner, field])}: {problem[:1].lower()}{problem[1:]}"

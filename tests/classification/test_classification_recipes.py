@@ -18,8 +18,7 @@ from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
 from hrnet.io.checkpoint import load_model, save_model
 from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
-from hrnet.tasks import RECIPES as ALL
-from hrnet.tasks import recipe_from_json, recipe_to_json
+from hrnet.tasks import recipe_from_json, recipe_to_json, recipes
 
 Folders = Callable[..., Path]
 STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
@@ -71,7 +70,7 @@ def test_weight_decay_reaches_everything_and_momentum_looks_ahead() -> None:
 def test_all_recipes_are_listed_and_survive_json() -> None:
     assert len(RECIPES) == 13
     for name, recipe in RECIPES.items():
-        assert ALL[name] is recipe
+        assert recipes()[name] is recipe
         assert name == recipe.name
         assert recipe_from_json(recipe_to_json(recipe)) == recipe
     assert RECIPES["classification-own"].model.backbone == SMALL_BACKBONE

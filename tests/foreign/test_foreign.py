@@ -25,14 +25,13 @@ from hrnet.io.checkpoint import load_state
 from hrnet.io.published import published
 from hrnet.io.zoo import load
 from hrnet.nn.backbone import HRNet
-from hrnet.nn.backbone_model import BackboneSpec
 from hrnet.nn.features import features_only
-from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.spec import BackboneSpec, HRNetSpec, ModelSpec, StageSpec
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.predictor import Predictor
 from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
-from hrnet.tasks import ModelSpec, build_model
+from hrnet.tasks import build_model
 
 State = dict[str, Tensor]
 

@@ -11,11 +11,11 @@ from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
 from hrnet.io.atomic import atomic_path, read_header, write_text
 from hrnet.io.checkpoint import load_model, load_state, save_model
-from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.nn.spec import HRNetSpec, ModelSpec, StageSpec
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.tasks import ModelSpec, build_model, spec_to_json
+from hrnet.tasks import build_model, spec_to_json
 
 STAGES = (StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1))
 WHOLE = HRNetSpec(STAGES, 1, 4, stem_width=8)

@@ -18,7 +18,7 @@ from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.job import Job
-from hrnet.engine.recipe import OURS, Published, TrainSpec
+from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, has_part, hold_out
 from hrnet.formats.records import DataSet, ImageRecord
@@ -46,15 +46,7 @@ class ClassificationData:
     augment: Augment = field(default_factory=Augment)
 
 
-@dataclass(frozen=True, slots=True)
-class ClassificationRecipe:
-    """A training run of a classification network."""
-
-    name: str
-    model: ClassificationSpec
-    data: ClassificationData
-    train: TrainSpec
-    published: Published | None = None
+ClassificationRecipe = Recipe[ClassificationSpec, ClassificationData]
 
 
 # What no data set has as a class, so that its own take its place.
@@ -91,7 +83,7 @@ def _imagenet(
         model=ClassificationSpec(num_classes=1000, backbone=backbone),
         data=ClassificationData(images=(Path("data/imagenet"),), augment=augment or Augment()),
         train=train,
-        published=Published("top-1", round(100 - error, 1), f"{_README}; {errors}"),
+        published=PublishedFigure("top-1", round(100 - error, 1), f"{_README}; {errors}"),
     )
 
 

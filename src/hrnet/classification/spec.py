@@ -56,3 +56,8 @@ class ClassificationSpec:
             )
         if self.backbone.high_resolution_only:
             raise ValueError("Classification reads all four maps; the backbone must not be high_resolution_only.")
+
+    @property
+    def outputs(self) -> str:
+        """The network's outputs in words."""
+        return f"{self.num_classes} classes"

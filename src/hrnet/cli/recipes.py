@@ -21,14 +21,14 @@ class Recipes:
 
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Recipes, args=arguments, prog="hrnet recipes")
-    from hrnet.tasks import RECIPES, find_recipe, recipe_to_json
+    from hrnet.tasks import find_recipe, recipe_to_json, recipes
 
     if options.name is not None:
         print(json.dumps(json.loads(recipe_to_json(find_recipe(options.name))), indent=2))
         return 0
     names = ("name", "input", "width", "epochs", "published")
     table = Table(*(Column(name, no_wrap=True) for name in names), box=None)
-    for recipe in RECIPES.values():
+    for recipe in recipes().values():
         figure = recipe.published
         table.add_row(
             recipe.name,

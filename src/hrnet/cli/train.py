@@ -85,7 +85,7 @@ def _parse(recipe: Any, arguments: list[str]) -> tuple[Any, Any]:
     together.__doc__ = _Options.__doc__
     # The recipe has chosen the family of a detector, whose fields are options like all others; the object context of a
     # segmentation network may be chosen here.
-    fixed = (tyro.conf.AvoidSubcommands,) if task_of(recipe) == "detection" else ()
+    fixed = () if task_of(recipe.model).nested_choices else (tyro.conf.AvoidSubcommands,)
     parsed: Any = tyro.cli(together, args=arguments, prog=f"hrnet train {recipe.name}", config=fixed)
     return parsed, replace(recipe, data=parsed.data, train=parsed.train, model=parsed.model)
 

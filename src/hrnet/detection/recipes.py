@@ -33,7 +33,7 @@ from hrnet.detection.spec import (
     mask_rcnn,
 )
 from hrnet.engine.job import Job
-from hrnet.engine.recipe import OURS, Published, TrainSpec
+from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, has_part, hold_out, pair_folders
 from hrnet.formats.records import DataSet, ImageRecord
@@ -76,15 +76,7 @@ class DetectionData:
     augment: Augment = field(default_factory=Augment)
 
 
-@dataclass(frozen=True, slots=True)
-class DetectionRecipe:
-    """A training run of a detection network."""
-
-    name: str
-    model: DetectionSpec
-    data: DetectionData
-    train: TrainSpec
-    published: Published | None = None
+DetectionRecipe = Recipe[DetectionSpec, DetectionData]
 
 
 Schedule = Literal["1x", "2x", "20e", "28e"]
@@ -125,8 +117,8 @@ _README = "README of HRNet-Object-Detection"
 _MMDET = "mmdetection's model zoo"
 
 
-def _figure(percent: float, source: str) -> Published:
-    return Published("AP", round(percent / 100, 4), f"{source}; in percent, of boxes (and masks) of val2017")
+def _figure(percent: float, source: str) -> PublishedFigure:
+    return PublishedFigure("AP", round(percent / 100, 4), f"{source}; in percent, of boxes (and masks) of val2017")
 
 
 def _coco(

@@ -297,6 +297,11 @@ class DetectionSpec:
             raise ValueError(f"{count} classes of objects, and what is none, need more semantic_classes.")
 
     @property
+    def outputs(self) -> str:
+        """The network's outputs in words."""
+        return f"{len(self.class_names)} classes"
+
+    @property
     def pixel_classes(self) -> int:
         """Classes of the semantic branch; 0 without one."""
         return self.detector.semantic_classes if isinstance(self.detector, RCNNSpec) else 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
+
+from hrnet.nn.spec import ModelSpec
 
 # The files of a run's folder.
 RECIPE = "recipe.json"
@@ -13,6 +15,8 @@ BEST = "best.safetensors"
 STATE = "last.safetensors"
 PREVIOUS = "previous.safetensors"
 
+Model = TypeVar("Model", bound=ModelSpec)
+Data = TypeVar("Data")
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 
@@ -111,9 +115,21 @@ OURS = TrainSpec(
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A figure that was published for a recipe, and where."""
+class PublishedFigure:
+    """A metric that was published for a recipe, and its source."""
 
     metric: str
     value: float
     source: str
+
+
+# Without slots, which Python 3.11 cannot combine with a frozen generic dataclass.
+@dataclass(frozen=True)
+class Recipe(Generic[Model, Data]):
+    """A training run as data: the network, the data set, the training and the figure it was published with."""
+
+    name: str
+    model: Model
+    data: Data
+    train: TrainSpec
+    published: PublishedFigure | None = None

@@ -10,17 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
 from hrnet.foreign.origins import ORIGINS, Origin
 from hrnet.foreign.reading import read_weights
 from hrnet.foreign.shapes import State, backbone_spec
 from hrnet.io.checkpoint import check_finite, check_state
 from hrnet.nn.backbone import HRNet
-from hrnet.nn.backbone_model import BackboneSpec
-from hrnet.nn.spec import HRNetSpec
-from hrnet.pose.spec import PoseSpec
-from hrnet.tasks import ModelSpec, build_model, task_of
+from hrnet.nn.spec import BackboneSpec, HRNetSpec, ModelSpec
+from hrnet.tasks import build_model, task_of
 
 # The one tensor that every HRNet has, and once: it makes the second branch. What stands before its name is a wrapper.
 _ANCHOR = "transition1.1.0.0.weight"
@@ -63,15 +60,7 @@ class Recognized:
 
 def describe(spec: ModelSpec) -> str:
     """Task, width, variant, outputs and the fusion's upsampling, in one line."""
-    backbone = spec.backbone
-    if isinstance(spec, BackboneSpec):
-        outputs = "no head"
-    elif isinstance(spec, PoseSpec):
-        outputs = f"{len(spec.skeleton)} keypoints"
-    else:
-        count = spec.num_classes if isinstance(spec, ClassificationSpec) else len(spec.class_names)
-        outputs = f"{count} classes"
-    return f"{task_of(spec)}, {describe_backbone(backbone)}, {outputs}"
+    return f"{task_of(spec).name}, {describe_backbone(spec.backbone)}, {spec.outputs}"
 
 
 def describe_backbone(spec: HRNetSpec) -> str:

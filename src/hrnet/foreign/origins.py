@@ -10,7 +10,7 @@ import torch
 from hrnet.foreign import names, shapes
 from hrnet.foreign.names import Names
 from hrnet.foreign.shapes import State
-from hrnet.tasks import ModelSpec
+from hrnet.nn.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hrnet.errors import InputError
 from hrnet.io.atomic import atomic_path, read_header, read_tensors
+from hrnet.nn.spec import ModelSpec
 from hrnet.nn.task import TaskModel
-from hrnet.tasks import ModelSpec, build_model, spec_from_json, spec_to_json
+from hrnet.tasks import build_model, spec_from_json, spec_to_json
 
 FORMAT = "hrnet-1"
 

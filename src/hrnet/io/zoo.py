@@ -15,9 +15,10 @@ from hrnet.io.checkpoint import is_model, load_model, load_state, save_model
 from hrnet.io.download import locked
 from hrnet.io.published import Published, cache_folder, published, published_file
 from hrnet.io.shipped import SHIPPED
+from hrnet.nn.spec import ModelSpec
 from hrnet.nn.task import TaskModel
 from hrnet.pose.spec import PoseSpec
-from hrnet.tasks import ModelSpec, build_model
+from hrnet.tasks import build_model
 
 _log = logging.getLogger(__name__)
 

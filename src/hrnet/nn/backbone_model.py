@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
 from jaxtyping import Float
@@ -13,20 +12,9 @@ from hrnet.errors import InputError
 from hrnet.inference.processor import BoxPrompts
 from hrnet.io.geometry import Frame, Size
 from hrnet.nn.backbone import HRNet
-from hrnet.nn.spec import HRNetSpec, hrnet
+from hrnet.nn.spec import BackboneSpec
 from hrnet.nn.task import Batch, TaskModel
 from hrnet.results import Source
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneSpec:
-    """A backbone alone.
-
-    Attributes:
-        backbone: as data.
-    """
-
-    backbone: HRNetSpec = field(default_factory=lambda: hrnet(18))
 
 
 class BackboneMaps(NamedTuple):

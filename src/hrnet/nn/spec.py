@@ -5,8 +5,8 @@ Source of every number: arXiv 1908.07919, table 1, and the released configuratio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 Upsample = Literal["nearest", "bilinear"]
 
@@ -145,3 +145,42 @@ SMALL_BACKBONE = HRNetSpec(
     stem_width=32,
     fusion_upsample="bilinear",
 )
+
+
+@runtime_checkable
+class ModelSpec(Protocol):
+    """A task's network as data: a frozen dataclass, made by the task's folder, from which `build_model` makes the network."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def backbone(self) -> HRNetSpec:
+        """The backbone as data."""
+        ...
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's inputs in training."""
+        ...
+
+    @property
+    def outputs(self) -> str:
+        """The network's outputs in words, for example "17 keypoints"."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """A backbone alone.
+
+    Attributes:
+        backbone: as data.
+        input_size: height and width of the inputs.
+    """
+
+    backbone: HRNetSpec = field(default_factory=lambda: hrnet(18))
+    input_size: tuple[int, int] = (224, 224)
+
+    @property
+    def outputs(self) -> str:
+        return "no head"

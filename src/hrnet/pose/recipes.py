@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hrnet.engine.job import Job
-from hrnet.engine.recipe import OURS, Published, TrainSpec
+from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.coco import read_coco_json
 from hrnet.formats.compare import choose_part
@@ -58,15 +58,7 @@ class PoseData:
     headline: Literal["AP", "PCK@0.2", "PCK-AUC", "PCKh@0.5"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PoseRecipe:
-    """A training run of a pose network."""
-
-    name: str
-    model: PoseSpec
-    data: PoseData
-    train: TrainSpec
-    published: Published | None = None
+PoseRecipe = Recipe[PoseSpec, PoseData]
 
 
 def _coco(width: int, size: tuple[int, int], ap: float) -> PoseRecipe:
@@ -88,7 +80,7 @@ def _coco(width: int, size: tuple[int, int], ap: float) -> PoseRecipe:
         ),
         # Four devices with 32 (24) samples each. No weight decay: the published code configures one and never uses it.
         train=TrainSpec(batch=96 if large and width == 48 else 128, milestones=(170, 200)),
-        published=Published(
+        published=PublishedFigure(
             "AP", ap, "README of the official repository: val2017, detector boxes of person AP 56.4, flip"
         ),
     )
@@ -107,7 +99,7 @@ def _mpii(width: int, pckh: float | None) -> PoseRecipe:
             headline="PCKh@0.5",
         ),
         train=TrainSpec(batch=128, milestones=(170, 200)),
-        published=Published("PCKh@0.5", pckh, "README of the official repository: flip test") if pckh else None,
+        published=PublishedFigure("PCKh@0.5", pckh, "README of the official repository: flip test") if pckh else None,
     )
 
 

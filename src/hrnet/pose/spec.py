@@ -66,3 +66,8 @@ class PoseSpec:
             raise ValueError(
                 "representation 'v1' goes with a backbone that is high_resolution_only, 'v2' with one that is not."
             )
+
+    @property
+    def outputs(self) -> str:
+        """The network's outputs in words."""
+        return f"{len(self.skeleton)} keypoints"

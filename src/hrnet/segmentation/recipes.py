@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hrnet.engine.job import Job
-from hrnet.engine.recipe import OURS, Published, TrainSpec
+from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, hold_out, pair_folders
 from hrnet.formats.label_maps import LabeledImage
@@ -70,15 +70,7 @@ class SegmentationData:
     augment: Augment = field(default_factory=Augment)
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentationRecipe:
-    """A training run of a segmentation network."""
-
-    name: str
-    model: SegmentationSpec
-    data: SegmentationData
-    train: TrainSpec
-    published: Published | None = None
+SegmentationRecipe = Recipe[SegmentationSpec, SegmentationData]
 
 
 # Source: the released training code: SGD with momentum, weight decay of everything, poly schedule by the step, synchronized
@@ -94,8 +86,8 @@ def _bilinear(backbone: HRNetSpec, *, align_corners: bool = False, norm_momentum
     return replace(backbone, fusion_upsample="bilinear", align_corners=align_corners, norm_momentum=norm_momentum)
 
 
-def _published(value: float, test: str) -> Published:
-    return Published("mIoU", value, test)
+def _published(value: float, test: str) -> PublishedFigure:
+    return PublishedFigure("mIoU", value, test)
 
 
 def _cityscapes(

@@ -126,3 +126,8 @@ class SegmentationSpec:
             raise ValueError("head_kernel belongs to the plain head; with context it is 1.")
         if len(self.loss.class_weights) not in (0, count):
             raise ValueError(f"{count} classes need {count} weights in the loss, not {len(self.loss.class_weights)}.")
+
+    @property
+    def outputs(self) -> str:
+        """The network's outputs in words."""
+        return f"{len(self.class_names)} classes"
