@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, cast
@@ -51,9 +51,12 @@ def task_of(spec: ModelSpec) -> Task[Any, Any]:
     raise InputError(f"{type(spec).__name__} is no spec of a known task; expected one of {known}.")
 
 
-def build_model(spec: ModelSpec) -> TaskModel[Any]:
+def create_model(spec: ModelSpec) -> TaskModel[Any]:
     """Return a model with new weights, drawn from torch's generator as the published training starts."""
     return task_of(spec).build(spec)
+
+
+build_model = create_model
 
 
 def prepare(recipe: Recipe[Any, Any]) -> Job:
@@ -88,6 +91,29 @@ def find_recipe(name: str) -> Recipe[Any, Any]:
         return recipe_from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} holds no recipe ({error}); `hrnet recipes NAME` prints one.") from None
+
+
+def override_recipe(recipe: Recipe[Any, Any], overrides: Mapping[str, object]) -> Recipe[Any, Any]:
+    """Return a recipe with other values of some fields, by their names with dots: ``train.epochs``.
+
+    Raises:
+        InputError: there is no such field, or a value does not fit.
+    """
+    content = json.loads(recipe_to_json(recipe))
+    for name, value in overrides.items():
+        *path, last = name.split(".")
+        owner = content
+        for key in path:
+            owner = owner.get(key) if isinstance(owner, dict) else None
+        if not isinstance(owner, dict) or last not in owner:
+            raise InputError(
+                f"The recipe {recipe.name} has no field {name!r}; `hrnet recipes {recipe.name}` prints all."
+            )
+        owner[last] = value
+    try:
+        return _from_content(content, _recipe_type)
+    except ValueError as error:
+        raise InputError(f"{recipe.name} with other values: {error}.") from None
 
 
 def spec_to_json(spec: ModelSpec) -> str:
@@ -129,7 +155,10 @@ def _to_json(task: Task[Any, Any], kind: Any, value: Any) -> str:
 
 
 def _from_json(text: str, type_of: Callable[[Task[Any, Any]], Any]) -> Any:
-    content = json.loads(text)
+    return _from_content(json.loads(text), type_of)
+
+
+def _from_content(content: Any, type_of: Callable[[Task[Any, Any]], Any]) -> Any:
     name = content.pop("task", None) if isinstance(content, dict) else None
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}, expected one of {', '.join(TASKS)}")

@@ -57,7 +57,7 @@ def train(recipe: Path, *more: str) -> int:
     return main(["train", str(recipe), "--device", "cpu", *more])
 
 
-def asked_to_stop(monkeypatch: Any, step: int, number: int) -> None:
+def send_signal_at(monkeypatch: Any, step: int, number: int) -> None:
     take = Trainer.step
 
     def counted(self: Trainer, *arguments: Any) -> Any:
@@ -69,17 +69,17 @@ def asked_to_stop(monkeypatch: Any, step: int, number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_stopped_run_says_how_to_go_on_and_does(
+def test_an_interrupted_run_names_the_command_that_resumes_it(
     recipe: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, number: int, status: int
 ) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert train(recipe, "--out", str(whole)) == 0
     with monkeypatch.context() as patch:
-        asked_to_stop(patch, 0, number)
+        send_signal_at(patch, 0, number)
         assert train(recipe, "--out", str(run)) == status
-    said = capsys.readouterr().err
-    assert f"stopped after step 1 of 4, which is saved; `hrnet train {run} --resume` goes on." in said
-    # Word by word what was printed.
+    errors = capsys.readouterr().err
+    assert f"interrupted after step 1 of 4; the state is saved. `hrnet train {run} --resume` continues it." in errors
+    # The command that was printed.
     assert main(["train", str(run), "--resume", "--device", "cpu"]) == 0
     a, b = load_file(whole / STATE), load_file(run / STATE)
     assert a.keys() == b.keys()
@@ -87,7 +87,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
         assert np.array_equal(value, b[name]), name
 
 
-def test_a_run_is_never_trained_over_and_another_recipe_is_named(recipe: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_run_is_never_overwritten_and_changed_fields_are_named(recipe: Path, tmp_path: Path, capsys: Any) -> None:
     run = tmp_path / "run"
     assert train(recipe, "--out", str(run), "--resume") == 1
     assert "holds no run to resume" in capsys.readouterr().err
@@ -96,40 +96,40 @@ def test_a_run_is_never_trained_over_and_another_recipe_is_named(recipe: Path, t
     assert train(recipe, "--out", str(run)) == 1
     assert "holds a run already; add --resume" in capsys.readouterr().err
     assert train(recipe, "--out", str(run), "--resume", "--train.batch", "2", "--train.ema", "0.5") == 1
-    said = capsys.readouterr().err
-    assert "train.batch was 4, is 2" in said
-    assert "train.ema was 0.998, is 0.5" in said
-    # What the weights do not depend on may change.
+    errors = capsys.readouterr().err
+    assert "train.batch was 4, is 2" in errors
+    assert "train.ema was 0.998, is 0.5" in errors
+    # Fields that the weights do not depend on may change.
     assert train(recipe, "--out", str(run), "--resume", "--train.save-every", "1") == 0
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
 def test_a_plan_leaves_nothing_behind(recipe: Path, tmp_path: Path, capsys: Any) -> None:
     assert train(recipe, "--out", str(tmp_path / "run"), "--dry-run") == 0
-    said = capsys.readouterr().out
+    plan = capsys.readouterr().out
     for word in ("training samples     8", "steps                4: 2 epochs of 2", "memory", "time"):
-        assert word in said
+        assert word in plan
     assert not (tmp_path / "run").exists()
 
 
-def test_a_start_from_another_model_says_what_was_taken(recipe: Path, tmp_path: Path, capsys: Any) -> None:
+def test_init_names_the_weights_that_were_taken(recipe: Path, tmp_path: Path, capsys: Any) -> None:
     content = json.loads(recipe.read_text())
     content["model"]["backbone"] = json.loads(recipe_to_json(RECIPES["pose-lsp"]))["model"]["backbone"]
     recipe.write_text(json.dumps(content))
     assert train(recipe, "--out", str(tmp_path / "run"), "--init", "pose", "--dry-run") == 0
-    said = capsys.readouterr().err
-    assert "tensors taken from pose: backbone (" in said
-    assert "new: head (2)" in said
-    assert len([line for line in said.splitlines() if "pose" in line]) <= 4
+    errors = capsys.readouterr().err
+    assert "tensors taken from pose: backbone (" in errors
+    assert "new: head (2)" in errors
+    assert len([line for line in errors.splitlines() if "pose" in line]) <= 4
 
 
-def test_what_is_not_finite_names_the_images(recipe: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_loss_that_is_not_finite_names_the_images(recipe: Path, tmp_path: Path, capsys: Any) -> None:
     wild = ["--train.learning-rate", "1e30", "--train.optimizer", "sgd", "--train.ema", "0", "--train.epochs", "5"]
     assert train(recipe, "--out", str(tmp_path / "run"), *wild) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "is not finite at step" in said
+    errors = capsys.readouterr().err.splitlines()[-1]
+    assert "is not finite at step" in errors
     page = (tmp_path / "run" / "report.html").read_text()
     assert "The run was stopped" in page
     assert "is not finite at step" in page
-    assert said.count(".png") == 4
-    assert str(tmp_path) in said
+    assert errors.count(".png") == 4
+    assert str(tmp_path) in errors

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from hrnet.classification.model import ClassificationModel
+from hrnet.errors import InputError
 
 # Source: the published classification files, whose names timm keeps.
 # Ours, theirs; the inverse of `names.OFFICIAL_CLASSIFICATION`.
@@ -19,14 +19,22 @@ _NAMES = (
 )
 
 
-def timm_state(model: ClassificationModel) -> dict[str, Tensor]:
-    """Weights that timm's HRNet of the same widths loads strictly.
+def timm_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return weights that timm's HRNet of the same widths loads strictly.
 
     Args:
-        model: without biases in its head (`head_bias`) timm's network is one with ``head_conv_bias=False``.
+        model: classification model; without biases in its head (`head_bias`) timm's network is one with
+            ``head_conv_bias=False``.
+
+    Raises:
+        InputError: the model is not a classification model.
     """
     state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
-        pattern, theirs = next(pair for pair in _NAMES if re.fullmatch(pair[0], name))
+        pattern, theirs = next((pair for pair in _NAMES if re.fullmatch(pair[0], name)), ("", ""))
+        if not pattern:
+            raise InputError(
+                f"{name} has no name in timm, which has classification networks only; choose such a model."
+            )
         state[re.sub(pattern, theirs, name)] = value
     return state

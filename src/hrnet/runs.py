@@ -1,0 +1,291 @@
+"""Training and the check of a data set from Python: what `hrnet train` and `hrnet data check` call."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hrnet.engine.recipe import BEST, LOG, RECIPE, Recipe
+from hrnet.errors import InputError
+from hrnet.tasks import find_recipe, override_recipe, prepare, recipe_from_json, recipe_to_json
+
+if TYPE_CHECKING:
+    from hrnet.engine.evaluator import Evaluator
+    from hrnet.engine.train import Trainer
+    from hrnet.formats.check import Report
+    from hrnet.nn.task import TaskModel
+
+Paths = str | Path | Sequence[str | Path]
+# Fields that may differ when a run is resumed, because the weights do not depend on them.
+_FREE = {"train.workers", "train.save_every", "train.timeout", "train.trackers", "train.examples"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A training run that ended or was interrupted.
+
+    Attributes:
+        folder: run folder with the recipe, the log, the last states and the best model; `hrnet.load` takes it.
+        recipe: the recipe that was trained.
+        metrics: metrics of the last evaluation by name; empty without a validation set.
+        interrupted: True if SIGTERM ended the run early; `resume` continues it.
+    """
+
+    folder: Path
+    recipe: Recipe[Any, Any]
+    metrics: Mapping[str, float]
+    interrupted: bool = False
+
+
+def train(
+    recipe: str | Path | Recipe[Any, Any],
+    *,
+    data: Paths = (),
+    annotations: Paths = (),
+    out: str | Path | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+    flip: bool = False,
+    device: Literal["auto", "cpu"] = "auto",
+    overrides: Mapping[str, object] | None = None,
+    on_message: Callable[[str], None] = _log.info,
+) -> Run:
+    """Train a recipe on a data set.
+
+        run = hrnet.train("pose-own", data="photos", annotations="labels.json", init="pose", overrides={"train.epochs": 20})
+        model = hrnet.load(run.folder)
+
+    Args:
+        recipe: name of a recipe, recipe.json or run folder, or a recipe itself.
+        data: folders of training images, or of whole data sets: the recipe's ``data.images``.
+        annotations: labels of each folder: the recipe's ``data.annotations``.
+        out: run folder; None for the folder that is resumed, else ``runs/RECIPE``.
+        init: model whose weights are the start, of any task; weights that do not fit stay new, and are named.
+        resume: True to continue the run in `out` from its last state.
+        flip: True to average with horizontally flipped inputs when scoring.
+        device: ``auto`` for the GPU, where there is one.
+        overrides: other values of the recipe's fields, by their names with dots: ``{"train.epochs": 20}``.
+        on_message: function that gets each sentence about the data, the start weights and the run's end.
+
+    Raises:
+        InputError: the recipe, the data, the run folder or an override cannot be used; or a value became not finite.
+        KeyboardInterrupt: Ctrl-C ended the run, whose state is saved.
+    """
+    chosen = _with_data(recipe, data, annotations, overrides)
+    found = Path(recipe) if resume and isinstance(recipe, str | Path) and Path(recipe).is_dir() else None
+    folder = Path(out) if out else found or Path("runs") / chosen.name
+    if resume and init:
+        raise InputError("A resumed run starts from its own weights; leave out init, or resume.")
+    with _named_process():
+        # Other processes may arrive when the first one has written something already.
+        if process_rank() == 0:
+            _check_folder(folder, chosen, resume)
+        trainer = _open(chosen, folder, init, resume, flip, device, on_message)
+        return _run(trainer, chosen, on_message)
+
+
+def plan(
+    recipe: str | Path | Recipe[Any, Any],
+    *,
+    data: Paths = (),
+    annotations: Paths = (),
+    init: str | Path | None = None,
+    device: Literal["auto", "cpu"] = "auto",
+    overrides: Mapping[str, object] | None = None,
+    on_message: Callable[[str], None] = _log.info,
+) -> str:
+    """Take two steps of a training run and return its plan as a table; writes nothing. Arguments as for `train`."""
+    from hrnet.engine.plan import rehearse
+
+    chosen = _with_data(recipe, data, annotations, overrides)
+    with _named_process():
+        return rehearse(_open(chosen, Path("runs") / chosen.name, init, False, False, device, on_message))
+
+
+def check_data(
+    path: str | Path, *, images: str | Path | None = None, val: str | Path | None = None, decode: bool = False
+) -> Report:
+    """Name everything that is wrong with a data set before training on it.
+
+    Args:
+        path: file or folder of any format that training reads.
+        images: folder of the images, if it is not where the format has it.
+        val: validation set, to be compared with the training set.
+        decode: True to decode every image, which finds damage in the middle of files.
+
+    Raises:
+        InputError: a path is of no known format.
+    """
+    from hrnet.formats.check import check
+
+    return check(Path(path), Path(images) if images else None, Path(val) if val else None, decode=decode)
+
+
+def process_rank() -> int:
+    """Return the number of this process, which `torchrun` sets; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
+
+
+@contextlib.contextmanager
+def _named_process() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            raise
+        raise InputError(f"process {process_rank()} of {world}: {error}") from error
+
+
+def _with_data(
+    recipe: str | Path | Recipe[Any, Any], data: Paths, annotations: Paths, overrides: Mapping[str, object] | None
+) -> Recipe[Any, Any]:
+    chosen = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
+    changes = dict(overrides or {})
+    for name, paths in (("data.images", data), ("data.annotations", annotations)):
+        listed = (paths,) if isinstance(paths, str | Path) else tuple(paths)
+        if listed:
+            changes[name] = listed
+    return override_recipe(chosen, changes) if changes else chosen
+
+
+def _check_folder(folder: Path, recipe: Recipe[Any, Any], resume: bool) -> None:
+    """Refuse to train where a run would be lost, or to resume with another recipe; raises InputError."""
+    from hrnet.engine.state import has_state, read_recipe
+
+    begun = has_state(folder) or any((folder / name).exists() for name in (RECIPE, LOG, BEST))
+    if begun and not resume:
+        raise InputError(f"{folder} holds a run already; add --resume to continue it, or choose another --out.")
+    if resume and not begun:
+        raise InputError(f"{folder} holds no run to resume; leave out --resume, or name the run's folder with --out.")
+    text = read_recipe(folder) if resume else None
+    if not text:
+        return
+    try:
+        before = json.loads(recipe_to_json(recipe_from_json(text)))
+    except ValueError as error:
+        raise InputError(
+            f"The recipe of {folder} was written by another version of hrnet ({error}); use that version."
+        ) from None
+    changes = [
+        f"{name} was {old}, is {new}"
+        for name, old, new in _differences(before, json.loads(recipe_to_json(recipe)))
+        if name not in _FREE
+    ]
+    if changes:
+        raise InputError(
+            f"{folder} was begun with another recipe ({'; '.join(changes)}); resume with the values it had "
+            f"(`hrnet train {folder} --resume`), or start in another folder with --init {folder}."
+        )
+
+
+def _differences(old: object, new: object, name: str = "") -> Iterator[tuple[str, object, object]]:
+    """Yield each field that has two values, with its dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield name, old, new
+
+
+def _open(
+    recipe: Recipe[Any, Any],
+    folder: Path,
+    init: str | Path | None,
+    resume: bool,
+    flip: bool,
+    device: str,
+    on_message: Callable[[str], None],
+) -> Trainer:
+    """Open a run's data and build what trains on it."""
+    import torch
+
+    from hrnet.engine.train import Trainer
+    from hrnet.io.checkpoint import save_model
+
+    torch.manual_seed(recipe.train.seed)
+    job = prepare(recipe)
+    for message in job.messages:
+        on_message(message)
+    if flip and not job.model.flips:
+        raise InputError(f"{recipe.name} cannot average over flipped images; leave out --flip.")
+    if init and not resume:
+        _initialize(job.model, str(init), on_message)
+    trainer = Trainer(
+        job,
+        recipe.train,
+        folder,
+        recipe=recipe_to_json(recipe),
+        save=lambda path, model, _: save_model(path, model, note=f"trained by the recipe {recipe.name}"),
+        resume=resume,
+        flip=flip,
+        device=device,
+        cure=_how_to_resume(folder),
+        report=lambda evaluator, metrics: _report(folder, evaluator, metrics, on_message),
+    )
+    for message in trainer.messages:
+        on_message(message)
+    return trainer
+
+
+def _run(trainer: Trainer, recipe: Recipe[Any, Any], on_message: Callable[[str], None]) -> Run:
+    from hrnet.io.atomic import write_text
+
+    folder = trainer.out
+    if trainer.processes.first:
+        # A resumed run keeps its first recipe, whose free fields may have had other values.
+        if not (folder / RECIPE).exists():
+            write_text(folder / RECIPE, trainer.position.recipe + "\n")
+        steps = f"{trainer.total} steps of {recipe.train.batch}"
+        on_message(f"{len(trainer.job.train)} samples, {steps}; everything is kept in {folder}")
+    metrics = trainer.run()
+    if trainer.stopped:
+        step = f"step {trainer.position.step} of {trainer.total}"
+        on_message(f"interrupted after {step}; the state is saved. {_how_to_resume(folder)}")
+        if trainer.stopped == signal.SIGINT:
+            raise KeyboardInterrupt
+    return Run(folder, recipe, metrics, interrupted=bool(trainer.stopped))
+
+
+def _how_to_resume(folder: Path) -> str:
+    return f"`hrnet train {folder} --resume` continues it."
+
+
+def _report(
+    folder: Path, evaluator: Evaluator | None, metrics: dict[str, float], on_message: Callable[[str], None]
+) -> None:
+    """Write the run's page; a page that cannot be written does not end the run."""
+    from hrnet.vis.report import write_run_report
+
+    try:
+        write_run_report(folder, evaluator, metrics)
+    except InputError as error:
+        on_message(str(error))
+
+
+def _initialize(model: TaskModel[Any], source: str, on_message: Callable[[str], None]) -> None:
+    from hrnet.engine.transfer import transfer
+    from hrnet.foreign import read_backbone
+    from hrnet.io.checkpoint import is_model
+    from hrnet.io.zoo import load
+
+    try:
+        found = load(source)
+        state, outputs = found.state_dict(), found.named_outputs()
+    except InputError:
+        # A network that cannot be built here may still have a backbone that can.
+        path = Path(source)
+        if not path.is_file() or (path.suffix == ".safetensors" and is_model(path)):
+            raise
+        state = {f"backbone.{name}": value for name, value in read_backbone(path)[1].items()}
+        outputs = {}
+    for message in transfer(model, state, outputs, source):
+        on_message(message)
