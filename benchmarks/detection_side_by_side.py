@@ -22,8 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-from hrnet.detection.boxes import DetectionOutput, Objects
+from hrnet.detection.boxes import GroundTruth
 from hrnet.detection.model import DetectionModel
+from hrnet.detection.processor import DetectionOutput
 from hrnet.detection.recipes import RECIPES, DetectionRecipe, prepare
 from hrnet.detection.spec import DetectionSpec
 from hrnet.engine.batches import reading
@@ -79,7 +80,7 @@ class FasterRCNN(DetectionModel):
         return DetectionOutput(*(torch.stack(values) for values in columns))
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        targets = [{"boxes": one.boxes, "labels": one.labels + 1} for one in Objects.of(batch)]
+        targets = [{"boxes": one.boxes, "labels": one.labels + 1} for one in GroundTruth.from_batch(batch)]
         return self.network(list(batch.images), targets)
 
 

@@ -49,7 +49,7 @@ def seconds(pool: Callable[[], Tensor]) -> float:
 
 def main(options: Options) -> None:
     # Products for maps of every size, to see where they stop to gain.
-    own._LARGEST_MAP = 2**31
+    own._MAX_MAP_PIXELS = 2**31
     print(f"{torch.get_num_threads()} threads, {options.images} images, {options.regions} regions of each, ms:")
     print(f"{'map':>12}{'cells':>7}{'torchvision':>13}{'ours':>9}{'ratio':>7}")
     for height, width in ((32, 40), (64, 80), (96, 128), (128, 128), (200, 336)):

@@ -16,7 +16,8 @@ import hrnet
 from hrnet import predictor as module
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.detection.model import DetectionModel, image_frame
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.processor import image_frame
 from hrnet.detection.spec import DetectionSpec, FCOSSpec
 from hrnet.errors import InputError
 from hrnet.inference.processor import BoxPrompts

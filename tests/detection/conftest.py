@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hrnet.detection.boxes import Objects
+from hrnet.detection.boxes import GroundTruth
 from hrnet.nn.spec import HRNetSpec, StageSpec
 
 
@@ -42,10 +42,10 @@ def random_boxes() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
-def objects_of() -> Callable[..., Objects]:
+def objects_of() -> Callable[..., GroundTruth]:
     """Makes the objects of one image; without a crowd unless one is given."""
 
-    def made(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> Objects:
-        return Objects(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)
+    def made(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> GroundTruth:
+        return GroundTruth(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)
 
     return made

@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from hrnet.detection.augment import Augment, View, augmented, paste_objects, random_frame, targets_of
-from hrnet.detection.boxes import boxes_to_input
 from hrnet.detection.data import DetectionDataset
-from hrnet.detection.model import image_frame
+from hrnet.detection.processor import boxes_to_input, image_frame
 from hrnet.detection.spec import DetectionSpec, faster_rcnn, hybrid_task_cascade, mask_rcnn
 from hrnet.formats.records import ImageRecord, Object, Runs
 from hrnet.nn.spec import SMALL_BACKBONE

@@ -17,15 +17,15 @@ from hrnet.detection.centernet import (
     CenterNet,
     CenterPooling,
     Peaks,
-    Triplets,
+    TripletMaps,
     confirm_centers,
+    corner_pool,
     decode_triplets,
     embedding_loss,
     encode_points,
     focal_loss,
     gaussian_radius,
     heatmap_targets,
-    look,
     pair_corners,
     soft_nms,
     triplet_loss,
@@ -56,7 +56,7 @@ def small(backbone) -> Callable[..., CenterNet]:
 def test_corner_pooling_is_the_largest_value_in_sight(gaze, with_gradient) -> None:
     """Oracle: a loop over cells. No rounding: values are only chosen."""
     x = torch.randn(2, 3, 7, 10, requires_grad=with_gradient)
-    found = look(x, gaze)
+    found = corner_pool(x, gaze)
     for row, column in itertools.product(range(7), range(10)):
         seen = {
             "left": x[..., row, : column + 1],
@@ -70,12 +70,12 @@ def test_corner_pooling_is_the_largest_value_in_sight(gaze, with_gradient) -> No
 def test_gradient_of_corner_pooling_goes_to_the_values_chosen() -> None:
     """Oracle: counting by hand; a value is chosen by all who see no larger one."""
     x = torch.tensor([[[[1.0, 4.0, 2.0, 3.0]]]], requires_grad=True)
-    look(x, "right").sum().backward()
+    corner_pool(x, "right").sum().backward()
     # Seen to the right: 4 4 3 3.
     assert x.grad is not None
     assert x.grad.flatten().tolist() == [0, 2, 0, 2]
     x.grad = None
-    look(x, "left").sum().backward()
+    corner_pool(x, "left").sum().backward()
     # Seen to the left: 1 4 4 4.
     assert x.grad is not None
     assert x.grad.flatten().tolist() == [1, 3, 0, 0]
@@ -184,7 +184,7 @@ def test_embeddings_are_pulled_and_pushed() -> None:
     assert push.item() == 0
 
 
-def perfect(boxes: Tensor, labels: Tensor, num_classes: int, size: tuple[int, int]) -> Triplets:
+def perfect(boxes: Tensor, labels: Tensor, num_classes: int, size: tuple[int, int]) -> TripletMaps:
     """What a network would say that knows one image: single cells, other cells unsure, each object another number."""
     points = encode_points(boxes, size)
     heatmaps = torch.full((1, 3, num_classes, *size), -9.0)
@@ -195,7 +195,7 @@ def perfect(boxes: Tensor, labels: Tensor, num_classes: int, size: tuple[int, in
             offsets[0, kind, :, y, x] = points.offsets[kind, number]
             if kind < 2:
                 embeddings[0, kind, y, x] = number
-    return Triplets(heatmaps, embeddings, offsets)
+    return TripletMaps(heatmaps, embeddings, offsets)
 
 
 BOXES = torch.tensor(
@@ -230,7 +230,7 @@ def test_loss_of_perfect_outputs_is_near_zero(objects_of) -> None:
     terms = triplet_loss(outputs, [objects_of(BOXES, LABELS)], SPEC)
     # 36 864 cells, each squared 1e-4 times 1e-4; pull, push and offsets are zero but for rounding.
     assert sum(term.item() for term in terms.values()) < 1e-6
-    wrong = Triplets(-outputs.heatmaps, outputs.embeddings.mul(0.1), outputs.offsets + 1)
+    wrong = TripletMaps(-outputs.heatmaps, outputs.embeddings.mul(0.1), outputs.offsets + 1)
     worse = triplet_loss(wrong, [objects_of(BOXES, LABELS)], SPEC)
     # Oracle for the offsets: smooth L1 of 1 is a half, for two axes of three points.
     assert abs(worse["offsets"].item() - 3) < 1e-4
@@ -242,7 +242,7 @@ def test_loss_of_perfect_outputs_is_near_zero(objects_of) -> None:
 
 def test_nothing_is_learned_in_a_crowd(objects_of) -> None:
     heatmaps = torch.zeros(1, 3, 2, 16, 16, requires_grad=True)
-    outputs = Triplets(heatmaps, torch.zeros(1, 2, 16, 16), torch.zeros(1, 3, 2, 16, 16))
+    outputs = TripletMaps(heatmaps, torch.zeros(1, 2, 16, 16), torch.zeros(1, 3, 2, 16, 16))
     one = objects_of(torch.tensor([[4.0, 4, 20, 20]]), torch.tensor([1]), torch.tensor([[32.0, 32, 64, 64]]))
     sum(triplet_loss(outputs, [one], SPEC).values(), torch.zeros(())).backward()
     assert heatmaps.grad is not None
@@ -331,7 +331,7 @@ def test_a_batch_of_one_is_a_row_of_a_batch(small, maps_of) -> None:
     model = small(3).eval()
     maps = maps_of(3, 16)
     with torch.inference_mode():
-        together, alone = model.triplets(maps), model.triplets([x[1:2] for x in maps])
+        together, alone = model.forward_maps(maps), model.forward_maps([x[1:2] for x in maps])
     for one, other in zip(together, alone, strict=True):
         assert torch.allclose(one[1:2], other, atol=1e-5)
 

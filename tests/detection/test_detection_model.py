@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.detection.boxes import DetectionOutput, boxes_to_input
-from hrnet.detection.model import DetectionModel, image_frame
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.processor import DetectionOutput, boxes_to_input, image_frame
 from hrnet.detection.spec import BoxStage, DetectionSpec, RCNNSpec
 from hrnet.inference.processor import BoxPrompts
 from hrnet.inference.runtime import compile_forward
@@ -138,7 +138,11 @@ def test_every_input_has_its_own_results() -> None:
 def test_layers_with_names() -> None:
     """Each layer has as many outputs as names, each its own."""
     names = DetectionModel(SPEC).named_outputs()
-    assert set(names) == {"detector.boxes.0.classify", "detector.boxes.0.measure", "detector.masks.stages.0.logits"}
+    assert set(names) == {
+        "detector.box_heads.0.classify",
+        "detector.box_heads.0.regress",
+        "detector.mask_heads.stages.0.logits",
+    }
     model = DetectionModel(SPEC)
     for layer, words in names.items():
         assert len(set(words)) == len(words) == model.get_submodule(layer).weight.shape[0]  # type: ignore[union-attr]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.detection.model import DetectionModel, image_frame
+from hrnet.detection.model import DetectionModel
+from hrnet.detection.processor import image_frame
 from hrnet.detection.spec import BoxStage, CenterNetSpec, DetectionSpec, FCOSSpec, RCNNSpec
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, Sample

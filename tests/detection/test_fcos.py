@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.ops import batched_nms, box_iou
 
-from hrnet.detection.fcos import FCOS, Assigned, DenseMaps, Grid, assign, distance_iou, suppress, true_centerness
+from hrnet.detection.fcos import FCOS, FCOSMaps, Grid, PointTargets, assign, centerness_targets, distance_iou, suppress
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, fcos
 from hrnet.inference.runtime import compile_forward
@@ -83,17 +83,17 @@ def test_points_in_crowds_are_ignored_unless_in_an_object(objects_of) -> None:
 
 def test_centerness_and_overlap_of_distances() -> None:
     """Oracles: arXiv 1904.01355, equation 3, by hand; torchvision's IoU of the boxes. Float32: 1e-6."""
-    assert true_centerness(torch.tensor([[5.0, 7, 5, 7]])).item() == 1
-    assert true_centerness(torch.tensor([[1.0, 2, 4, 8]])).item() == pytest.approx(0.25)
+    assert centerness_targets(torch.tensor([[5.0, 7, 5, 7]])).item() == 1
+    assert centerness_targets(torch.tensor([[1.0, 2, 4, 8]])).item() == pytest.approx(0.25)
     found, truth = torch.rand(20, 4) * 9 + 0.1, torch.rand(20, 4) * 9 + 0.1
     signs = torch.tensor([-1, -1, 1, 1])
     expected = box_iou(found * signs, truth * signs).diagonal()
     assert torch.allclose(distance_iou(found, truth), expected, atol=1e-6)
 
 
-def random_maps(num_classes: int, images: int, size: int) -> DenseMaps:
+def random_maps(num_classes: int, images: int, size: int) -> FCOSMaps:
     sides = [math.ceil(size / stride) for stride in STRIDES]
-    return DenseMaps(
+    return FCOSMaps(
         [torch.randn(images, num_classes, side, side) for side in sides],
         [torch.rand(images, 4, side, side) * 50 + 1 for side in sides],
         [torch.randn(images, 1, side, side) for side in sides],
@@ -128,7 +128,7 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
                 weight += central
                 logit = flat[2][image][index][0]
                 center += math.log(1 + math.exp(-logit)) * central + math.log(1 + math.exp(logit)) * (1 - central)
-    terms = model.dense_loss(found, objects)
+    terms = model.maps_loss(found, objects)
     assert terms["classes"].item() == pytest.approx(focal / count, rel=1e-5)
     assert terms["boxes"].item() == pytest.approx(boxes / weight, rel=1e-5)
     assert terms["centerness"].item() == pytest.approx(center / count, rel=1e-5)
@@ -137,17 +137,17 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
 # ---- what is found
 
 
-def perfect(assigned: Assigned, num_classes: int, size: int) -> DenseMaps:
+def perfect(assigned: PointTargets, num_classes: int, size: int) -> FCOSMaps:
     """What a network would say that knows one image."""
     sides = [math.ceil(size / stride) for stride in STRIDES]
     logits = torch.full((len(assigned.labels), num_classes), -9.0)
     inside = assigned.labels >= 0
     logits[inside] = torch.where(torch.arange(num_classes) == assigned.labels[inside, None], 9.0, -9.0)
-    central = torch.where(inside, torch.logit(true_centerness(assigned.distances), 1e-4), -9.0)
+    central = torch.where(inside, torch.logit(centerness_targets(assigned.distances), 1e-4), -9.0)
     parts = [
         value.T.split([side * side for side in sides], 1) for value in (logits, assigned.distances, central[:, None])
     ]
-    return DenseMaps(*([x.reshape(1, -1, side, side) for x, side in zip(part, sides, strict=True)] for part in parts))
+    return FCOSMaps(*([x.reshape(1, -1, side, side) for x, side in zip(part, sides, strict=True)] for part in parts))
 
 
 def test_perfect_outputs_give_the_boxes_back(small, objects_of) -> None:
@@ -157,7 +157,7 @@ def test_perfect_outputs_give_the_boxes_back(small, objects_of) -> None:
     )
     labels = torch.tensor([0, 1, 2, 1])
     model = small(3)
-    found = model.select(perfect(assign(grid_of(256), objects_of(boxes, labels), None), 3, 256), (256, 256))
+    found = model.decode(perfect(assign(grid_of(256), objects_of(boxes, labels), None), 3, 256), (256, 256))
     sure = found.scores[0] > 0
     assert sure.sum() == 4
     order, expected = found.boxes[0, sure, 0].argsort(), boxes[:, 0].argsort()
@@ -195,9 +195,9 @@ def test_distances_keep_their_decimals_in_half_precision(small, maps_of, monkeyp
     tower = model.box_tower.forward
     monkeypatch.setattr(model.box_tower, "forward", lambda x: seen.append(tower(x)) or seen[-1])
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        found = model.dense(maps_of(1, 16))
+        found = model.forward_maps(maps_of(1, 16))
     assert {edges.dtype for edges in seen} == {torch.bfloat16}
-    exact = copy.deepcopy(model.measure).double()
+    exact = copy.deepcopy(model.regress).double()
     for edges, distances, scale in zip(seen, found.distances, model.scales, strict=True):
         expected = (exact(edges.double()) * scale.double()).exp()
         assert torch.allclose(distances.double(), expected, rtol=1e-5)
@@ -212,7 +212,7 @@ def test_unsure_classes_are_left_out_before_centerness(small) -> None:
         maps.centerness[level].fill_(-4.0)
     maps.logits[0][0, 0, 3, 5] = 0.0
     maps.distances[0][0, :, 3, 5] = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    found = small(1).select(maps, (128, 128))
+    found = small(1).decode(maps, (128, 128))
     assert found.scores[0, 0].item() == pytest.approx(0.5 / (1 + math.exp(4)))
     assert not found.scores[0, 1:].any()
     assert found.boxes[0, 0].tolist() == [44 - 1, 28 - 2, 44 + 3, 28 + 4]
@@ -246,7 +246,7 @@ def test_compiled_forward_finds_the_same(backbone) -> None:
     assert isinstance(model.detector, FCOS)
     # Untrained heads say the same everywhere.
     torch.nn.init.normal_(model.detector.classify.weight, std=0.3)
-    torch.nn.init.normal_(model.detector.measure.weight, std=0.1)
+    torch.nn.init.normal_(model.detector.regress.weight, std=0.1)
     torch.nn.init.constant_(model.detector.get_parameter("measure.bias"), 2.5)
     images = torch.rand(2, 3, 96, 96)
     with torch.inference_mode():
@@ -274,5 +274,5 @@ def test_a_new_network_begins_with_distances_of_each_levels_range() -> None:
     spec = replace(fcos(), pyramid_width=32, ranges=((-1, 64), (64, 128), (128, 1e8)))
     model = FCOS((8, 16), 1, spec)
     maps = [torch.zeros(1, 8, 32, 32), torch.zeros(1, 16, 16, 16)]
-    for distances, expected in zip(model.dense(maps).distances, (24, 64, 128), strict=True):
+    for distances, expected in zip(model.forward_maps(maps).distances, (24, 64, 128), strict=True):
         assert distances.mean().item() == pytest.approx(expected, rel=0.2)

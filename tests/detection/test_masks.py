@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-from hrnet.detection.chips import CHIP_CELLS, mask_chip
-from hrnet.detection.masks import MaskHead, MaskHeads, mask_loss, mask_targets, of_labels, paste_masks
+from hrnet.detection.mask_crops import CROP_CELLS, crop_mask
+from hrnet.detection.masks import MaskHead, MaskHeads, mask_loss, mask_targets, select_class
+from hrnet.detection.processor import paste_masks
 from hrnet.detection.semantic import SemanticHead, semantic_loss, semantic_targets
 from hrnet.formats.records import Runs
 from hrnet.io.geometry import Frame, Size
@@ -40,7 +41,7 @@ def as_runs(mask: np.ndarray) -> Runs:
 
 def test_head_is_the_published_order_of_layers() -> None:
     # Oracle: the layers of mmdetection's head, one after the other. Tolerance: single precision, sums in one order.
-    head = MaskHead(3, 8, informed=True)
+    head = MaskHead(3, 8, information_flow=True)
     features, before = torch.randn(2, 8, 14, 14), torch.randn(2, 8, 14, 14)
     assert head.previous is not None
     x = features + functional.relu(functional.conv2d(before, head.previous.weight, head.previous.bias))
@@ -55,19 +56,19 @@ def test_head_is_the_published_order_of_layers() -> None:
 @pytest.mark.parametrize("informed", [False, True])
 def test_heads_of_a_cascade(informed: bool) -> None:
     """Oracle: the heads called one after the other. Tolerance: single precision, the same sums."""
-    heads = MaskHeads(3, 4, 8, informed=informed).requires_grad_(False)
+    heads = MaskHeads(3, 4, 8, information_flow=informed).requires_grad_(False)
     features, labels = torch.randn(5, 8, 7, 7), torch.tensor([0, 3, 2, 1, 3])
     first, second, third = cast(list[MaskHead], list(heads.stages))
-    before = (first.inside(features), None) if informed else (None, None)
-    before = (before[0], second.inside(features, before[0]) if informed else None)
+    before = (first.forward_features(features), None) if informed else (None, None)
+    before = (before[0], second.forward_features(features, before[0]) if informed else None)
     expected = [first(features), second(features, before[0]), third(features, before[1])]
     for stage, logits in enumerate(expected):
         torch.testing.assert_close(heads(features, stage), logits)
-        torch.testing.assert_close(heads.each(features)[stage], logits)
+        torch.testing.assert_close(heads.forward_stages(features)[stage], logits)
     for heads.average in (True, False):
         chosen = expected if heads.average else expected[-1:]
-        mean = torch.stack([of_labels(one, labels).sigmoid() for one in chosen]).mean(0)
-        torch.testing.assert_close(heads.together(features, labels).sigmoid(), mean, rtol=1e-5, atol=1e-5)
+        mean = torch.stack([select_class(one, labels).sigmoid() for one in chosen]).mean(0)
+        torch.testing.assert_close(heads.ensemble(features, labels).sigmoid(), mean, rtol=1e-5, atol=1e-5)
     assert any("previous" in name for name, _ in heads.named_parameters()) == informed
 
 
@@ -85,7 +86,7 @@ def test_loss_is_of_the_true_class_alone() -> None:
     logits, labels = torch.randn(3, 4, 5, 5), torch.tensor([2, 0, 3])
     targets = (torch.rand(3, 5, 5) < 0.5).float()
     chosen = torch.stack([logits[0, 2], logits[1, 0], logits[2, 3]])
-    assert torch.equal(of_labels(logits, labels), chosen)
+    assert torch.equal(select_class(logits, labels), chosen)
     probability = 1 / (1 + np.exp(-chosen.double().numpy()))
     truth = targets.numpy()
     expected = -np.log(np.where(truth == 1, probability, 1 - probability)).mean()
@@ -103,7 +104,7 @@ def test_targets_are_what_roialign_reads_from_the_whole_mask() -> None:
     size = (220, 260)
     box = np.array([35.3, 20.7, 215.6, 190.2])
     mask = ellipse(size, box)
-    chip = torch.from_numpy(mask_chip(mask, box))
+    chip = torch.from_numpy(crop_mask(mask, box))
     generator = torch.Generator().manual_seed(1)
     regions = torch.from_numpy(box).float() + 30 * (torch.rand(40, 4, generator=generator) - 0.5)
     indexed = torch.cat([torch.zeros(40, 1), regions], dim=1)
@@ -202,8 +203,8 @@ def test_chip_of_a_box_is_its_object(how: str) -> None:
     box = np.array([20.0, 10.0, 132.0, 122.0])
     mask = ellipse((140, 150), box)
     outline = {"polygons": [ellipse_polygon(box)], "runs": as_runs(mask), "pixels": mask}[how]
-    chip = mask_chip(outline, box)
-    assert (chip.dtype, chip.shape) == (np.uint8, (CHIP_CELLS, CHIP_CELLS))
+    chip = crop_mask(outline, box)
+    assert (chip.dtype, chip.shape) == (np.uint8, (CROP_CELLS, CROP_CELLS))
     away = np.hypot(*(np.ogrid[:112, :112][axis] + 0.5 - 56 for axis in (0, 1))) - 56
     clear = np.abs(away) > (0.01 if how == "polygons" else 0.75)
     np.testing.assert_array_equal(chip[clear], (away <= 0)[clear])
@@ -234,7 +235,7 @@ def test_chip_of_a_cut_box_is_rasterized_after_the_transform(how: str, flip: boo
     back = frame.to_source(cut.reshape(2, 2) - 0.5) + 0.5
     region = np.concatenate([back.min(0), back.max(0)])
     outline = [ellipse_polygon(box)] if how == "polygons" else ellipse(source_size, box)
-    chip = mask_chip(outline, region, flip=flip)
+    chip = crop_mask(outline, region, flip=flip)
     steps = (np.arange(112) + 0.5) / 112
     points = cut[:2] + np.stack(np.broadcast_arrays(steps[None, :], steps[:, None]), axis=-1) * (cut[2:] - cut[:2])
     center, radius = move((box[:2] + box[2:])[None] / 2)[0], scale * (box[2:] - box[:2]) / 2
@@ -249,12 +250,12 @@ def test_chip_of_several_parts_is_their_union_and_of_a_loop_its_rim() -> None:
         return np.array([[low, low], [high, low], [high, high], [low, high]])
 
     box = np.array([0.0, 0.0, 112.0, 112.0])
-    both = mask_chip([square(0, 60), square(40, 112)], box)
+    both = crop_mask([square(0, 60), square(40, 112)], box)
     assert both.sum() == 60**2 + 72**2 - 20**2
     ring = np.concatenate([square(0, 112), square(0, 112)[:1], square(20, 92), square(20, 92)[:1]])
-    assert mask_chip([ring], box).sum() == 112**2 - 72**2
-    assert not mask_chip([], box).any()
-    assert not mask_chip([square(0, 60)], np.array([60.0, 60, 112, 112])).any()
+    assert crop_mask([ring], box).sum() == 112**2 - 72**2
+    assert not crop_mask([], box).any()
+    assert not crop_mask([square(0, 60)], np.array([60.0, 60, 112, 112])).any()
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
@@ -269,7 +270,7 @@ def test_chip_of_polygons_is_that_of_coco() -> None:
         star[[2, 3]] = star[[3, 2]]
         runs = coco_masks.frPyObjects([star.ravel().tolist()], 112, 112)  # type: ignore[arg-type]  # a polygon as well
         expected = coco_masks.decode(runs)[..., 0]
-        found = mask_chip([star], np.array([0.0, 0, 112, 112]))
+        found = crop_mask([star], np.array([0.0, 0, 112, 112]))
         both = np.pad(np.stack([expected, found]), ((0, 0), (1, 1), (1, 1)), mode="edge")
         around = np.lib.stride_tricks.sliding_window_view(both, (3, 3), axis=(1, 2))
         border = (around.min((3, 4)) != around.max((3, 4))).any(0)
@@ -282,15 +283,15 @@ def test_chip_of_few_pixels_is_these_pixels() -> None:
     mask = np.zeros((9, 9), np.uint8)
     mask[3:5, 2:6] = [[1, 0, 1, 1], [0, 1, 0, 1]]
     expected = np.kron(mask[3:5, 2:6], np.ones((56, 28), np.uint8))
-    np.testing.assert_array_equal(mask_chip(mask, np.array([2.0, 3, 6, 5])), expected)
-    np.testing.assert_array_equal(mask_chip(mask, np.array([2.0, 3, 6, 5]), flip=True), expected[:, ::-1])
+    np.testing.assert_array_equal(crop_mask(mask, np.array([2.0, 3, 6, 5])), expected)
+    np.testing.assert_array_equal(crop_mask(mask, np.array([2.0, 3, 6, 5]), flip=True), expected[:, ::-1])
 
 
 def test_whole_round_trip_of_a_label() -> None:
     """Codec: label -> chip -> target -> pasted mask. What cells of 1/28 of the box can hold is its border to half a cell, so
     that pixels further than 0.75 cells from it come back."""
     size, box = (200, 240), np.array([20.0, 30.0, 220.0, 180.0])
-    chip = torch.from_numpy(mask_chip([ellipse_polygon(box)], box))
+    chip = torch.from_numpy(crop_mask([ellipse_polygon(box)], box))
     boxes = torch.from_numpy(box)[None].float()
     target: Tensor = mask_targets(chip[None], boxes, boxes)
     found = paste_masks(target.numpy(), box[None], size).dense(0)
@@ -306,7 +307,7 @@ def test_pixels_have_the_class_of_the_smallest_object() -> None:
     size = (18, 30)
     boxes = np.array([[10.0, 10, 210, 130], [60, 30, 120, 110], [200, 5, 238, 40], [80, 60, 90, 75]])
     labels = torch.tensor([2, 0, 1, 1])
-    chips = torch.from_numpy(np.stack([mask_chip([ellipse_polygon(box)], box) for box in boxes]))
+    chips = torch.from_numpy(np.stack([crop_mask([ellipse_polygon(box)], box) for box in boxes]))
     crowds = torch.tensor([[0.0, 100.0, 50.0, 144.0]])
     found = semantic_targets(torch.from_numpy(boxes).float(), labels, chips, crowds, size, other=3)
     border = 0

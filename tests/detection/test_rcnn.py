@@ -12,8 +12,8 @@ from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
 from hrnet.detection import spec as detection
-from hrnet.detection.boxes import Objects, decode_boxes
-from hrnet.detection.rcnn import RCNN, Samples, with_numbers
+from hrnet.detection.boxes import GroundTruth, decode_boxes
+from hrnet.detection.rcnn import RCNN, SampledRegions, to_regions
 from hrnet.detection.regions import pool_regions
 from hrnet.detection.spec import CASCADE, RCNNSpec
 
@@ -47,9 +47,9 @@ def maps_of(batch: int) -> list[Tensor]:
     return [torch.randn(batch, width, SIZE[0] // 4 // 2**i, SIZE[1] // 4 // 2**i) for i, width in enumerate(WIDTHS)]
 
 
-def objects_of(count: int, num_classes: int = 3) -> Objects:
+def objects_of(count: int, num_classes: int = 3) -> GroundTruth:
     points = torch.rand(count, 2, 2) * torch.tensor([SIZE[1] - 12.0, SIZE[0] - 12.0])
-    return Objects(
+    return GroundTruth(
         torch.cat([points.amin(1), points.amax(1) + 12], 1),
         torch.randint(num_classes, (count,)),
         torch.zeros(0, 4),
@@ -75,15 +75,15 @@ def test_regions_are_pooled_from_the_level_of_their_size() -> None:
 def test_stages_see_the_boxes_of_the_stage_before(name: str) -> None:
     """Oracle: the stages written out; logits are averaged, boxes are the last stage's."""
     model = small(FAMILIES[name])
-    regions = with_numbers(objects_of(6).boxes[None])
+    regions = to_regions(objects_of(6).boxes[None])
     with torch.inference_mode():
         levels = model.levels(maps_of(1))
-        found = model.look(levels, None, regions, SIZE)
+        found = model.predict_regions(levels, None, regions, SIZE)
         seen, logits, boxes = regions, [], regions
-        for stage, head in zip(CASCADE, model.boxes, strict=False):
+        for stage, head in zip(CASCADE, model.box_heads, strict=False):
             said, deltas = head(pool_regions(levels, seen, 7))
             logits.append(said)
-            boxes = decode_boxes(deltas, seen[:, None, 1:], stage.deviations).clamp(min=0)
+            boxes = decode_boxes(deltas, seen[:, None, 1:], stage.stds).clamp(min=0)
             boxes = torch.minimum(boxes, torch.tensor([96.0, 64, 96, 64]))
             seen = torch.cat([seen[:, :1], boxes[:, 0]], 1)
     assert torch.allclose(found.logits, torch.stack(logits).mean(0), atol=1e-6)
@@ -114,11 +114,11 @@ def test_samples_of_a_stage() -> None:
     model = small(FAMILIES["faster"])
     boxes = torch.tensor([[10.0, 10, 30, 30], [40, 10, 80, 50]])
     crowd = torch.tensor([[0.0, 50, 96, 64]])
-    one = Objects(boxes, torch.tensor([2, 0]), crowd)
+    one = GroundTruth(boxes, torch.tensor([2, 0]), crowd)
     regions = torch.tensor([[0.0, 12, 10, 30, 30], [0, 0, 52, 20, 62], [0, 82, 2, 95, 20], [0, 42, 12, 78, 48]])
-    found = model.samples(regions, [one], CASCADE[0])
+    found = model.sample_regions(regions, [one], CASCADE[0])
     owners = {
-        tuple(region[1:].tolist()): owner for region, owner in zip(found.regions, found.owners.tolist(), strict=True)
+        tuple(region[1:].tolist()): owner for region, owner in zip(found.regions, found.matches.tolist(), strict=True)
     }
     assert owners == {
         (10, 10, 30, 30): 0,
@@ -127,7 +127,7 @@ def test_samples_of_a_stage() -> None:
         (42, 12, 78, 48): 1,
         (82, 2, 95, 20): -1,
     }
-    assert found.given.sum() == 2
+    assert found.labeled.sum() == 2
 
 
 def test_losses_of_a_stage() -> None:
@@ -138,7 +138,7 @@ def test_losses_of_a_stage() -> None:
     regions[:, 3:] += 20
     owners = torch.tensor([1, -1, -1, 2, 0])
     logits, deltas = torch.randn(5, 4), torch.randn(5, 3, 4)
-    samples = Samples(regions, owners, torch.zeros(5, dtype=torch.bool))
+    samples = SampledRegions(regions, owners, torch.zeros(5, dtype=torch.bool))
     found = model._box_losses(logits, deltas, samples, objects, CASCADE[0])
     entropy, distance = 0.0, 0.0
     for i, (number, owner) in enumerate(zip(regions[:, 0].long().tolist(), owners.tolist(), strict=True)):
@@ -170,7 +170,7 @@ def test_a_batch_is_its_inputs(name: str) -> None:
     assert torch.equal(together.labels[1:2], alone.labels)
     assert torch.allclose(together.scores[1:2], alone.scores, atol=1e-5)
     assert torch.allclose(together.boxes[1:2], alone.boxes, atol=1e-2)
-    assert (together.masks is None) == (model.masks is None)
+    assert (together.masks is None) == (model.mask_heads is None)
     if together.masks is not None and alone.masks is not None:
         assert together.masks.shape == (3, 12, 28, 28)
         assert torch.allclose(together.masks[1:2].sigmoid(), alone.masks.sigmoid(), atol=1e-3)
@@ -189,7 +189,9 @@ def test_losses_and_gradients_are_finite(name: str, counts: tuple[int, int], num
     assert all(math.isfinite(value.item()) for value in losses.values())
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
     names = {"objectness", "proposals", "classes", "boxes"}
-    assert set(losses) - names == ({"masks"} if model.masks else set()) | ({"semantic"} if model.semantic else set())
+    assert set(losses) - names == ({"masks"} if model.mask_heads else set()) | (
+        {"semantic"} if model.semantic_head else set()
+    )
     if not sum(counts):
         assert losses["boxes"] == 0
         assert losses["proposals"] == 0
@@ -226,8 +228,8 @@ def test_box_heads_of_a_hybrid_cascade_read_the_semantic_features() -> None:
     """Oracle: half as many cells, each the mean of four: those of the features themselves where these do not change."""
     model = small(FAMILIES["htc"])
     levels = [torch.zeros(1, 8, 16 // 2**i, 24 // 2**i) for i in range(5)]
-    assert model.semantic is not None
-    semantic = torch.full_like(model.semantic(levels).features, 3.0)
+    assert model.semantic_head is not None
+    semantic = torch.full_like(model.semantic_head(levels).features, 3.0)
     features = model.box_features(levels, semantic, torch.tensor([[0.0, 20, 20, 60, 50]]))
     assert torch.allclose(features, torch.full((1, 8, 7, 7), 3.0))
     assert torch.allclose(

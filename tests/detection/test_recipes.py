@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from hrnet.cli import main
-from hrnet.detection.boxes import Objects
+from hrnet.detection.boxes import GroundTruth
 from hrnet.detection.rcnn import RCNN
 from hrnet.detection.recipes import RECIPES, SCHEDULES, SMALL, DetectionRecipe, prepare
 from hrnet.detection.spec import (
@@ -234,7 +234,7 @@ def test_the_semantic_branch_learns_maps_of_pixels(tmp_path: Path) -> None:
     assert job.model.spec.detector.semantic_classes == 183
     assert any("1 images have no label image" in message and "5.png" in message for message in job.messages)
     batch = Batch.stack([job.train[SampleKey(0, number)] for number in (0, 5)])
-    known, unknown = (one.stuff for one in Objects.of(batch))
+    known, unknown = (one.stuff for one in GroundTruth.from_batch(batch))
     assert known is not None
     assert unknown is not None
     row = np.arange(4, 64, 8)
@@ -273,7 +273,7 @@ def test_the_semantic_branch_is_left_out_where_a_byte_has_no_room_for_its_classe
         assert len(job.model.spec.class_names) == count
         detector = job.model.detector
         assert isinstance(detector, RCNN)
-        assert (detector.semantic is not None) == (count == 254)
+        assert (detector.semantic_head is not None) == (count == 254)
         assert any("semantic branch is left out" in message for message in job.messages) == (count == 255)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from hrnet.detection import rpn
-from hrnet.detection.boxes import Objects, box_overlaps
-from hrnet.detection.rpn import BACKGROUND, NEITHER, RegionMaps, RegionProposals, level_anchors, match, sample
+from hrnet.detection.boxes import GroundTruth
+from hrnet.detection.rpn import BACKGROUND, IGNORED, RPN, RPNMaps, level_anchors, match, sample
 from hrnet.detection.spec import RCNNSpec
 
 SPEC = RCNNSpec(pyramid_width=8, num_levels=2)
@@ -23,8 +23,8 @@ def random_boxes(count: int, extent: float = 64.0) -> Tensor:
     return torch.cat([points.amin(1), points.amax(1) + 1], 1)
 
 
-def objects_of(boxes: Tensor, crowd: Tensor | None = None) -> Objects:
-    return Objects(boxes, torch.zeros(len(boxes), dtype=torch.long), torch.zeros(0, 4) if crowd is None else crowd)
+def objects_of(boxes: Tensor, crowd: Tensor | None = None) -> GroundTruth:
+    return GroundTruth(boxes, torch.zeros(len(boxes), dtype=torch.long), torch.zeros(0, 4) if crowd is None else crowd)
 
 
 def test_anchors() -> None:
@@ -41,13 +41,13 @@ def test_anchors() -> None:
 @pytest.mark.parametrize("together", [1 << 24, 700])
 def test_matching(together: int, monkeypatch) -> None:
     """Oracle: the rules, anchor by anchor and then object by object; all at once or a few objects at a time."""
-    monkeypatch.setattr(rpn, "_TOGETHER", together)
+    monkeypatch.setattr(rpn, "IOU_CHUNK_ELEMENTS", together)
     regions, boxes = random_boxes(300), random_boxes(12)
     overlaps = box_iou(regions, boxes)
     expected = []
     for row in overlaps:
         best = int(row.argmax())
-        expected.append(best if row[best] >= 0.7 else BACKGROUND if row[best] < 0.3 else NEITHER)
+        expected.append(best if row[best] >= 0.7 else BACKGROUND if row[best] < 0.3 else IGNORED)
     plain = list(expected)
     for number in range(len(boxes)):
         most = overlaps[:, number].max()
@@ -55,14 +55,14 @@ def test_matching(together: int, monkeypatch) -> None:
             for place in (overlaps[:, number] == most).nonzero()[:, 0].tolist():
                 expected[place] = number
     assert match(regions, boxes, 0.7, 0.3).tolist() == plain
-    assert match(regions, boxes, 0.7, 0.3, claim=True).tolist() == expected
-    assert {BACKGROUND, NEITHER} < set(expected)
+    assert match(regions, boxes, 0.7, 0.3, best_of_objects=True).tolist() == expected
+    assert {BACKGROUND, IGNORED} < set(expected)
     assert plain != expected
 
 
 def test_without_objects_all_is_background() -> None:
-    assert match(random_boxes(5), torch.zeros(0, 4), 0.7, 0.3, claim=True).tolist() == [BACKGROUND] * 5
-    assert match(torch.zeros(0, 4), random_boxes(5), 0.7, 0.3, claim=True).tolist() == []
+    assert match(random_boxes(5), torch.zeros(0, 4), 0.7, 0.3, best_of_objects=True).tolist() == [BACKGROUND] * 5
+    assert match(torch.zeros(0, 4), random_boxes(5), 0.7, 0.3, best_of_objects=True).tolist() == []
 
 
 def test_samples_are_counted_not_consumed() -> None:
@@ -80,9 +80,9 @@ def test_samples_are_counted_not_consumed() -> None:
     assert [len(part) for part in sample(on, off[:5], 64, 0.25)] == [16, 5]
 
 
-def maps_of(batch: int, size: int = 16) -> RegionMaps:
+def maps_of(batch: int, size: int = 16) -> RPNMaps:
     sizes = (size, size // 2)
-    return RegionMaps(
+    return RPNMaps(
         [torch.randn(batch, 3, side, side) for side in sizes],
         [torch.randn(batch, 12, side, side) * 0.3 for side in sizes],
     )
@@ -92,7 +92,7 @@ def test_proposals() -> None:
     """Oracle: candidates one by one: decoded by the formulas, cut, compared level by level in the order of their scores.
     Tolerance: single precision at coordinates of up to 300."""
     found, size, limits = maps_of(2), (56, 64), (60, 40)
-    proposals = RegionProposals(SPEC).propose(found, size, limits)
+    proposals = RPN(SPEC).propose(found, size, limits)
     for image in range(2):
         survivors: list[tuple[float, list[float]]] = []
         for level, stride in enumerate((4, 8)):
@@ -111,11 +111,11 @@ def test_proposals() -> None:
             for score, box in sorted(candidates, reverse=True)[:60]:
                 if box[2] > box[0] and box[3] > box[1]:
                     others = torch.tensor([other for _, other in kept]).reshape(-1, 4)
-                    if not (box_overlaps(torch.tensor([box]), others) > 0.7).any():
+                    if not (box_iou(torch.tensor([box]), others) > 0.7).any():
                         kept.append((score, box))
             survivors += kept
         expected = torch.tensor([box for _, box in sorted(survivors, reverse=True)[:40]])
-        assert int(proposals.real[image].sum()) == len(expected)
+        assert int(proposals.valid[image].sum()) == len(expected)
         assert torch.allclose(proposals.boxes[image, : len(expected)], expected, atol=1e-3)
         assert not proposals.boxes[image, len(expected) :].any()
 
@@ -124,11 +124,11 @@ def test_perfect_maps_cost_nothing_and_propose_the_objects() -> None:
     """Oracle: encoding and decoding are inverse: where every anchor on an object says so, and where it is, the loss is that
     of saturated logits (exp(-20) each), and the objects are proposed, up to single precision."""
     boxes = torch.tensor([[3.0, 5, 39, 37], [20, 22, 60, 58]])
-    head = RegionProposals(SPEC)
+    head = RPN(SPEC)
     found = maps_of(1)
     anchors = head.anchors(found)
     for level, values in enumerate(anchors):
-        owners = match(values, boxes, 0.7, 0.3, claim=True)
+        owners = match(values, boxes, 0.7, 0.3, best_of_objects=True)
         side = found.logits[level].shape[-1]
         truth = rpn.encode_boxes(boxes[owners.clamp(min=0)], values)
         found.logits[level][0] = torch.where(owners >= 0, 20.0, -20.0).view(side, side, 3).permute(2, 0, 1)
@@ -145,13 +145,13 @@ def test_background_in_a_crowd_is_not_learned() -> None:
     found = maps_of(1)
     found.logits[0][:], found.logits[1][:] = 30.0, 30.0
     boxes, everything = torch.tensor([[10.0, 10, 42, 42]]), torch.tensor([[-999.0, -999, 999, 999]])
-    assert RegionProposals(SPEC).loss(found, [objects_of(boxes, everything)])["objectness"] < 1e-6
-    assert RegionProposals(SPEC).loss(found, [objects_of(boxes)])["objectness"] > 1
+    assert RPN(SPEC).loss(found, [objects_of(boxes, everything)])["objectness"] < 1e-6
+    assert RPN(SPEC).loss(found, [objects_of(boxes)])["objectness"] > 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
 def test_losses_and_gradients_are_finite(count: int) -> None:
-    head = RegionProposals(SPEC)
+    head = RPN(SPEC)
     levels = [torch.randn(2, 8, 16, 16), torch.randn(2, 8, 8, 8)]
     boxes = random_boxes(count)
     # Some without an area.

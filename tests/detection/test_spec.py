@@ -79,13 +79,13 @@ def test_as_many_parameters_as_published(name: str) -> None:
         (lambda: DetectionSpec(input_size=(1333, 800)), "short side"),
         (lambda: DetectionSpec(input_size=(16, 64)), "32 x 32"),
         (lambda: DetectionSpec(backbone=hrnet(18, high_resolution_only=True)), "high_resolution_only"),
-        (lambda: DetectionSpec(detector=replace(HTC, semantic_classes=80)), "need more semantic_classes"),
+        (lambda: DetectionSpec(detector=replace(HTC, semantic_classes=80)), "semantic_classes must be at least 81"),
         (lambda: RCNNSpec(semantic_classes=183), "networks with masks"),
-        (lambda: RCNNSpec(stages=()), "start at 1"),
+        (lambda: RCNNSpec(stages=()), "at least 1"),
         (lambda: RCNNSpec(anchor_ratios=(0.0,)), "ratios"),
         (lambda: RCNNSpec(nms_iou=1.5), "from 0 to 1"),
         (lambda: BoxStage(iou=1.0), "IoU between"),
-        (lambda: FCOSSpec(ranges=()), "start at 1"),
+        (lambda: FCOSSpec(ranges=()), "at least 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Callable[[], object], message: str) -> None:

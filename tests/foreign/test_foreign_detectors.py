@@ -34,43 +34,43 @@ HEADS = (
 )
 FORK = (
     *HEADS,
-    (r"detector\.proposals\.conv\.", "rpn_head.rpn_conv."),
-    (r"detector\.proposals\.classify\.", "rpn_head.rpn_cls."),
-    (r"detector\.proposals\.measure\.", "rpn_head.rpn_reg."),
-    (r"detector\.boxes\.(\d)\.hidden\.", r"bbox_head.\1.shared_fcs."),
-    (r"detector\.boxes\.(\d)\.classify\.", r"bbox_head.\1.fc_cls."),
-    (r"detector\.boxes\.(\d)\.measure\.", r"bbox_head.\1.fc_reg."),
-    (r"detector\.masks\.stages\.(\d)\.convs\.(\d)\.", r"mask_head.\1.convs.\2.conv."),
-    (r"detector\.masks\.stages\.(\d)\.upsample\.", r"mask_head.\1.upsample."),
-    (r"detector\.masks\.stages\.(\d)\.logits\.", r"mask_head.\1.conv_logits."),
+    (r"detector\.rpn\.conv\.", "rpn_head.rpn_conv."),
+    (r"detector\.rpn\.classify\.", "rpn_head.rpn_cls."),
+    (r"detector\.rpn\.regress\.", "rpn_head.rpn_reg."),
+    (r"detector\.box_heads\.(\d)\.hidden\.", r"bbox_head.\1.shared_fcs."),
+    (r"detector\.box_heads\.(\d)\.classify\.", r"bbox_head.\1.fc_cls."),
+    (r"detector\.box_heads\.(\d)\.regress\.", r"bbox_head.\1.fc_reg."),
+    (r"detector\.mask_heads\.stages\.(\d)\.convs\.(\d)\.", r"mask_head.\1.convs.\2.conv."),
+    (r"detector\.mask_heads\.stages\.(\d)\.upsample\.", r"mask_head.\1.upsample."),
+    (r"detector\.mask_heads\.stages\.(\d)\.logits\.", r"mask_head.\1.conv_logits."),
 )
 BENCHMARK = (
     (r"detector\.pyramid\.reduce\.", "backbone.neck.reduction_conv.0."),
     (r"detector\.pyramid\.levels\.", "backbone.neck.fpn_conv."),
-    (r"detector\.proposals\.conv\.", "rpn.head.conv."),
-    (r"detector\.proposals\.classify\.", "rpn.head.cls_logits."),
-    (r"detector\.proposals\.measure\.", "rpn.head.bbox_pred."),
-    (r"detector\.boxes\.0\.hidden\.0\.", "roi_heads.box.feature_extractor.fc6."),
-    (r"detector\.boxes\.0\.hidden\.1\.", "roi_heads.box.feature_extractor.fc7."),
-    (r"detector\.boxes\.0\.classify\.", "roi_heads.box.predictor.cls_score."),
-    (r"detector\.boxes\.0\.measure\.", "roi_heads.box.predictor.bbox_pred."),
+    (r"detector\.rpn\.conv\.", "rpn.head.conv."),
+    (r"detector\.rpn\.classify\.", "rpn.head.cls_logits."),
+    (r"detector\.rpn\.regress\.", "rpn.head.bbox_pred."),
+    (r"detector\.box_heads\.0\.hidden\.0\.", "roi_heads.box.feature_extractor.fc6."),
+    (r"detector\.box_heads\.0\.hidden\.1\.", "roi_heads.box.feature_extractor.fc7."),
+    (r"detector\.box_heads\.0\.classify\.", "roi_heads.box.predictor.cls_score."),
+    (r"detector\.box_heads\.0\.regress\.", "roi_heads.box.predictor.bbox_pred."),
     *(
-        (rf"detector\.masks\.stages\.0\.convs\.{i}\.", f"roi_heads.mask.feature_extractor.mask_fcn{i + 1}.")
+        (rf"detector\.mask_heads\.stages\.0\.convs\.{i}\.", f"roi_heads.mask.feature_extractor.mask_fcn{i + 1}.")
         for i in range(4)
     ),
-    (r"detector\.masks\.stages\.0\.upsample\.", "roi_heads.mask.predictor.conv5_mask."),
-    (r"detector\.masks\.stages\.0\.logits\.", "roi_heads.mask.predictor.mask_fcn_logits."),
+    (r"detector\.mask_heads\.stages\.0\.upsample\.", "roi_heads.mask.predictor.conv5_mask."),
+    (r"detector\.mask_heads\.stages\.0\.logits\.", "roi_heads.mask.predictor.mask_fcn_logits."),
     (r"backbone\.", "backbone.body."),
 )
 MMDET = (
     (r"detector\.pyramid\.reduce\.", "neck.reduction_conv.conv."),
     (r"detector\.pyramid\.levels\.(\d)\.", r"neck.fpn_convs.\1.conv."),
     *((ours, theirs if theirs.startswith("rpn_head") else f"roi_head.{theirs}") for ours, theirs in FORK[len(HEADS) :]),
-    (r"detector\.masks\.stages\.(\d)\.previous\.", r"roi_head.mask_head.\1.conv_res.conv."),
-    (r"detector\.semantic\.laterals\.(\d)\.", r"roi_head.semantic_head.lateral_convs.\1.conv."),
-    (r"detector\.semantic\.convs\.(\d)\.", r"roi_head.semantic_head.convs.\1.conv."),
-    (r"detector\.semantic\.embedding\.", "roi_head.semantic_head.conv_embedding.conv."),
-    (r"detector\.semantic\.logits\.", "roi_head.semantic_head.conv_logits."),
+    (r"detector\.mask_heads\.stages\.(\d)\.previous\.", r"roi_head.mask_head.\1.conv_res.conv."),
+    (r"detector\.semantic_head\.laterals\.(\d)\.", r"roi_head.semantic_head.lateral_convs.\1.conv."),
+    (r"detector\.semantic_head\.convs\.(\d)\.", r"roi_head.semantic_head.convs.\1.conv."),
+    (r"detector\.semantic_head\.embedding\.", "roi_head.semantic_head.conv_embedding.conv."),
+    (r"detector\.semantic_head\.logits\.", "roi_head.semantic_head.conv_logits."),
 )
 MMDET_FCOS = (
     *MMDET[: len(HEADS)],
@@ -80,7 +80,7 @@ MMDET_FCOS = (
         for part, layer in enumerate(("conv", "gn"))
     ),
     (r"detector\.classify\.", "bbox_head.conv_cls."),
-    (r"detector\.measure\.", "bbox_head.conv_reg."),
+    (r"detector\.regress\.", "bbox_head.conv_reg."),
     (r"detector\.center\.", "bbox_head.conv_centerness."),
     (r"detector\.scales\.(\d)", r"bbox_head.scales.\1.scale"),
 )
@@ -94,7 +94,7 @@ TOWERS = (
         for part in range(2)
     ),
     (r"detector\.classify\.", "rpn.head.cls_logits."),
-    (r"detector\.measure\.", "rpn.head.bbox_pred."),
+    (r"detector\.regress\.", "rpn.head.bbox_pred."),
     (r"detector\.center\.", "rpn.head.centerness."),
     (r"detector\.scales\.(\d)", r"rpn.head.scales.\1.scale"),
     (r"backbone\.", "backbone.body."),
@@ -127,11 +127,11 @@ def background_first(state: State, agnostic: bool) -> State:
     """The rows as they were: the background before the classes, with a box and a mask of its own."""
     changed = dict(state)
     for name, value in state.items():
-        if re.match(r"detector\.boxes\.\d\.classify", name):
+        if re.match(r"detector\.box_heads\.\d\.classify", name):
             changed[name] = torch.cat([value[-1:], value[:-1]])
-        elif re.match(r"detector\.boxes\.\d\.measure", name) and not agnostic:
+        elif re.match(r"detector\.box_heads\.\d\.regress", name) and not agnostic:
             changed[name] = torch.cat([torch.randn_like(value[:4]), value])
-        elif re.match(r"detector\.masks\.stages\.\d\.logits", name):
+        elif re.match(r"detector\.mask_heads\.stages\.\d\.logits", name):
             changed[name] = torch.cat([torch.randn_like(value[:1]), value])
     return changed
 

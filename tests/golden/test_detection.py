@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from hrnet.detection import spec as detection
-from hrnet.detection.masks import paste_masks
 from hrnet.detection.model import DetectionModel
-from hrnet.detection.rcnn import RCNN, with_numbers
+from hrnet.detection.processor import paste_masks
+from hrnet.detection.rcnn import RCNN, to_regions
 from hrnet.detection.spec import COCO, DetectionSpec
 from hrnet.foreign import recognize
 from hrnet.io.checkpoint import load_state
@@ -54,10 +54,10 @@ def test_published_network_says_the_same_everywhere(published, record_property) 
         levels = detector.levels(model.backbone(case.images))
         outputs = {f"pyramid{number}_corner": level[:, :128, :8, :8] for number, level in enumerate(levels[:3])}
         outputs |= {f"pyramid{number}": levels[number] for number in (3, 4)}
-        proposals = detector.proposals(levels)
+        proposals = detector.rpn(levels)
         for number, (logits, deltas) in enumerate(zip(*proposals, strict=True)):
             outputs |= {f"rpn_logits{number}": logits, f"rpn_deltas{number}": deltas}
-        semantic = detector.semantic(levels) if detector.semantic is not None else None
+        semantic = detector.semantic_head(levels) if detector.semantic_head is not None else None
         if semantic is not None:
             outputs["semantic_feature_corner"] = semantic.features[:, :128, :8, :8]
             found = semantic.logits.numpy() - case.outputs["semantic_logits"].astype(np.float32)
@@ -65,12 +65,12 @@ def test_published_network_says_the_same_everywhere(published, record_property) 
         regions = torch.from_numpy(case.outputs["rois"])
         surroundings = None if semantic is None else semantic.features
         features = detector.box_features(levels, surroundings, regions)
-        ends = [f"_stage{stage}" for stage in range(3)] if len(detector.boxes) > 1 else [""]
-        for end, head in zip(ends, detector.boxes, strict=True):
+        ends = [f"_stage{stage}" for stage in range(3)] if len(detector.box_heads) > 1 else [""]
+        for end, head in zip(ends, detector.box_heads, strict=True):
             logits, deltas = head(features)
             outputs |= {f"box_logits{end}": logits, f"box_deltas{end}": deltas.flatten(1)}
-        if detector.masks is not None:
-            masks = detector.masks.each(detector.mask_features(levels, surroundings, regions))
+        if detector.mask_heads is not None:
+            masks = detector.mask_heads.forward_stages(detector.mask_features(levels, surroundings, regions))
             outputs |= {f"mask_logits_4classes{end}": x[:, :4] for end, x in zip(ends, masks, strict=True)}
     others = {"rois", "semantic_logits", "result_boxes", "result_scores", "result_labels", "result_mask_areas"}
     expected = {name: value for name, value in case.outputs.items() if name not in others}
@@ -105,14 +105,14 @@ def test_masks_of_the_published_boxes_are_the_published_masks(published) -> None
     """In just these boxes not a pixel may differ but where the last digit of a probability decides: one of a mask."""
     case, model = published
     detector = model.detector
-    if detector.masks is None:
+    if detector.mask_heads is None:
         pytest.skip("finds no masks")
     size = (case.images.shape[-2], case.images.shape[-1])
     boxes, labels = case.outputs["result_boxes"], torch.from_numpy(case.outputs["result_labels"])
     with torch.inference_mode():
         levels = detector.levels(model.backbone(case.images))
-        semantic = detector.semantic(levels).features if detector.semantic is not None else None
-        regions = with_numbers(torch.from_numpy(boxes)[None])
-        logits = detector.masks.together(detector.mask_features(levels, semantic, regions), labels)
+        semantic = detector.semantic_head(levels).features if detector.semantic_head is not None else None
+        regions = to_regions(torch.from_numpy(boxes)[None])
+        logits = detector.mask_heads.ensemble(detector.mask_features(levels, semantic, regions), labels)
     found = paste_masks(logits.sigmoid().numpy(), boxes, size).areas()
     assert np.abs(found - case.outputs["result_mask_areas"]).max() <= 1

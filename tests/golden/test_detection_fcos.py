@@ -44,7 +44,7 @@ def test_published_network_says_the_same_at_every_point(published, record_proper
     assert isinstance(model.detector, FCOS)
     with torch.inference_mode():
         maps = model.backbone(case.images.flip(1))
-        levels, found = model.detector.pyramid(maps), model.detector.dense(maps)
+        levels, found = model.detector.pyramid(maps), model.detector.forward_maps(maps)
     spelled = {"centerness": "centreness"}  # as the golden file has it
     outputs = {
         f"{spelled.get(name, name)}{level}": x

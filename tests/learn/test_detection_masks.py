@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hrnet.detection import spec as detection
-from hrnet.detection.chips import mask_chip
+from hrnet.detection.mask_crops import crop_mask
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, RCNNSpec
 from hrnet.io.geometry import Frame
@@ -43,8 +43,8 @@ def images() -> tuple[Batch, list[list[np.ndarray]]]:
             boxes[number] = x, y, x + width, y + height
             outline = [OUTLINES[labels[number]] * [width, height] + [x, y]]
             # The whole image in as many cells as it has pixels is the mask itself.
-            known.append(mask_chip(outline, np.array([0.0, 0, *SIZE]), SIZE[0]).astype(bool))
-            chips[number] = mask_chip(outline, boxes[number])
+            known.append(crop_mask(outline, np.array([0.0, 0, *SIZE]), SIZE[0]).astype(bool))
+            chips[number] = crop_mask(outline, boxes[number])
             image[known[-1]] = COLORS[labels[number]]
         image = np.clip(image + rng.normal(0, 10, image.shape), 0, 255).astype(np.uint8)
         targets = {

@@ -12,17 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from hrnet.detection.boxes import boxes_to_input, boxes_to_source
-from hrnet.detection.chips import CHIP_CELLS, mask_chip
-from hrnet.detection.model import image_frame
+from hrnet.detection.mask_crops import CROP_CELLS, crop_mask
+from hrnet.detection.processor import boxes_to_input, boxes_to_source, image_frame
 from hrnet.detection.semantic import STRIDE
 from hrnet.detection.spec import DetectionSpec
 from hrnet.engine.photometric import recolor
 from hrnet.formats.label_maps import LabeledImage, read_labels
 from hrnet.formats.records import ImageRecord, Object
+from hrnet.inference.processor import MEAN_COLOR
 from hrnet.io.geometry import Frame, Image, Size, clip_boxes, warp, warp_labels
 from hrnet.io.images import read_labeled
-from hrnet.nn.task import MEAN_COLOR
 from hrnet.results import IGNORE_INDEX
 
 # Pixels of the input: from an object with a shorter side nothing can be learned.
@@ -98,16 +97,16 @@ class Seen:
         """Whether its pixels are known, not only its box."""
         return bool(self.thing.polygons) or self.thing.runs is not None
 
-    def chip(self, cells: int = CHIP_CELLS) -> UInt8[np.ndarray, "c c"]:
+    def chip(self, cells: int = CROP_CELLS) -> UInt8[np.ndarray, "c c"]:
         """What is seen of the mask, in cells that divide `box`; all of the box where only that is known."""
         if self.mask is not None:
-            return mask_chip(self.mask, self.box, cells)
+            return crop_mask(self.mask, self.box, cells)
         if not self.outlined:
             return np.ones((cells, cells), np.uint8)
         region = clip_boxes(boxes_to_source(self.box[None], self.frame), self.frame.source_size)[0]
         outline = self.thing.polygons or self.thing.runs
         assert outline is not None
-        return mask_chip(outline, region, cells, flip=_is_mirrored(self.frame))
+        return crop_mask(outline, region, cells, flip=_is_mirrored(self.frame))
 
     def pixels(self, size: Size) -> Bool[np.ndarray, "h w"]:
         """What is seen of the mask, as pixels of the input."""
@@ -227,7 +226,7 @@ def _look(record: ImageRecord, frame: Frame, spec: DetectionSpec, augment: Augme
     seen = _seen(record.objects, frame, np.array([0, 0, width, height], float), augment.keep)
     if record.label_map is None:
         return View(image, frame, seen)
-    meaning = tuple(range(spec.pixel_classes))
+    meaning = tuple(range(spec.semantic_classes))
     labels = read_labels(LabeledImage(record.path, record.label_map, record.size, meaning))
     return View(image, frame, seen, warp_labels(labels, frame, IGNORE_INDEX))
 
@@ -349,7 +348,7 @@ def targets_of(view: View, spec: DetectionSpec, stuff: bool = False) -> dict[str
         "crowd": np.array(ignored, bool),
     }
     if masks:
-        chips = np.zeros((len(view.objects), CHIP_CELLS, CHIP_CELLS), np.uint8)
+        chips = np.zeros((len(view.objects), CROP_CELLS, CROP_CELLS), np.uint8)
         for chip, one, nothing in zip(chips, view.objects, ignored, strict=True):
             if not nothing:
                 chip[:] = one.chip()

@@ -1,12 +1,12 @@
-"""CenterNet: an object is a triplet of keypoints, two corners that belong together and a center between them.
+"""CenterNet: an object is a triplet of keypoints, two paired corners and a center between them.
 
 Source: arXiv 1904.08189 (Duan et al.); corners, their targets and losses from arXiv 1808.01244 (CornerNet). The form
-over HRNet (arXiv 1908.07919, table 8) was never published as code. What reads the backbone here is chosen by the
-published sums of parameters and work: 73.6M and 127.7M for W48 and W64, 217.1 GFLOPs. A 3x3 convolution of the
+over HRNet (arXiv 1908.07919, table 8) was never published as code. The layers between backbone and heads are chosen by
+the published numbers of parameters and operations: 73.6M and 127.7M for W48 and W64, 217.1 GFLOPs. A 3x3 convolution of the
 concatenated maps at their width, then everything 128 wide, gives 73.7M, 127.7M; no other simple form fits both.
 
-Differences: cells are exactly 4 input pixels wide (the published code has 511 / 128), the last column takes what lies on
-the right edge of the input, and what lies in a crowd is not learned as background.
+Differences: cells are exactly 4 input pixels wide (the published code has 511 / 128), points on the right edge of the input
+belong to the last column, and background in crowds is ignored.
 """
 
 from __future__ import annotations
@@ -20,35 +20,36 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.detection.boxes import DetectionOutput, Objects
+from hrnet.detection.boxes import GroundTruth, pairwise_iou
+from hrnet.detection.processor import DetectionOutput
 from hrnet.detection.spec import CenterNetSpec
 from hrnet.io.geometry import Size
 from hrnet.nn.backbone import conv_bn
 from hrnet.nn.representation import concat_conv_bn
 
 STRIDE = 4
-# Source: arXiv 1808.01244, section 3.2 and 3.3: exponents of the focal loss; the margin between objects.
-FOCUS, NEAR_FOCUS = 2, 4
-MARGIN = 1.0
-# Source: arXiv 1904.08189, section 3.2: the middle third of a box, or the middle fifth of those of more pixels than this.
+# Source: arXiv 1808.01244, section 3.2 and 3.3: exponents of the focal loss; margin of the push loss.
+FOCAL_ALPHA, FOCAL_BETA = 2, 4
+PUSH_MARGIN = 1.0
+# Source: arXiv 1904.08189, section 3.2: the middle third of a box, or the middle fifth of boxes of a larger area.
 LARGE_AREA = 150.0**2
-# Source: arXiv 1708.02002: what an untrained network finds anywhere.
+# Source: arXiv 1708.02002: initial foreground probability.
 PRIOR = 0.1
-# Pairs of corners that are compared with the centers.
+# Pairs of corners that are confirmed by centers.
 NUM_PAIRS = 1000
-# Of them, the best with a center, which are compared with one another: all others are of very low scores.
+# Confirmed boxes that enter the soft NMS; all others have very low scores.
 NUM_CONFIRMED = 200
 
-Gaze = Literal["left", "right", "up", "down"]
+Direction = Literal["left", "right", "up", "down"]
 
 
-class Triplets(NamedTuple):
-    """What the network says at every cell, of top-left corners, bottom-right corners and centers, in this order.
+class TripletMaps(NamedTuple):
+    """Outputs of the network at every cell, for top-left corners, bottom-right corners and centers, in this order.
 
     Attributes:
         heatmaps: logits.
-        embeddings: numbers that are alike for the two corners of an object; centers have none.
-        offsets: of the point in its cell, x and y, in cells.
+        embeddings: embeddings of corners, similar for the two corners of an object.
+        offsets: offsets (x, y) of the point in its cell, in cells.
     """
 
     heatmaps: Float[Tensor, "n 3 k h w"]
@@ -57,7 +58,7 @@ class Triplets(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """The best cells of heatmaps: scores, labels, points (x, y) in input pixels and embeddings (zero for centers)."""
+    """Peaks of heatmaps: scores, labels, points (x, y) in pixels of the input, and embeddings (zero for centers)."""
 
     scores: Float[Tensor, "n a"]
     labels: Int[Tensor, "n a"]
@@ -70,7 +71,7 @@ class CenterNet(nn.Module):
 
     Args:
         widths: channels of the maps.
-        num_classes: how many kinds of objects there are.
+        num_classes: number of classes.
         spec: everything else.
     """
 
@@ -87,46 +88,46 @@ class CenterNet(nn.Module):
         self.embeddings = nn.ModuleList(_outputs(width, 1) for _ in range(2))
         self.offsets = nn.ModuleList(_outputs(width, 2) for _ in range(3))
 
-    def triplets(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Triplets:
-        """The outputs of the network, as they are."""
+    def forward_maps(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> TripletMaps:
+        """Return the outputs at every cell."""
         x = self.reduce(maps)
         points = [branch(x) for branch in self.branches]
         corners = zip(self.embeddings, points[:2], strict=True)
-        return Triplets(
+        return TripletMaps(
             torch.stack([layers(y) for layers, y in zip(self.heatmaps, points, strict=True)], 1),
             torch.cat([layers(y) for layers, y in corners], 1),
             torch.stack([layers(y) for layers, y in zip(self.offsets, points, strict=True)], 1),
         )
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size) -> DetectionOutput:
-        """The objects of images of this height and width, best first."""
-        return decode_triplets(self.triplets(maps), self.spec)
+        """Return the detections of inputs of this height and width, best first."""
+        return decode_triplets(self.forward_maps(maps), self.spec)
 
     def loss(
-        self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size, objects: Sequence[Objects]
+        self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size, objects: Sequence[GroundTruth]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Focal losses of corners and of centers, pull and push of the embeddings, offsets."""
-        return triplet_loss(self.triplets(maps), objects, self.spec)
+        """Return the focal losses of corners and of centers, the pull and push losses, and the offset loss."""
+        return triplet_loss(self.forward_maps(maps), objects, self.spec)
 
     def class_layers(self, prefix: str) -> tuple[str, ...]:
-        """Names, after the prefix, of the layers with an output for each class."""
+        """Return the names, after the prefix, of the layers with one output per class."""
         return tuple(f"{prefix}heatmaps.{kind}.2" for kind in range(3))
 
 
 # ---- the network
 
 
-def look(x: Float[Tensor, "n c h w"], gaze: Gaze) -> Float[Tensor, "n c h w"]:
-    """Corner pooling: at every cell the largest value that is seen from there in one direction, its own included."""
-    axis = -1 if gaze in ("left", "right") else -2
-    backwards = gaze in ("right", "down")
+def corner_pool(x: Float[Tensor, "n c h w"], direction: Direction) -> Float[Tensor, "n c h w"]:
+    """Return the running maximum from every cell in one direction (corner pooling)."""
+    axis = -1 if direction in ("left", "right") else -2
+    backwards = direction in ("right", "down")
     if backwards:
         x = x.flip(axis)
     if torch.is_grad_enabled() and x.requires_grad:
-        # Keeps one index a cell for the gradient.
+        # Keeps one index per cell for the gradient.
         x = x.cummax(axis).values
     else:
-        # The same values in a third of the time, and every runtime knows the operations: over 2, 4, 8 ... cells.
+        # The same values in a third of the time, in operations that every runtime has: maxima over 2, 4, 8 ... cells.
         step = 1
         while step < x.shape[axis]:
             start, rest = x.narrow(axis, 0, step), x.narrow(axis, step, x.shape[axis] - step)
@@ -136,7 +137,7 @@ def look(x: Float[Tensor, "n c h w"], gaze: Gaze) -> Float[Tensor, "n c h w"]:
 
 
 class _Pooling(nn.Module):
-    """Pooled features, joined with those of the cell itself (the layers around the pooling of CornerNet)."""
+    """The layers around the pooling of CornerNet: pooled features plus a skip connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -144,33 +145,35 @@ class _Pooling(nn.Module):
         self.skip = conv_bn(width, width, 1, relu=False)
         self.refine = conv_bn(width, width, 3, relu=True)
 
-    def join(self, pooled: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def combine(self, pooled: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         return self.refine(functional.relu(self.merge(pooled) + self.skip(x)))
 
 
 class CascadePooling(_Pooling):
-    """Features of a corner, which mostly lies outside of its object: it looks along both edges and from there inside.
+    """Cascade corner pooling: maxima along both edges of the object, to which those of its inside are added.
 
     Args:
         width: channels.
-        gazes: the directions of the two edges, seen from the corner.
+        directions: directions of the two edges from the corner.
     """
 
-    def __init__(self, width: int, gazes: tuple[Gaze, Gaze]) -> None:
+    def __init__(self, width: int, directions: tuple[Direction, Direction]) -> None:
         super().__init__(width)
-        self.gazes = gazes
-        self.edge = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in gazes)
-        self.inside = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in gazes)
+        self.directions = directions
+        self.edge = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in directions)
+        self.inner = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in directions)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        # From an edge that goes down, the object lies where the other edge goes, and the other way round.
-        ways = zip(self.gazes, reversed(self.gazes), self.edge, self.inside, strict=True)
-        first, second = (look(edge(x) + look(inner(x), across), along) for along, across, edge, inner in ways)
-        return self.join(first + second, x)
+        # Seen from one edge, the inside of the object lies in the direction of the other edge.
+        edges = zip(self.directions, reversed(self.directions), self.edge, self.inner, strict=True)
+        first, second = (
+            corner_pool(edge(x) + corner_pool(inner(x), inwards), along) for along, inwards, edge, inner in edges
+        )
+        return self.combine(first + second, x)
 
 
 class CenterPooling(_Pooling):
-    """Features of a center: the largest of its whole row and of its whole column, added."""
+    """Center pooling: the maximum of the row plus the maximum of the column."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -178,7 +181,7 @@ class CenterPooling(_Pooling):
         self.column = conv_bn(width, width, 3, relu=True)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return self.join(self.row(x).amax(-1, keepdim=True) + self.column(x).amax(-2, keepdim=True), x)
+        return self.combine(self.row(x).amax(-1, keepdim=True) + self.column(x).amax(-2, keepdim=True), x)
 
 
 def _outputs(width: int, outputs: int, bias: float = 0.0) -> nn.Sequential:
@@ -188,22 +191,22 @@ def _outputs(width: int, outputs: int, bias: float = 0.0) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), last)
 
 
-# ---- what is learned
+# ---- targets and losses
 
 
 class Keypoints(NamedTuple):
-    """Where the three points of objects lie: cells (x, y), and the rest of the way in cells, from 0 to 1."""
+    """The three points of each object: cells (x, y) and offsets in the cell, 0 to 1."""
 
     cells: Int[Tensor, "3 k 2"]
     offsets: Float[Tensor, "3 k 2"]
 
 
 def encode_points(boxes: Float[Tensor, "k 4"], size: Size) -> Keypoints:
-    """Corners and centers of boxes in input pixels.
+    """Return the corners and centers of boxes.
 
     Args:
-        boxes: x1 y1 x2 y2.
-        size: height and width of the heatmaps; a point on their right or lower edge belongs to the last cell.
+        boxes: x1 y1 x2 y2 in pixels of the input.
+        size: height and width of the heatmaps; points on the right or bottom edge belong to the last cell.
     """
     first, second = boxes[:, :2], boxes[:, 2:]
     points = torch.stack([first, second, (first + second) / 2]) / STRIDE
@@ -213,9 +216,9 @@ def encode_points(boxes: Float[Tensor, "k 4"], size: Size) -> Keypoints:
 
 
 def gaussian_radius(sides: Float[Tensor, "k 2"], iou: float) -> Float[Tensor, " k"]:
-    """How far both corners of a box may be off, along both axes, while it still overlaps the true one by `iou`.
+    """Return the largest shift of both corners, along both axes, at which the IoU with the true box is at least `iou`.
 
-    With sum s = w + h and product p = w h of the sides, the least of three: both corners moved the same way,
+    With sum s = w + h and product p = w h of the sides, the minimum of three cases: both corners shifted the same way,
     (w - r)(h - r) = p 2 iou / (1 + iou); both inwards, (w - 2r)(h - 2r) = p iou; both outwards,
     (w + 2r)(h + 2r) = p / iou. (The published code divides the roots by 2 instead of twice the leading coefficient.)
     """
@@ -229,12 +232,12 @@ def gaussian_radius(sides: Float[Tensor, "k 2"], iou: float) -> Float[Tensor, " 
 def heatmap_targets(
     boxes: Float[Tensor, "k 4"], labels: Int[Tensor, " k"], num_classes: int, size: Size, iou: float
 ) -> Float[Tensor, "3 c h w"]:
-    """1 at the cells of the points, falling off as a Gaussian of a third of the radius around them.
+    """Return heatmaps with 1 at the cells of the points and a Gaussian of a third of the radius around them.
 
     Args:
-        boxes: x1 y1 x2 y2 in input pixels.
-        labels: of the boxes.
-        num_classes: how many heatmaps each kind of point has.
+        boxes: x1 y1 x2 y2 in pixels of the input.
+        labels: classes of the boxes.
+        num_classes: number of heatmaps per kind of point.
         size: height and width of the heatmaps.
         iou: see `gaussian_radius`.
     """
@@ -242,15 +245,15 @@ def heatmap_targets(
     targets = boxes.new_zeros(3, num_classes, height, width)
     cells = encode_points(boxes, size).cells
     radius = gaussian_radius((boxes[:, 2:] - boxes[:, :2]).clamp(min=0) / STRIDE, iou).floor()
-    columns = _bumps(cells[..., 0], radius, width)
-    rows = _bumps(cells[..., 1], radius, height)
+    columns = _gaussians(cells[..., 0], radius, width)
+    rows = _gaussians(cells[..., 1], radius, height)
     for label in labels.unique().tolist():
         chosen = labels == label
         targets[:, label] = (rows[:, chosen, :, None] * columns[:, chosen, None, :]).amax(1)
     return targets
 
 
-def _bumps(cells: Int[Tensor, "3 k"], radius: Float[Tensor, " k"], length: int) -> Float[Tensor, "3 k l"]:
+def _gaussians(cells: Int[Tensor, "3 k"], radius: Float[Tensor, " k"], length: int) -> Float[Tensor, "3 k l"]:
     distance = torch.arange(length, device=cells.device) - cells[..., None]
     # Source: arXiv 1808.01244: a third of the radius; the half cell keeps it above zero.
     sigma = (2 * radius[:, None] + 1) / 6
@@ -258,33 +261,35 @@ def _bumps(cells: Int[Tensor, "3 k"], radius: Float[Tensor, " k"], length: int) 
 
 
 def focal_loss(
-    logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"], ignored: Bool[Tensor, "*n"]
+    logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"], ignored: Bool[Tensor, "*#n"]
 ) -> Float[Tensor, ""]:
-    """CornerNet's variant, summed: near a point, less is lost for the same mistake.
+    """Return the sum of CornerNet's focal loss, which penalizes false positives near a point less.
 
     Args:
         logits: before the sigmoid.
         targets: 1 at points, lower around them.
-        ignored: where nothing is learned, unless there is a point.
+        ignored: True for cells without loss, unless they hold a point.
     """
     scores = logits.sigmoid()
-    points = (1 - scores) ** FOCUS * functional.logsigmoid(logits)
-    others = (1 - targets) ** NEAR_FOCUS * scores**FOCUS * functional.logsigmoid(-logits)
+    points = (1 - scores) ** FOCAL_ALPHA * functional.logsigmoid(logits)
+    others = (1 - targets) ** FOCAL_BETA * scores**FOCAL_ALPHA * functional.logsigmoid(-logits)
     return -torch.where(targets == 1, points, others * ~ignored).sum()
 
 
 def embedding_loss(embeddings: Float[Tensor, "2 k"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Pull, which brings the two corners of an object together, and push, which parts the objects of an image."""
+    """Return the pull loss between the two corners of an object and the push loss between the objects of an image."""
     count = embeddings.shape[1]
     means = embeddings.mean(0)
     pull = (embeddings - means).square().sum() / max(count, 1)
-    near = (MARGIN - (means[:, None] - means).abs()).clamp(min=0)
+    near = (PUSH_MARGIN - (means[:, None] - means).abs()).clamp(min=0)
     push = (near.sum() - near.diagonal().sum()) / max(count * (count - 1), 1)
     return pull, push
 
 
-def triplet_loss(outputs: Triplets, objects: Sequence[Objects], spec: CenterNetSpec) -> dict[str, Float[Tensor, ""]]:
-    """See `CenterNet.loss`; the heatmaps and offsets count per object, the embeddings per image."""
+def triplet_loss(
+    outputs: TripletMaps, objects: Sequence[GroundTruth], spec: CenterNetSpec
+) -> dict[str, Float[Tensor, ""]]:
+    """Return the losses of `CenterNet.loss`; heatmaps and offsets are per object, embeddings per image."""
     heatmaps, embeddings, offsets = (value.float() for value in outputs)
     num_classes, size = heatmaps.shape[2], (heatmaps.shape[-2], heatmaps.shape[-1])
     total = max(sum(len(one.boxes) for one in objects), 1)
@@ -306,18 +311,18 @@ def triplet_loss(outputs: Triplets, objects: Sequence[Objects], spec: CenterNetS
 
 
 def _crowd_cells(crowd: Float[Tensor, "c 4"], size: Size) -> Bool[Tensor, "h w"]:
-    """Cells whose middle lies in one of the regions."""
+    """Return the cells whose center lies in one of the regions."""
     y, x = ((torch.arange(length, device=crowd.device) + 0.5) * STRIDE for length in size)
     x1, y1, x2, y2 = crowd[:, :, None].unbind(1)
     rows, columns = (y > y1) & (y < y2), (x > x1) & (x < x2)
     return (rows[:, :, None] & columns[:, None, :]).any(0)
 
 
-# ---- what is found
+# ---- detections
 
 
-def decode_triplets(outputs: Triplets, spec: CenterNetSpec) -> DetectionOutput:
-    """Pairs of corners with a center in their middle, overlapping ones of a class made less sure (soft NMS)."""
+def decode_triplets(outputs: TripletMaps, spec: CenterNetSpec) -> DetectionOutput:
+    """Return the pairs of corners with a center between them, after the soft NMS of each class."""
     first, second, centers = (find_peaks(outputs, kind, spec.num_points) for kind in range(3))
     boxes, scores, labels = pair_corners(first, second, spec.embedding_distance)
     scores = confirm_centers(boxes, scores, labels, centers)
@@ -327,43 +332,43 @@ def decode_triplets(outputs: Triplets, spec: CenterNetSpec) -> DetectionOutput:
     return DetectionOutput(*found, None)
 
 
-def find_peaks(outputs: Triplets, kind: int, count: int) -> Peaks:
-    """The `count` best cells that no neighbor exceeds; others, and the scores of what is none, are 0.
+def find_peaks(outputs: TripletMaps, kind: int, count: int) -> Peaks:
+    """Return the `count` highest local maxima, padded with the score 0.
 
     Args:
-        outputs: of the network.
-        kind: 0 for top-left corners, 1 for bottom-right ones, 2 for centers.
-        count: at the most.
+        outputs: outputs of the network.
+        kind: 0 for top-left corners, 1 for bottom-right corners, 2 for centers.
+        count: maximum number of peaks.
     """
     scores = outputs.heatmaps[:, kind].float().sigmoid()
     highest = functional.max_pool2d(scores, 3, 1, padding=1)
     _, num_classes, height, width = scores.shape
     cells = height * width
     best = (scores * (scores == highest)).flatten(1).topk(min(count, num_classes * cells), dim=1)
-    labels, places = best.indices // cells, best.indices % cells
-    offsets = outputs.offsets[:, kind].float().flatten(2).gather(2, places[:, None].expand(-1, 2, -1))
-    points = (torch.stack([places % width, places // width], -1) + offsets.transpose(1, 2)) * STRIDE
+    labels, indices = best.indices // cells, best.indices % cells
+    offsets = outputs.offsets[:, kind].float().flatten(2).gather(2, indices[:, None].expand(-1, 2, -1))
+    points = (torch.stack([indices % width, indices // width], -1) + offsets.transpose(1, 2)) * STRIDE
     embeddings = torch.zeros_like(best.values)
     if kind < 2:
-        embeddings = outputs.embeddings[:, kind].float().flatten(1).gather(1, places)
+        embeddings = outputs.embeddings[:, kind].float().flatten(1).gather(1, indices)
     return Peaks(best.values, labels, points, embeddings)
 
 
 def pair_corners(
     first: Peaks, second: Peaks, distance: float
 ) -> tuple[Float[Tensor, "n p 4"], Float[Tensor, "n p"], Int[Tensor, "n p"]]:
-    """Boxes, scores and labels of the best pairs; a pair that does not fit has the score 0.
+    """Return boxes, scores and labels of the best pairs of corners; 0 for the scores of invalid pairs.
 
-    It fits where the class is the same, the embeddings differ by less than `distance` and the second point lies not to
-    the left of the first, nor above it.
+    A pair is valid if the classes are equal, the embeddings differ by less than `distance` and the second point lies neither
+    to the left of the first nor above it.
     """
     scores = (first.scores[:, :, None] + second.scores[:, None]) / 2
-    # A peak of score 0 is none.
-    fit = (first.scores[:, :, None] > 0) & (second.scores[:, None] > 0)
-    fit &= first.labels[:, :, None] == second.labels[:, None]
-    fit &= (first.embeddings[:, :, None] - second.embeddings[:, None]).abs() < distance
-    fit &= (first.points[:, :, None] <= second.points[:, None]).all(-1)
-    scores = (scores * fit).flatten(1)
+    # The score 0 is padding.
+    valid = (first.scores[:, :, None] > 0) & (second.scores[:, None] > 0)
+    valid &= first.labels[:, :, None] == second.labels[:, None]
+    valid &= (first.embeddings[:, :, None] - second.embeddings[:, None]).abs() < distance
+    valid &= (first.points[:, :, None] <= second.points[:, None]).all(-1)
+    scores = (scores * valid).flatten(1)
     best = scores.topk(min(NUM_PAIRS, scores.shape[1]), dim=1)
     others = second.scores.shape[1]
     starts, ends = best.indices // others, best.indices % others
@@ -380,14 +385,14 @@ def pair_corners(
 def confirm_centers(
     boxes: Float[Tensor, "n p 4"], scores: Float[Tensor, "n p"], labels: Int[Tensor, "n p"], centers: Peaks
 ) -> Float[Tensor, "n p"]:
-    """The mean of the three points' scores; 0 where no center of the class lies in the middle of the box.
+    """Return the mean scores of the three points; 0 for boxes without a center of their class in the middle.
 
     Source: arXiv 1904.08189, equation 1: the middle third, the middle fifth of large boxes.
     """
     start, end = boxes[..., None, :2], boxes[..., None, 2:]
     sides = (end - start).clamp(min=0)
-    parts = torch.where(sides.prod(-1, keepdim=True) <= LARGE_AREA, 3.0, 5.0)
-    center, reach = (start + end) / 2, sides / (2 * parts)
+    divisors = torch.where(sides.prod(-1, keepdim=True) <= LARGE_AREA, 3.0, 5.0)
+    center, reach = (start + end) / 2, sides / (2 * divisors)
     inside = ((centers.points[:, None] - center).abs() <= reach).all(-1)
     same = labels[..., None] == centers.labels[:, None]
     best = (centers.scores[:, None] * (inside & same)).amax(-1)
@@ -397,27 +402,17 @@ def confirm_centers(
 def soft_nms(
     boxes: Float[Tensor, "n p 4"], scores: Float[Tensor, "n p"], labels: Int[Tensor, "n p"], count: int, sigma: float
 ) -> tuple[Float[Tensor, "n d 4"], Float[Tensor, "n d"], Int[Tensor, "n d"]]:
-    """The best, again and again, each making those of its class that it overlaps less sure by exp(-iou^2 / sigma).
+    """Select the best box again and again, and multiply the scores of its class by exp(-IoU^2 / sigma) each time.
 
     Source: arXiv 1704.04503, equation 4.
     """
-    overlaps = _overlaps(boxes[:, :, None], boxes[:, None])
-    factors = torch.exp(-(overlaps**2) / sigma).where(labels[:, :, None] == labels[:, None], 1.0)
+    factors = torch.exp(-(pairwise_iou(boxes, boxes) ** 2) / sigma).where(labels[:, :, None] == labels[:, None], 1.0)
     best: list[tuple[Tensor, Tensor]] = []
     for _ in range(count):
         score, index = scores.max(1, keepdim=True)
         best.append((score, index))
         lowered = scores * factors.gather(1, index[..., None].expand(-1, -1, scores.shape[1]))[:, 0]
-        # Below zero: taken.
+        # Selected.
         scores = lowered.scatter(1, index, -1.0)
-    sure, indices = (torch.cat(values, 1) for values in zip(*best, strict=True))
-    return boxes.gather(1, indices[..., None].expand(-1, -1, 4)), sure.clamp(min=0), labels.gather(1, indices)
-
-
-def _overlaps(boxes: Float[Tensor, "n p 1 4"], others: Float[Tensor, "n 1 q 4"]) -> Float[Tensor, "n p q"]:
-    """IoU of all pairs; 0 for boxes without area."""
-    start = torch.maximum(boxes[..., :2], others[..., :2])
-    end = torch.minimum(boxes[..., 2:], others[..., 2:])
-    shared = (end - start).clamp(min=0).prod(-1)
-    areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (others[..., 2:] - others[..., :2]).prod(-1)
-    return shared / (areas - shared).clamp(min=1e-9)
+    kept, indices = (torch.cat(values, 1) for values in zip(*best, strict=True))
+    return boxes.gather(1, indices[..., None].expand(-1, -1, 4)), kept.clamp(min=0), labels.gather(1, indices)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.detection.augment import Augment, augmented, targets_of
-from hrnet.detection.model import image_frame
+from hrnet.detection.processor import image_frame
 from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
 from hrnet.formats import compare
@@ -19,9 +19,10 @@ from hrnet.formats.defects import sentences
 from hrnet.formats.files import entries
 from hrnet.formats.recognize import TITLES, read
 from hrnet.formats.records import DataSet, ImageRecord, Object
+from hrnet.inference.processor import MEAN_COLOR
 from hrnet.io.geometry import Size, clip_boxes, warp
 from hrnet.io.images import read_labeled
-from hrnet.nn.task import MEAN_COLOR, Sample, SampleKey, random_generator
+from hrnet.nn.task import Sample, SampleKey, random_generator
 
 # Sentences about what was left out, of one set.
 _EXAMPLES = 10

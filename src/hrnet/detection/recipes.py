@@ -20,7 +20,7 @@ from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import (
     COCO,
-    MOST_PIXEL_CLASSES,
+    MAX_SEMANTIC_CLASSES,
     DetectionSpec,
     DetectorSpec,
     RCNNSpec,
@@ -139,7 +139,7 @@ def _coco(
     return DetectionRecipe(
         name=f"detection-coco-{family}-w{width}-{schedule}{ending}",
         model=model,
-        data=replace(_COCO_DATA, augment=augment or Augment(), stuff=(_STUFF,) * bool(model.pixel_classes)),
+        data=replace(_COCO_DATA, augment=augment or Augment(), stuff=(_STUFF,) * bool(model.semantic_classes)),
         train=replace(train, epochs=epochs, milestones=milestones, sync_norm=sync_norm),
         published=_figure(ap, source),
     )
@@ -393,7 +393,7 @@ def _with_classes_of(
     if isinstance(detector, RCNNSpec) and detector.semantic_classes:
         # The objects' classes, and what is none of them; beyond what a map of pixels can tell apart, HTC works without.
         classes = max(len(names) + 1, detector.semantic_classes if where.stuff else 0)
-        if classes > MOST_PIXEL_CLASSES:
+        if classes > MAX_SEMANTIC_CLASSES:
             messages.append("The semantic branch is left out: it tells at most 254 classes of objects apart.")
             classes = 0
         detector = replace(detector, semantic_classes=classes)
@@ -402,7 +402,7 @@ def _with_classes_of(
 
 def _with_stuff(sets: Sequence[DetectionSet], spec: DetectionSpec, data: DetectionData) -> list[DetectionSet]:
     """The sets with the maps of their pixels' classes."""
-    if not spec.pixel_classes:
+    if not spec.semantic_classes:
         raise InputError(
             "Maps of pixels' classes (--data.stuff) are for networks with a semantic branch; leave them out."
         )

@@ -1,8 +1,8 @@
-"""Features of regions of a pyramid's maps: RoIAlign (arXiv 1703.06870) by torchvision, whose gradient on a CPU is made here.
+"""RoIAlign (arXiv 1703.06870) over the levels of a pyramid, by torchvision, with a faster gradient on CPUs.
 
-torchvision's adds number after number to the map, and was half of the time of a training step. A point's value is linear in
-the rows around it and in the columns around it, and a cell is the mean over a grid of points; so a cell is a row of weights
-by the map by a column of weights, and all gradients of an image are two products of matrices.
+torchvision's gradient adds value by value to the map and took half of a training step. Bilinear interpolation is separable,
+and a cell is the mean over a grid of points; so a cell is row weights times map times column weights, and the gradients of
+an image are two matrix products.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-# Source: mmdetection's settings. Regions read the first four levels; of up to 56 pixels the first, of twice that the second.
+# Source: mmdetection's settings: regions are pooled from the first four levels, with sides below 112 pixels from the first.
 REGION_LEVELS, FINEST_SIDE = 4, 56
-# Pixels of a map: products grow with it and torchvision's gradient does not. Source: docs/performance.md.
-_LARGEST_MAP = 96 * 128
+# Pixels of a map up to which the matrix products are faster. Source: docs/performance.md.
+_MAX_MAP_PIXELS = 96 * 128
 
 
 def pool_regions(
     levels: Sequence[Float[Tensor, "n c _ _"]], regions: Float[Tensor, "r 5"], cells: int, legacy: bool = False
 ) -> Float[Tensor, "r c {cells} {cells}"]:
-    """Features of regions, each from the level that fits its size.
+    """Return the features of regions, each from the level that fits its size.
 
     Args:
-        levels: of the pyramid, the finest first, of stride 4.
-        regions: number of the image, x1 y1 x2 y2 in pixels of the input.
-        cells: of a side of the result.
+        levels: pyramid levels from stride 4 on.
+        regions: index of the input, x1 y1 x2 y2 in pixels of the input.
+        cells: cells along each side of the result.
         legacy: see `RCNNSpec`.
     """
     read = levels[:REGION_LEVELS]
@@ -54,12 +54,12 @@ def pool(
     *,
     merge: int = 1,
 ) -> Float[Tensor, "r c {cells} {cells}"]:
-    """RoIAlign of one map of this stride; arguments as of `pool_regions`.
+    """Return the RoIAlign of one map of this stride; the other arguments are those of `pool_regions`.
 
     Args:
-        merge: each cell is the mean of so many by so many smaller ones, whose points are counted out for each.
+        merge: each cell is the mean of merge x merge smaller cells, each with its own sampling points.
     """
-    small = level.shape[2] * level.shape[3] <= _LARGEST_MAP
+    small = level.shape[2] * level.shape[3] <= _MAX_MAP_PIXELS
     if level.device.type == "cpu" and small and torch.is_grad_enabled() and level.requires_grad:
         pooled: Tensor = _Pool.apply(level, regions, cells, stride, legacy, merge)
         return pooled
@@ -72,8 +72,7 @@ def _align(level: Tensor, regions: Tensor, cells: int, stride: int, legacy: bool
 
 
 def _points(legacy: bool) -> tuple[int, bool]:
-    """torchvision's: points of a side of a cell, -1 for as many as it has pixels of the map; whether pixels have their
-    middle at 0.5."""
+    """Return `sampling_ratio` and `aligned` of torchvision's RoIAlign."""
     return (2, False) if legacy else (-1, True)
 
 
@@ -86,12 +85,12 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  # one gradient, of known type
         (regions,) = ctx.saved_tensors
         images, channels, height, width = ctx.shape
-        by_row = _shares(regions[:, 2], regions[:, 4], height, *ctx.rest)
-        by_column = _shares(regions[:, 1], regions[:, 3], width, *ctx.rest)
-        # r (cell row, channel) cell column.
+        by_row = _weights(regions[:, 2], regions[:, 4], height, *ctx.rest)
+        by_column = _weights(regions[:, 1], regions[:, 3], width, *ctx.rest)
+        # r (cell row, channel) cell column
         gradient = gradient.transpose(1, 2).flatten(1, 2)
         by_level = gradient.new_empty(images, height, channels * width)
         for number in range(images):
@@ -102,7 +101,7 @@ class _Pool(torch.autograd.Function):
         return by_level, None, None, None, None, None
 
 
-def _shares(
+def _weights(
     first: Float[Tensor, " r"],
     last: Float[Tensor, " r"],
     length: int,
@@ -111,21 +110,21 @@ def _shares(
     legacy: bool,
     merge: int,
 ) -> Float[Tensor, "r {cells} {length}"]:
-    """How much every row (or column) of a map gives to the cells of regions from `first` to `last`, pixels of the input."""
+    """Return the weights of the rows (or columns) of a map in the cells of regions from `first` to `last`."""
     count, centered = _points(legacy)
     cells *= merge
     start = first / stride - 0.5 * centered
     step = (last - first) / stride / cells if centered else ((last - first) / stride).clamp(min=1) / cells
-    # None in a region without area.
+    # 0 points in regions of zero area.
     counts = (torch.full_like(step, count) if count > 0 else step.ceil())[:, None, None]
     points = torch.arange(int(counts.max()) if len(counts) else 0, device=first.device)
     number = torch.arange(cells, device=first.device)[:, None]
     at = start[:, None, None] + (number + (points + 0.5) / counts.clamp(min=1)) * step[:, None, None]
-    share = ((points < counts) & (at >= -1) & (at <= length)) / counts.clamp(min=1)
+    weight = ((points < counts) & (at >= -1) & (at <= length)) / counts.clamp(min=1)
     at = at.clamp(0, length - 1)
     before = at.long().clamp(max=max(length - 2, 0))
     after = (before + 1).clamp(max=length - 1)
-    shares = at.new_zeros(len(start), cells, length)
-    shares.scatter_add_(2, before, share * (1 - (at - before)))
-    shares.scatter_add_(2, after, share * (at - before))
-    return shares.unflatten(1, (-1, merge)).mean(2)
+    weights = at.new_zeros(len(start), cells, length)
+    weights.scatter_add_(2, before, weight * (1 - (at - before)))
+    weights.scatter_add_(2, after, weight * (at - before))
+    return weights.unflatten(1, (-1, merge)).mean(2)

@@ -1,7 +1,7 @@
-"""Region proposals: which anchors, at every place of every level, lie on an object, and the boxes that follow.
+"""Region proposal network: anchors, objectness and box deltas at every cell of every level, matching and sampling.
 
-Source: arXiv 1506.01497; mmdetection's convention of anchors, which are centered on the top left corner of each cell, and
-the older one, which `RCNNSpec.legacy` names.
+Source: arXiv 1506.01497; mmdetection's anchors, which are centered on the top left corner of each cell, or the older ones of
+`RCNNSpec.legacy`.
 """
 
 from __future__ import annotations
@@ -13,51 +13,51 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
-from hrnet.detection.boxes import Objects, box_overlaps, box_shares, clip_to, decode_boxes, encode_boxes
+from hrnet.detection.boxes import GroundTruth, covered_fractions, decode_boxes, encode_boxes, pairwise_iou
 from hrnet.detection.spec import RCNNSpec
 from hrnet.io.geometry import Size
 
-# Of the first level; each further one has twice that.
+# Stride of the first level; it doubles from level to level.
 STRIDE = 4
-# Source: arXiv 1506.01497, section 3.1.2, and the published settings. What overlaps more than the first is on an object,
-# less than the second is background; an object's best anchors are on it from the second on.
-NEAR, FAR = 0.7, 0.3
-ANCHORS_ON_OBJECTS = 0.5
-SMOOTH_BELOW = 1 / 9
-# Background of which at least so much lies in a crowd is not learned from.
-IN_CROWD = 0.5
-# Overlaps that are held at once: 64 MiB.
-_TOGETHER = 1 << 24
+# Source: arXiv 1506.01497, section 3.1.2, and the published settings. Anchors with IoU >= 0.7 are positive, below 0.3
+# negative; the best anchors of an object are positive from 0.3 on.
+POSITIVE_IOU, NEGATIVE_IOU = 0.7, 0.3
+POSITIVE_FRACTION = 0.5
+SMOOTH_L1_BETA = 1 / 9
+# Negatives with at least this fraction of their area in a crowd are ignored.
+CROWD_FRACTION = 0.5
+# Elements of an IoU matrix that is held at once: 64 MiB.
+IOU_CHUNK_ELEMENTS = 1 << 24
 
 
-class RegionMaps(NamedTuple):
-    """What the network says of every anchor, level by level, from fine to coarse.
+class RPNMaps(NamedTuple):
+    """Outputs of the network, level by level, from fine to coarse.
 
     Attributes:
-        logits: that it lies on an object.
-        deltas: what makes the object's box of it; four of each anchor, anchor after anchor.
+        logits: objectness of each anchor.
+        deltas: box deltas, four per anchor, anchor after anchor.
     """
 
     logits: list[Float[Tensor, "n a _ _"]]
-    deltas: list[Float[Tensor, "n 4*a _ _"]]
+    deltas: list[Float[Tensor, "n _ _ _"]]
 
 
 class Proposals(NamedTuple):
-    """Boxes of each input, best first, filled up with boxes of zeros.
+    """Proposed boxes of each input, best first, padded with zeros.
 
     Attributes:
-        boxes: in pixels of the input.
-        real: which are proposed.
+        boxes: pixels of the input.
+        valid: False for padding.
     """
 
     boxes: Float[Tensor, "n p 4"]
-    real: Bool[Tensor, "n p"]
+    valid: Bool[Tensor, "n p"]
 
 
-class RegionProposals(nn.Module):
-    """The network over the levels of a pyramid, its loss, and the boxes it proposes."""
+class RPN(nn.Module):
+    """The network over the levels of a pyramid, its loss and its proposals."""
 
     def __init__(self, spec: RCNNSpec) -> None:
         super().__init__()
@@ -65,163 +65,171 @@ class RegionProposals(nn.Module):
         width, anchors = spec.pyramid_width, len(spec.anchor_ratios)
         self.conv = nn.Conv2d(width, width, 3, padding=1)
         self.classify = nn.Conv2d(width, anchors, 1)
-        self.measure = nn.Conv2d(width, 4 * anchors, 1)
-        for layer in (self.conv, self.classify, self.measure):
+        self.regress = nn.Conv2d(width, 4 * anchors, 1)
+        for layer in (self.conv, self.classify, self.regress):
             assert layer.bias is not None
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> RegionMaps:
+    def forward(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> RPNMaps:
         inner = [functional.relu(self.conv(level), inplace=True) for level in levels]
-        return RegionMaps([self.classify(x).float() for x in inner], [self.measure(x).float() for x in inner])
+        return RPNMaps([self.classify(x).float() for x in inner], [self.regress(x).float() for x in inner])
 
-    def anchors(self, found: RegionMaps) -> list[Float[Tensor, "m 4"]]:
-        """Those of every level: row after row, at each place one of each ratio."""
+    def anchors(self, maps: RPNMaps) -> list[Float[Tensor, "_ 4"]]:
+        """Return the anchors of every level: row after row, one per ratio at each cell."""
         return [
             level_anchors((logits.shape[-2], logits.shape[-1]), STRIDE * 2**number, self.spec, logits)
-            for number, logits in enumerate(found.logits)
+            for number, logits in enumerate(maps.logits)
         ]
 
-    def propose(self, found: RegionMaps, size: Size, limits: tuple[int, int]) -> Proposals:
-        """The best boxes of each level that overlap no better one of the same level.
+    def propose(self, maps: RPNMaps, size: Size, limits: tuple[int, int]) -> Proposals:
+        """Return the best boxes of each input after the NMS, which runs level by level.
 
         Args:
-            found: what the network says.
+            maps: outputs of the network.
             size: height and width of the input.
-            limits: as `RCNNSpec.train_proposals`.
+            limits: number of candidates per level, and of proposals per input.
         """
-        logits, deltas = _flat(found)
-        anchors = self.anchors(found)
+        logits, deltas = _flat(maps)
+        anchors = self.anchors(maps)
         images = [
             self._propose([x[i] for x in logits], [x[i] for x in deltas], anchors, size, limits)
-            for i in range(found.logits[0].shape[0])
+            for i in range(maps.logits[0].shape[0])
         ]
-        boxes, real = zip(*images, strict=True)
-        return Proposals(torch.stack(boxes), torch.stack(real))
+        boxes, valid = zip(*images, strict=True)
+        return Proposals(torch.stack(boxes), torch.stack(valid))
 
     def _propose(
         self,
-        logits: Sequence[Float[Tensor, " m"]],
-        deltas: Sequence[Float[Tensor, "m 4"]],
-        anchors: Sequence[Float[Tensor, "m 4"]],
+        logits: Sequence[Float[Tensor, " _"]],
+        deltas: Sequence[Float[Tensor, "_ 4"]],
+        anchors: Sequence[Float[Tensor, "_ 4"]],
         size: Size,
         limits: tuple[int, int],
     ) -> tuple[Float[Tensor, "p 4"], Bool[Tensor, " p"]]:
-        """Those of one input."""
+        """Return the boxes of one input and which of them are no padding."""
         best_boxes, best_scores, shifts = [], [], []
-        for number, level in enumerate(zip(logits, deltas, anchors, strict=True)):
-            # As published, by probability, though those of what is certain are all alike.
-            scores, corrections, places = level[0].sigmoid(), level[1], level[2]
+        for index, (level_logits, level_deltas, level_boxes) in enumerate(zip(logits, deltas, anchors, strict=True)):
+            # By probability, as published, though large logits are all rounded to 1.
+            scores = level_logits.sigmoid()
             if len(scores) > limits[0]:
                 scores, order = scores.sort(descending=True)
                 scores, order = scores[: limits[0]], order[: limits[0]]
-                corrections, places = corrections[order], places[order]
-            best_boxes.append(clip_to(decode_boxes(corrections, places), size))
+                level_deltas, level_boxes = level_deltas[order], level_boxes[order]
+            best_boxes.append(clip_boxes_to_image(decode_boxes(level_deltas, level_boxes), size))
             best_scores.append(scores)
-            # So that boxes of different levels lie apart.
-            shifts.append(torch.full_like(scores, number * (max(size) + 1.0)))
+            # Boxes of different levels must not overlap in the NMS.
+            shifts.append(torch.full_like(scores, index * (max(size) + 1.0)))
         boxes, scores, shift = torch.cat(best_boxes), torch.cat(best_scores), torch.cat(shifts)
-        areas = (boxes[:, 2:] > boxes[:, :2]).all(-1).nonzero()[:, 0]
-        kept = areas[nms(boxes[areas] + shift[areas, None], scores[areas], self.spec.proposal_iou)]
-        # Filled up and cut, for a number that is always the same.
-        real = torch.cat([torch.ones_like(kept, dtype=torch.bool), kept.new_zeros(limits[1], dtype=torch.bool)])
-        return torch.cat([boxes[kept], boxes.new_zeros(limits[1], 4)])[: limits[1]], real[: limits[1]]
+        nonempty = (boxes[:, 2:] > boxes[:, :2]).all(-1).nonzero()[:, 0]
+        kept = nonempty[nms(boxes[nonempty] + shift[nonempty, None], scores[nonempty], self.spec.proposal_iou)]
+        # Padded and cut to a fixed number.
+        valid = torch.cat([torch.ones_like(kept, dtype=torch.bool), kept.new_zeros(limits[1], dtype=torch.bool)])
+        return torch.cat([boxes[kept], boxes.new_zeros(limits[1], 4)])[: limits[1]], valid[: limits[1]]
 
-    def loss(self, found: RegionMaps, objects: Sequence[Objects]) -> dict[str, Float[Tensor, ""]]:
-        """Cross entropy of sampled anchors, and smooth L1 of the boxes of those on objects, both per sampled anchor."""
-        logits, deltas = (torch.cat(list(levels), 1) for levels in _flat(found))
-        anchors = torch.cat(self.anchors(found))
+    def loss(self, maps: RPNMaps, objects: Sequence[GroundTruth]) -> dict[str, Float[Tensor, ""]]:
+        """Return the cross entropy of sampled anchors and the smooth L1 loss of positive boxes, both per sampled anchor."""
+        logits, deltas = (torch.cat(list(levels), 1) for levels in _flat(maps))
+        anchors = torch.cat(self.anchors(maps))
         entropy, distance, count = logits.new_zeros(()), deltas.new_zeros(()), 0
-        for one, said, corrections in zip(objects, logits, deltas, strict=True):
-            owners = match(anchors, one.boxes, NEAR, FAR, claim=True)
-            background = not_in_crowd(anchors, (owners == BACKGROUND).nonzero()[:, 0], one.crowd)
-            on, off = sample((owners >= 0).nonzero()[:, 0], background, self.spec.anchor_samples, ANCHORS_ON_OBJECTS)
-            chosen = torch.cat([on, off])
-            truth = torch.zeros_like(said[chosen])
-            truth[: len(on)] = 1
-            entropy = entropy + functional.binary_cross_entropy_with_logits(said[chosen], truth, reduction="sum")
-            targets = encode_boxes(one.boxes[owners[on]], anchors[on])
+        for one, image_logits, image_deltas in zip(objects, logits, deltas, strict=True):
+            matches = match(anchors, one.boxes, POSITIVE_IOU, NEGATIVE_IOU, best_of_objects=True)
+            negatives = exclude_crowd(anchors, (matches == BACKGROUND).nonzero()[:, 0], one.crowd)
+            positives = (matches >= 0).nonzero()[:, 0]
+            positives, negatives = sample(positives, negatives, self.spec.anchor_samples, POSITIVE_FRACTION)
+            chosen = torch.cat([positives, negatives])
+            labels = torch.zeros_like(image_logits[chosen])
+            labels[: len(positives)] = 1
+            entropy = entropy + functional.binary_cross_entropy_with_logits(
+                image_logits[chosen], labels, reduction="sum"
+            )
+            targets = encode_boxes(one.boxes[matches[positives]], anchors[positives])
             distance = distance + functional.smooth_l1_loss(
-                corrections[on], targets, beta=SMOOTH_BELOW, reduction="sum"
+                image_deltas[positives], targets, beta=SMOOTH_L1_BETA, reduction="sum"
             )
             count += len(chosen)
         return {"objectness": entropy / max(count, 1), "proposals": distance / max(count, 1)}
 
 
-def _flat(found: RegionMaps) -> tuple[list[Float[Tensor, "n m"]], list[Float[Tensor, "n m 4"]]]:
-    """In the order of the anchors."""
-    logits = [x.permute(0, 2, 3, 1).flatten(1) for x in found.logits]
-    deltas = [x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for x in found.deltas]
+def _flat(maps: RPNMaps) -> tuple[list[Float[Tensor, "n _"]], list[Float[Tensor, "n _ 4"]]]:
+    """Return logits and deltas in the order of the anchors."""
+    logits = [x.permute(0, 2, 3, 1).flatten(1) for x in maps.logits]
+    deltas = [x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for x in maps.deltas]
     return logits, deltas
 
 
 def level_anchors(size: Size, stride: int, spec: RCNNSpec, like: Tensor) -> Float[Tensor, "m 4"]:
-    """The anchors of one level of this height and width."""
+    """Return the anchors of one level of this height and width."""
     ratios = torch.tensor(spec.anchor_ratios, device=like.device, dtype=torch.float32).sqrt()
     side = spec.anchor_scale * stride
     reach = torch.stack([side / ratios, side * ratios], -1) / 2
     shapes = torch.cat([-reach, reach], -1)
     middle = 0.5 if spec.legacy else 0.0
     y, x = ((torch.arange(length, device=like.device, dtype=torch.float32) + middle) * stride for length in size)
-    places = torch.stack([x.repeat(size[0]), y.repeat_interleave(size[1])], -1).repeat(1, 2)
-    return (places[:, None] + shapes).reshape(-1, 4)
+    centers = torch.stack([x.repeat(size[0]), y.repeat_interleave(size[1])], -1).repeat(1, 2)
+    return (centers[:, None] + shapes).reshape(-1, 4)
 
 
-# ---- which regions are learned from
+# ---- matching and sampling
 
 BACKGROUND = -1
-NEITHER = -2
+IGNORED = -2
 
 
 def match(
-    regions: Float[Tensor, "m 4"], boxes: Float[Tensor, "k 4"], near: float, far: float, *, claim: bool = False
+    regions: Float[Tensor, "m 4"],
+    boxes: Float[Tensor, "k 4"],
+    positive_iou: float,
+    negative_iou: float,
+    *,
+    best_of_objects: bool = False,
 ) -> Int[Tensor, " m"]:
-    """For each region the object that it overlaps most, -1 for background, -2 for what is neither.
+    """Return the index of the object that each region overlaps most, -1 for background, -2 for ignored regions.
 
     Args:
         regions: pixels of the input.
-        boxes: of the objects.
-        near: least IoU with the object.
-        far: what overlaps all objects by less is background.
-        claim: whether each object also gets the regions that overlap it most of all, from `far` on; where several want
-            one, the last gets it.
+        boxes: boxes of the objects.
+        positive_iou: minimum IoU of a positive region.
+        negative_iou: regions below this IoU with all objects are background.
+        best_of_objects: True to also match the regions with the highest IoU of each object, if it is at least
+            `negative_iou`; a region that is the best of several objects is matched to the last one.
     """
     best = regions.new_zeros(len(regions))
-    owners = torch.zeros(len(regions), dtype=torch.long, device=regions.device)
-    claimed = torch.full_like(owners, BACKGROUND)
-    step = max(_TOGETHER // max(len(regions), 1), 1)
+    matches = torch.zeros(len(regions), dtype=torch.long, device=regions.device)
+    forced = torch.full_like(matches, BACKGROUND)
+    step = max(IOU_CHUNK_ELEMENTS // max(len(regions), 1), 1)
     for start in range(0, len(boxes) if len(regions) else 0, step):
-        overlaps = box_overlaps(boxes[start : start + step], regions)
-        most, index = overlaps.max(0)
-        owners = torch.where(most > best, index + start, owners)
-        best = torch.maximum(best, most)
-        if claim:
-            peaks = overlaps.amax(1, keepdim=True)
-            numbers = torch.arange(start, start + len(peaks), device=regions.device)[:, None]
-            wanted = torch.where((overlaps == peaks) & (peaks >= far), numbers, BACKGROUND)
-            claimed = torch.maximum(claimed, wanted.amax(0))
-    matched = torch.where(best >= near, owners, torch.where(best < far, BACKGROUND, NEITHER))
-    return torch.where(claimed >= 0, claimed, matched)
+        iou = pairwise_iou(boxes[start : start + step], regions)
+        highest, index = iou.max(0)
+        matches = torch.where(highest > best, index + start, matches)
+        best = torch.maximum(best, highest)
+        if best_of_objects:
+            peaks = iou.amax(1, keepdim=True)
+            indices = torch.arange(start, start + len(peaks), device=regions.device)[:, None]
+            at_peak = torch.where((iou == peaks) & (peaks >= negative_iou), indices, BACKGROUND)
+            forced = torch.maximum(forced, at_peak.amax(0))
+    matches = torch.where(best >= positive_iou, matches, torch.where(best < negative_iou, BACKGROUND, IGNORED))
+    return torch.where(forced >= 0, forced, matches)
 
 
-def not_in_crowd(
+def exclude_crowd(
     regions: Float[Tensor, "m 4"], indices: Int[Tensor, " i"], crowd: Float[Tensor, "c 4"]
 ) -> Int[Tensor, " j"]:
-    """Those of some regions that do not lie in a crowd by half or more."""
+    """Return the indices of those regions of which less than `CROWD_FRACTION` lies in a crowd."""
     if not len(crowd) or not len(indices):
         return indices
-    return indices[box_shares(regions[indices], crowd).amax(1) < IN_CROWD]
+    return indices[covered_fractions(regions[indices], crowd).amax(1) < CROWD_FRACTION]
 
 
 def sample(
-    on: Int[Tensor, " p"], off: Int[Tensor, " q"], count: int, share: float
+    positives: Int[Tensor, " p"], negatives: Int[Tensor, " q"], count: int, fraction: float
 ) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
-    """At most `count` indices, at most `share` of them on objects.
+    """Sample at most `count` indices, at most a `fraction` of them positives.
 
-    Torch's generator on the CPU chooses; the training seeds it by the step, so that resuming changes nothing.
+    Torch's CPU generator decides; training seeds it at every step, so that resuming changes nothing.
     """
-    on = _choose(on, int(count * share))
-    return on, _choose(off, count - len(on))
+    positives = _choose(positives, int(count * fraction))
+    return positives, _choose(negatives, count - len(positives))
 
 
 def _choose(indices: Int[Tensor, " p"], count: int) -> Int[Tensor, " a"]:

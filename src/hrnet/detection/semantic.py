@@ -1,4 +1,4 @@
-"""The semantic branch of a Hybrid Task Cascade: every pixel's class, and features of the surroundings for boxes and masks.
+"""The semantic branch of a Hybrid Task Cascade: a label map, and context features for box and mask heads.
 
 Source: arXiv 1901.07518, section 3.3, and the published networks.
 """
@@ -16,17 +16,17 @@ from torch.nn import functional
 from hrnet.io.geometry import Size
 from hrnet.results import IGNORE_INDEX
 
-# The level of the pyramid whose size the branch has, and its stride.
+# Pyramid level whose size the branch has, and its stride.
 LEVEL = 1
 STRIDE = 8
 
 
 class SemanticOutput(NamedTuple):
-    """What the branch returns, at stride 8.
+    """Outputs of the branch, at stride 8.
 
     Attributes:
-        logits: of the classes of pixels.
-        features: that boxes and masks read.
+        logits: class logits of the pixels.
+        features: features for box and mask heads.
     """
 
     logits: Float[Tensor, "n k h w"]
@@ -34,12 +34,12 @@ class SemanticOutput(NamedTuple):
 
 
 class SemanticHead(nn.Module):
-    """All levels at the size of the second, added, four 3x3 convolutions, and from there classes and features.
+    """The sum of all levels at the size of the second, 3x3 convolutions, and two 1x1 convolutions for logits and features.
 
     Args:
-        num_classes: of pixels.
-        channels: of the levels, and inside.
-        num_levels: of the pyramid.
+        num_classes: semantic classes.
+        channels: width of the levels and of the hidden layers.
+        num_levels: pyramid levels.
         num_convs: 3x3 convolutions.
     """
 
@@ -54,7 +54,7 @@ class SemanticHead(nn.Module):
                 assert layer.bias is not None
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out")
                 nn.init.zeros_(layer.bias)
-        # As of `masks.MaskHead`: the rule above would make logits of several units for two or three classes.
+        # As in `masks.MaskHead`: by the rule above the logits of two or three classes would be several units large.
         nn.init.normal_(self.logits.weight, std=0.01)
 
     def forward(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> SemanticOutput:
@@ -70,13 +70,13 @@ class SemanticHead(nn.Module):
 
 
 def semantic_loss(logits: Float[Tensor, "n k h w"], targets: Int[Tensor, "n h w"]) -> Float[Tensor, ""]:
-    """Cross entropy, the mean over the marked pixels; 0 where none is.
+    """Return the cross entropy, averaged over the pixels that are not ignored; 0 without such pixels.
 
-    The published training divides by all pixels, so that what fills up a batch makes the term smaller.
+    The published training divides by all pixels, so that the padding of a batch makes the loss smaller.
 
     Args:
         logits: before the softmax.
-        targets: classes; 255 counts for nothing.
+        targets: classes, 255 ignored.
     """
     total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / (targets != IGNORE_INDEX).sum().clamp(min=1)
@@ -85,22 +85,22 @@ def semantic_loss(logits: Float[Tensor, "n k h w"], targets: Int[Tensor, "n h w"
 def semantic_targets(
     boxes: Float[Tensor, "k 4"],
     labels: Int[Tensor, " k"],
-    chips: UInt8[Tensor, "k c c"],
+    crops: UInt8[Tensor, "k c c"],
     crowds: Float[Tensor, "m 4"],
     size: Size,
     other: int,
 ) -> Int[Tensor, "h w"]:
-    """Each pixel's class from objects alone, where a data set has no map of the pixels' classes.
+    """Return the label map of the objects, for data sets without semantic label maps.
 
-    It is that of the smallest object that covers the middle of the pixel; what is in front is mostly smaller.
+    A pixel belongs to the smallest object that covers its center, which is mostly the one in front.
 
     Args:
-        boxes: of the objects, in pixels of the input, each with an area.
-        labels: of the objects.
-        chips: their masks inside their boxes.
-        crowds: boxes in which pixels that no object covers are not marked.
-        size: height and width of the map, at stride 8.
-        other: the class of what no object covers.
+        boxes: boxes of nonzero area, pixels of the input.
+        labels: classes of the objects.
+        crops: mask crops of the objects.
+        crowds: boxes in which pixels outside all objects are ignored.
+        size: height and width of the label map, at stride 8.
+        other: class of pixels outside all objects.
     """
     height, width = size
     rows = (torch.arange(height, device=boxes.device) + 0.5) * STRIDE
@@ -111,12 +111,12 @@ def semantic_targets(
         targets[inside] = IGNORE_INDEX
     if not len(boxes):
         return targets
-    cells = chips.shape[-1]
+    cells = crops.shape[-1]
     row = ((rows - boxes[:, 1:2]) / (boxes[:, 3:] - boxes[:, 1:2]) * cells).floor().long()
     column = ((columns - boxes[:, :1]) / (boxes[:, 2:3] - boxes[:, :1]) * cells).floor().long()
     inside = ((row >= 0) & (row < cells))[:, :, None] & ((column >= 0) & (column < cells))[:, None, :]
-    numbers = torch.arange(len(boxes), device=boxes.device)[:, None, None]
-    read = chips[numbers, row.clamp(0, cells - 1)[:, :, None], column.clamp(0, cells - 1)[:, None, :]]
-    areas = chips.float().mean((1, 2)) * (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    area, smallest = torch.where(inside & (read > 0), areas[:, None, None], torch.inf).min(dim=0)
+    indices = torch.arange(len(boxes), device=boxes.device)[:, None, None]
+    covered = crops[indices, row.clamp(0, cells - 1)[:, :, None], column.clamp(0, cells - 1)[:, None, :]]
+    areas = crops.float().mean((1, 2)) * (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    area, smallest = torch.where(inside & (covered > 0), areas[:, None, None], torch.inf).min(dim=0)
     return torch.where(area.isfinite(), labels[smallest], targets)

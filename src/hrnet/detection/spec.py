@@ -1,4 +1,4 @@
-"""A detection network, and how it is trained and read, as data: one of three families over a backbone."""
+"""Specs of detection networks: one of three families of detectors over a backbone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from hrnet.io.geometry import Size
 from hrnet.nn.spec import HRNetSpec, hrnet
 
-# Source: COCO's 80 classes of objects, in the order of their category ids.
+# Source: COCO's 80 object classes, in the order of their category ids.
 COCO = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -22,30 +22,29 @@ COCO = (
 
 Pooling = Literal["average", "max"]
 Masks = Literal["none", "parallel", "interleaved"]
-Deviations = tuple[float, float, float, float]
-# Maps of pixels' classes are bytes, of which 255 says that nothing is known.
-MOST_PIXEL_CLASSES = 255
+Stds = tuple[float, float, float, float]
+# Label maps are bytes, of which 255 is ignored.
+MAX_SEMANTIC_CLASSES = 255
 
 
 @dataclass(frozen=True, slots=True)
 class BoxStage:
-    """One stage of the heads that look into regions.
+    """One stage of box heads.
 
     Attributes:
-        iou: least overlap of a region with an object that it is to find.
-        deviations: of the four numbers that correct a box, by which they are divided; from stage to stage less is to be
-            corrected.
-        weight: of the stage's losses.
+        iou: minimum IoU of a positive region with its object.
+        stds: standard deviations that normalize the box deltas; they shrink from stage to stage.
+        weight: weight of the stage's losses.
     """
 
     iou: float = 0.5
-    deviations: Deviations = (0.1, 0.1, 0.2, 0.2)
+    stds: Stds = (0.1, 0.1, 0.2, 0.2)
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.iou < 1 or min(self.deviations) <= 0 or self.weight < 0:
+        if not 0 < self.iou < 1 or min(self.stds) <= 0 or self.weight < 0:
             raise ValueError(
-                f"A stage has an IoU between 0 and 1, deviations above 0 and a weight of at least 0: {self}."
+                f"A stage needs an IoU between 0 and 1, stds above 0 and a weight of at least 0, not {self}."
             )
 
 
@@ -59,36 +58,36 @@ CASCADE = (
 
 @dataclass(frozen=True, slots=True)
 class RCNNSpec:
-    """A network that proposes regions and then looks into each: five published ones, from Faster R-CNN to HTC.
+    """An R-CNN: five published networks, from Faster R-CNN to HTC.
 
     Source of the values: mmdetection's configurations.
 
     Attributes:
-        family: tells it from the other families.
-        pyramid_width: channels of all levels.
-        num_levels: of the pyramid, at strides 4, 8 and so on.
-        pooling: what makes the coarser levels.
+        family: name of the family.
+        pyramid_width: channels of the pyramid levels.
+        num_levels: pyramid levels, at strides 4, 8 and so on.
+        pooling: pooling that makes the coarser levels.
         anchor_scale: side of a square anchor, in strides of its level.
-        anchor_ratios: height by width of the anchors at every place.
-        train_proposals: in training, how many candidates of each level are compared, and how many are left of an image.
-        test_proposals: the same, afterwards.
-        proposal_iou: of two proposals that overlap more, the less sure one goes.
-        anchor_samples: anchors of an image that are learned from, half of them on objects where there are so many.
-        region_samples: regions of an image that are learned from, a quarter on objects where there are so many.
-        stages: one, or several that correct one another's boxes.
-        class_agnostic: whether a stage corrects boxes in the same way whatever the class.
-        head_width: of the two fully connected layers of a stage.
-        masks: ``none``; ``parallel``: from the same regions as the boxes; ``interleaved``: from boxes that the stage has
-            corrected, each head reading what the one before it has found.
-        average_masks: whether a mask is the mean of what the heads of all stages say, or what the last one says.
-        semantic_classes: of the branch that classifies all pixels; 0 for none. The objects' classes come first.
-        semantic_weight: of the branch's loss.
-        score_threshold: what is less sure is no result.
-        nms_iou: of two results of one class that overlap more, the less sure one goes.
-        num_detections: results of an image at the most.
-        legacy: whether anchors and regions are those of the code before mmdetection 2 (and of maskrcnn-benchmark):
-            anchors in the middle of each cell, not on its corner; regions read without the shift by half a cell, at 2 x 2
-            points of each of their own cells. Its pixel that was added to widths is only another way of counting.
+        anchor_ratios: ratios height / width of the anchors of a cell.
+        train_proposals: number of candidates per level before the NMS, and of proposals per image after it, in training.
+        test_proposals: the same in inference.
+        proposal_iou: IoU threshold of the NMS of proposals.
+        anchor_samples: anchors per image in the loss, at most half of them positive.
+        region_samples: regions per image in the loss, at most a quarter of them positive.
+        stages: stages of the cascade, one for none.
+        class_agnostic: True if a stage regresses one box for all classes.
+        head_width: width of the two fully connected layers of a stage.
+        masks: ``none``; ``parallel``: masks from the regions of the box head; ``interleaved``: masks from the boxes of the
+            box head, with an information flow between the mask heads of the stages.
+        average_masks: True to average the masks of all stages, False to use those of the last one.
+        semantic_classes: classes of the semantic branch, object classes first; 0 for no branch.
+        semantic_weight: weight of the semantic loss.
+        score_threshold: minimum score of a detection.
+        nms_iou: IoU threshold of the per-class NMS.
+        num_detections: maximum number of detections per image.
+        legacy: True for the anchors and regions of the code before mmdetection 2 (and of maskrcnn-benchmark): anchors in
+            the middle of each cell, not on its corner; RoIAlign without the half-pixel shift and with 2 x 2 sampling points
+            per cell. The pixel that it added to widths is only another way of counting.
     """
 
     family: Literal["rcnn"] = "rcnn"
@@ -118,38 +117,35 @@ class RCNNSpec:
         counts = (*self.train_proposals, *self.test_proposals, self.anchor_samples, self.region_samples)
         sizes = (self.pyramid_width, self.num_levels, self.head_width, self.num_detections, len(self.stages))
         if min(*counts, *sizes) < 1 or not self.anchor_ratios:
-            raise ValueError(f"Numbers of stages, levels, channels, anchors, samples and results start at 1: {self}.")
+            raise ValueError(f"All counts and widths must be at least 1: {self}.")
         if self.anchor_scale <= 0 or min(self.anchor_ratios) <= 0:
-            raise ValueError(f"Anchors have a scale and ratios above 0: {self.anchor_scale}, {self.anchor_ratios}.")
+            raise ValueError(f"anchor_scale and anchor_ratios must be above 0: {self}.")
         _check_thresholds(self.proposal_iou, self.nms_iou, self.score_threshold)
         if self.semantic_classes and (self.masks == "none" or self.num_levels < 2):
-            raise ValueError("The semantic branch belongs to networks with masks and at least two levels.")
-        if self.semantic_classes > MOST_PIXEL_CLASSES:
-            raise ValueError(
-                f"At most {MOST_PIXEL_CLASSES} classes of pixels are possible, not {self.semantic_classes}."
-            )
+            raise ValueError("A semantic branch needs a network with masks and at least two levels.")
+        if self.semantic_classes > MAX_SEMANTIC_CLASSES:
+            raise ValueError(f"semantic_classes must be at most {MAX_SEMANTIC_CLASSES}, not {self.semantic_classes}.")
 
 
 @dataclass(frozen=True, slots=True)
 class FCOSSpec:
-    """FCOS: every point of the pyramid's maps says which object it lies in and how far the edges are.
+    """FCOS: anchor-free, with a class and distances to the edges at every point of the pyramid.
 
     Source of the values: mmdetection's FCOS-HRNet with group norms.
 
     Attributes:
-        family: tells it from the other families.
-        pyramid_width: channels of all levels.
-        pooling: what makes the coarser levels.
-        pyramid_stride: of the pyramid's last convolutions: 2 for levels from stride 8, 1 for levels from stride 4.
+        family: name of the family.
+        pyramid_width: channels of the pyramid levels.
+        pooling: pooling that makes the coarser levels.
+        pyramid_stride: stride of the last convolutions: 2 for levels from stride 8, 1 for levels from stride 4.
         tower_convs: convolutions of each of the two towers.
-        ranges: for each level the smallest and largest distance, in input pixels, from a point to the farthest edge of
-            its object.
-        center_radius: a point is learned as inside of an object only if it is so many strides near its center; None for
-            anywhere in its box, as published.
-        score_threshold: a class that is less probable at a point is no candidate.
-        candidates: of each level, at the most.
-        nms_iou: of two results of one class that overlap more, the less sure one goes.
-        num_detections: results of an image at the most.
+        ranges: per level, minimum and maximum distance from a point to the farthest edge of its object, pixels of the input.
+        center_radius: center sampling: maximum distance of a positive point from the center of its object, in strides; None
+            for the whole box, as published.
+        score_threshold: minimum class probability of a candidate.
+        candidates: maximum number of candidates per level before the NMS.
+        nms_iou: IoU threshold of the per-class NMS.
+        num_detections: maximum number of detections per image.
     """
 
     family: Literal["fcos"] = "fcos"
@@ -166,29 +162,29 @@ class FCOSSpec:
 
     def __post_init__(self) -> None:
         if min(self.pyramid_width, len(self.ranges), self.candidates, self.num_detections) < 1 or self.tower_convs < 0:
-            raise ValueError(f"Numbers of channels, levels, candidates and results start at 1: {self}.")
+            raise ValueError(f"All counts and widths must be at least 1: {self}.")
         if self.center_radius is not None and self.center_radius <= 0:
-            raise ValueError(f"center_radius is above 0, not {self.center_radius}.")
+            raise ValueError(f"center_radius must be above 0, not {self.center_radius}.")
         _check_thresholds(self.nms_iou, self.score_threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class CenterNetSpec:
-    """CenterNet: an object is two corners that belong together and a center between them.
+    """CenterNet: keypoint triplets of two corners and a center.
 
     Source of the values: arXiv 1904.08189 and 1808.01244.
 
     Attributes:
-        family: tells it from the other families.
+        family: name of the family.
         width: channels of the heads.
-        reduce_kernel: of the convolution that reads the concatenation of all maps, 3 or 1; at 1 it costs next to nothing.
-        num_points: corners of each kind, and centers, that are looked at.
-        embedding_distance: corners whose embeddings differ by more do not belong together.
-        nms_sigma: of the Gaussian by which overlapping results get less sure.
-        radius_iou: overlap that corners around a true corner must still give; what lies nearer is punished less.
-        pull_weight: of the loss that brings embeddings of one object together.
-        push_weight: of the loss that parts those of different objects.
-        num_detections: results of an image at the most.
+        reduce_kernel: kernel size of the convolution over the concatenated maps; 1 is nearly free.
+        num_points: peaks of each of the three kinds of heatmaps that are used.
+        embedding_distance: maximum difference of the embeddings of the two corners of an object.
+        nms_sigma: sigma of the Gaussian soft NMS.
+        radius_iou: minimum IoU of boxes whose corners lie within the Gaussian of a target.
+        pull_weight: weight of the pull loss between the embeddings of an object.
+        push_weight: weight of the push loss between those of different objects.
+        num_detections: maximum number of detections per image.
     """
 
     family: Literal["centernet"] = "centernet"
@@ -204,46 +200,46 @@ class CenterNetSpec:
 
     def __post_init__(self) -> None:
         if min(self.width, self.num_points, self.num_detections) < 1:
-            raise ValueError(f"Numbers of channels, points and results start at 1: {self}.")
+            raise ValueError(f"All counts and widths must be at least 1: {self}.")
         if self.embedding_distance <= 0 or self.nms_sigma <= 0 or min(self.pull_weight, self.push_weight) < 0:
-            raise ValueError(f"Distances and deviations are above 0, weights not negative: {self}.")
+            raise ValueError(f"Distances and sigmas must be above 0, weights at least 0: {self}.")
         if not 0 < self.radius_iou < 1:
-            raise ValueError(f"radius_iou lies between 0 and 1: {self.radius_iou}.")
+            raise ValueError(f"radius_iou must lie between 0 and 1, not {self.radius_iou}.")
 
 
 def _check_thresholds(*values: float) -> None:
     if not all(0 <= value <= 1 for value in values):
-        raise ValueError(f"Overlaps and scores lie from 0 to 1, not {values}.")
+        raise ValueError(f"IoU and score thresholds must lie from 0 to 1, not {values}.")
 
 
 DetectorSpec = RCNNSpec | FCOSSpec | CenterNetSpec
 
 
 def faster_rcnn() -> RCNNSpec:
-    """Faster R-CNN: one stage."""
+    """Return the spec of Faster R-CNN: one stage."""
     return RCNNSpec()
 
 
 def mask_rcnn() -> RCNNSpec:
-    """Mask R-CNN: the same, with masks."""
+    """Return the spec of Mask R-CNN: Faster R-CNN with a mask head."""
     return RCNNSpec(masks="parallel")
 
 
 def cascade_rcnn() -> RCNNSpec:
-    """Cascade R-CNN: three stages, boxes corrected in the same way for all classes."""
+    """Return the spec of Cascade R-CNN: three class-agnostic stages."""
     return RCNNSpec(stages=CASCADE, class_agnostic=True, train_proposals=(2000, 2000))
 
 
 def cascade_mask_rcnn() -> RCNNSpec:
-    """Cascade Mask R-CNN: a mask head at each of the three stages."""
+    """Return the spec of Cascade Mask R-CNN: a mask head at each of the three stages."""
     return replace(cascade_rcnn(), masks="parallel")
 
 
 def hybrid_task_cascade() -> RCNNSpec:
-    """HTC: masks from corrected boxes, heads that inform one another, and a semantic branch.
+    """Return the spec of HTC: interleaved masks, mask information flow, and a semantic branch.
 
-    Source: mmdetection, whose authors ran the published rows: 183 classes of pixels (COCO's objects and stuff). Masks are the
-    last head's alone in its version 3.3, whose outputs these are; its version 2 took the mean.
+    Source: mmdetection, whose authors ran the published rows: 183 semantic classes (COCO's things and stuff). Masks are those
+    of the last head, as in version 3.3; version 2 averaged them.
     """
     return replace(
         cascade_rcnn(), masks="interleaved", average_masks=False, semantic_classes=183, score_threshold=0.001
@@ -251,29 +247,29 @@ def hybrid_task_cascade() -> RCNNSpec:
 
 
 def fcos() -> FCOSSpec:
-    """FCOS with five levels from stride 8."""
+    """Return the spec of FCOS with five levels from stride 8."""
     return FCOSSpec()
 
 
 def centernet() -> CenterNetSpec:
-    """CenterNet with keypoint triplets."""
+    """Return the spec of CenterNet with keypoint triplets."""
     return CenterNetSpec()
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionSpec:
-    """Everything that fixes a detection network and how it is used.
+    """Spec of a detection network: classes, detector, backbone and input.
 
     Attributes:
-        class_names: in the order of the labels.
-        detector: the family, and all that it needs.
-        backbone: any that returns all four maps.
-        input_size: see `fit`.
-        fit: how an image comes into an input: ``sides``: `input_size` is a short and a long side, and the image is
-            scaled until one of them is reached, the input being just as large (in multiples of 32 pixels); ``canvas``:
-            `input_size` is the height and width of all inputs, and the image as large as fits, at the top left.
-        frozen_norms: whether training keeps the statistics of the backbone's batch norms, as published, where a batch
-            is small and the backbone was trained before.
+        class_names: names of the classes, in the order of the labels.
+        detector: spec of the detector, of one of three families.
+        backbone: spec of a backbone that returns all four maps.
+        input_size: two numbers, whose meaning `fit` gives.
+        fit: ``sides``: `input_size` is a short and a long side; the image is resized to the first that it reaches, and the
+            input is as large as the image, rounded up to multiples of 32 pixels. ``canvas``: `input_size` is the height and
+            width of every input; the image is letterboxed at the top left.
+        frozen_norms: True to keep the statistics of the backbone's batch norms in training, as published for small batches
+            and pretrained backbones.
     """
 
     class_names: tuple[str, ...] = COCO
@@ -286,15 +282,17 @@ class DetectionSpec:
     def __post_init__(self) -> None:
         count = len(self.class_names)
         if not count or len(set(self.class_names)) != count:
-            raise ValueError("There is at least one class, and each has its own name.")
+            raise ValueError("class_names must hold at least one name, each once.")
         if min(self.input_size) < 32:
-            raise ValueError(f"input_size is at least 32 x 32, not {self.input_size}.")
+            raise ValueError(f"input_size must be at least 32 x 32, not {self.input_size}.")
         if self.fit == "sides" and self.input_size[0] > self.input_size[1]:
-            raise ValueError(f"With fit='sides' the short side comes first in input_size, not {self.input_size}.")
+            raise ValueError(f"input_size must be (short side, long side) with fit='sides', not {self.input_size}.")
         if self.backbone.high_resolution_only:
-            raise ValueError("Detection reads all four maps; the backbone must not be high_resolution_only.")
-        if 0 < self.pixel_classes <= count:
-            raise ValueError(f"{count} classes of objects, and what is none, need more semantic_classes.")
+            raise ValueError("Detection needs all four maps; the backbone must not be high_resolution_only.")
+        if 0 < self.semantic_classes <= count:
+            raise ValueError(
+                f"semantic_classes must be at least {count + 1}: {count} object classes and the background."
+            )
 
     @property
     def outputs(self) -> str:
@@ -302,11 +300,11 @@ class DetectionSpec:
         return f"{len(self.class_names)} classes"
 
     @property
-    def pixel_classes(self) -> int:
+    def semantic_classes(self) -> int:
         """Classes of the semantic branch; 0 without one."""
         return self.detector.semantic_classes if isinstance(self.detector, RCNNSpec) else 0
 
     @property
     def has_masks(self) -> bool:
-        """Whether the network finds masks, and needs them to learn."""
+        """True if the network predicts masks, and needs them for training."""
         return isinstance(self.detector, RCNNSpec) and self.detector.masks != "none"

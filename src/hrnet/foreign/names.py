@@ -122,7 +122,7 @@ MMDET_FCOS: Names = (
     ),
     *(
         (rf"bbox_head\.conv_{theirs}\.(.+)", rf"detector.{ours}.\1")
-        for theirs, ours in (("cls", "classify"), ("reg", "measure"), ("centerness", "center"))
+        for theirs, ours in (("cls", "classify"), ("reg", "regress"), ("centerness", "center"))
     ),
     (r"bbox_head\.scales\.(\d)\.scale", r"detector.scales.\1"),
 )
@@ -140,21 +140,21 @@ def _region_heads(prefix: str) -> Names:
         prefix: expression of what stands before the heads that look into regions.
     """
     proposals = (
-        (rf"rpn_head\.rpn_{theirs}\.(.+)", rf"detector.proposals.{ours}.\1")
-        for theirs, ours in (("conv", "conv"), ("cls", "classify"), ("reg", "measure"))
+        (rf"rpn_head\.rpn_{theirs}\.(.+)", rf"detector.rpn.{ours}.\1")
+        for theirs, ours in (("conv", "conv"), ("cls", "classify"), ("reg", "regress"))
     )
     boxes = (
-        (rf"{prefix}bbox_head\.{number}{theirs}\.(.+)", rf"detector.boxes.{stage}.{ours}.\{place}")
+        (rf"{prefix}bbox_head\.{number}{theirs}\.(.+)", rf"detector.box_heads.{stage}.{ours}.\{place}")
         for number, stage, place in (("", "0", 1), (r"(\d)\.", r"\1", 2))
         for theirs, ours in (
             (r"shared_fcs\.0", "hidden.0"),
             (r"shared_fcs\.1", "hidden.1"),
             ("fc_cls", "classify"),
-            ("fc_reg", "measure"),
+            ("fc_reg", "regress"),
         )
     )
     masks = (
-        (rf"{prefix}mask_head\.{number}{theirs}\.(weight|bias)", rf"detector.masks.stages.{stage}.{ours}.\{place}")
+        (rf"{prefix}mask_head\.{number}{theirs}\.(weight|bias)", rf"detector.mask_heads.stages.{stage}.{ours}.\{place}")
         for number, stage, place in (("", "0", 1), (r"(\d)\.", r"\1", 2))
         for theirs, ours in (
             *((rf"convs\.{index}\.conv", f"convs.{index}") for index in range(4)),
@@ -164,7 +164,7 @@ def _region_heads(prefix: str) -> Names:
         )
     )
     semantic = (
-        (rf"{prefix}semantic_head\.{theirs}\.(weight|bias)", rf"detector.semantic.{ours}.\1")
+        (rf"{prefix}semantic_head\.{theirs}\.(weight|bias)", rf"detector.semantic_head.{ours}.\1")
         for theirs, ours in (
             *((rf"lateral_convs\.{index}\.conv", f"laterals.{index}") for index in range(5)),
             *((rf"convs\.{index}\.conv", f"convs.{index}") for index in range(4)),
@@ -182,20 +182,20 @@ FIRST_RCNN: Names = (*_FIRST_PYRAMID, *_region_heads(""))
 BENCHMARK_RCNN: Names = (
     *_FIRST_PYRAMID,
     *(
-        (rf"rpn\.head\.{theirs}\.(.+)", rf"detector.proposals.{ours}.\1")
-        for theirs, ours in (("conv", "conv"), ("cls_logits", "classify"), ("bbox_pred", "measure"))
+        (rf"rpn\.head\.{theirs}\.(.+)", rf"detector.rpn.{ours}.\1")
+        for theirs, ours in (("conv", "conv"), ("cls_logits", "classify"), ("bbox_pred", "regress"))
     ),
     *(
-        (rf"roi_heads\.box\.{theirs}\.(.+)", rf"detector.boxes.0.{ours}.\1")
+        (rf"roi_heads\.box\.{theirs}\.(.+)", rf"detector.box_heads.0.{ours}.\1")
         for theirs, ours in (
             (r"feature_extractor\.fc6", "hidden.0"),
             (r"feature_extractor\.fc7", "hidden.1"),
             (r"predictor\.cls_score", "classify"),
-            (r"predictor\.bbox_pred", "measure"),
+            (r"predictor\.bbox_pred", "regress"),
         )
     ),
     *(
-        (rf"roi_heads\.mask\.{theirs}\.(.+)", rf"detector.masks.stages.0.{ours}.\1")
+        (rf"roi_heads\.mask\.{theirs}\.(.+)", rf"detector.mask_heads.stages.0.{ours}.\1")
         for theirs, ours in (
             *((rf"feature_extractor\.mask_fcn{index + 1}", f"convs.{index}") for index in range(4)),
             (r"predictor\.conv5_mask", "upsample"),
@@ -213,7 +213,7 @@ BENCHMARK_FCOS: Names = (
     ),
     *(
         (rf"rpn\.head\.{theirs}\.(.+)", rf"detector.{ours}.\1")
-        for theirs, ours in (("cls_logits", "classify"), ("bbox_pred", "measure"), ("centerness", "center"))
+        for theirs, ours in (("cls_logits", "classify"), ("bbox_pred", "regress"), ("centerness", "center"))
     ),
     (r"rpn\.head\.scales\.(\d)\.scale", r"detector.scales.\1"),
 )

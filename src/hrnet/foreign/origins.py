@@ -64,13 +64,13 @@ def _background_last(state: State) -> State:
     changed = dict(state)
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
-        if layer.startswith("detector.boxes.") and layer.endswith(".classify"):
+        if layer.startswith("detector.box_heads.") and layer.endswith(".classify"):
             changed[name] = value.roll(-1, 0)
-            boxes = f"{layer.removesuffix('classify')}measure.{kind}"
+            boxes = f"{layer.removesuffix('classify')}regress.{kind}"
             # A stage that corrects all classes alike has four rows.
             if state[boxes].shape[0] == 4 * value.shape[0]:
                 changed[boxes] = state[boxes][4:]
-        elif layer.startswith("detector.masks.stages.") and layer.endswith(".logits"):
+        elif layer.startswith("detector.mask_heads.stages.") and layer.endswith(".logits"):
             changed[name] = value[1:]
     return changed
 

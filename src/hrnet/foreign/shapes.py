@@ -172,10 +172,10 @@ def _object_names(count: int) -> tuple[str, ...]:
 
 
 def rcnn(state: State) -> DetectionSpec:
-    found = (re.match(r"detector\.boxes\.(\d+)\.", name) for name in state)
+    found = (re.match(r"detector\.box_heads\.(\d+)\.", name) for name in state)
     stages = len({match[1] for match in found if match})
-    masks = "detector.masks.stages.0.logits.weight" in state
-    pixels = state.get("detector.semantic.logits.weight")
+    masks = "detector.mask_heads.stages.0.logits.weight" in state
+    pixels = state.get("detector.semantic_head.logits.weight")
     cascades = detection.hybrid_task_cascade() if pixels is not None else detection.cascade_mask_rcnn()
     singles = detection.mask_rcnn() if masks else detection.faster_rcnn()
     known: dict[tuple[int, bool], RCNNSpec] = {
@@ -185,16 +185,16 @@ def rcnn(state: State) -> DetectionSpec:
     }
     if (stages, masks) not in known:
         raise ValueError(f"{stages} stages are not 1 or 3")
-    if pixels is None and "detector.masks.stages.1.previous.weight" in state:
+    if pixels is None and "detector.mask_heads.stages.1.previous.weight" in state:
         raise ValueError("mask heads that read one another's features belong to a semantic branch")
-    classes = state["detector.boxes.0.classify.weight"].shape[0] - 1
+    classes = state["detector.box_heads.0.classify.weight"].shape[0] - 1
     spec = replace(
         known[stages, masks],
         pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
-        head_width=state["detector.boxes.0.hidden.0.weight"].shape[0],
+        head_width=state["detector.box_heads.0.hidden.0.weight"].shape[0],
         semantic_classes=0 if pixels is None else pixels.shape[0],
         # Of one class nothing can be told.
-        class_agnostic=stages > 1 if classes == 1 else state["detector.boxes.0.measure.weight"].shape[0] == 4,
+        class_agnostic=stages > 1 if classes == 1 else state["detector.box_heads.0.regress.weight"].shape[0] == 4,
     )
     return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
 

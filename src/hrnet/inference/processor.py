@@ -14,6 +14,8 @@ from hrnet.io.geometry import Color, Frame, Size
 from hrnet.results import Source
 
 Result = TypeVar("Result")
+# ImageNet's mean color as bytes, nearly 0 after normalization: the color of padding where black is not neutral.
+MEAN_COLOR = (124, 116, 104)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

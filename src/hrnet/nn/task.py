@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hrnet.inference.processor import BoxPrompts, Processor
+from hrnet.inference.processor import MEAN_COLOR, BoxPrompts, Processor
 from hrnet.io.geometry import Color, Frame, Image, Size
 from hrnet.nn.backbone import HRNet
 from hrnet.results import Source
@@ -20,8 +20,6 @@ from hrnet.results import Source
 # Source: statistics of ImageNet's training images, used by every published HRNet.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# The mean as bytes, which is 0 after normalization but for what rounding leaves: what is no image, where black is not.
-MEAN_COLOR = (124, 116, 104)
 
 
 class SampleKey(NamedTuple):
