@@ -190,7 +190,7 @@ def test_distances_keep_their_decimals_in_half_precision(small, maps_of, monkeyp
     """Oracle: the layer in double precision, on what the layers before it made in bf16. Single precision of sums over 288
     values is good to 1e-5; a logarithm of 4.6 in bf16 is off by up to 0.016."""
     model = small(1).eval()
-    torch.nn.init.constant_(model.get_parameter("measure.bias"), math.log(100))
+    torch.nn.init.constant_(model.get_parameter("regress.bias"), math.log(100))
     seen = []
     tower = model.box_tower.forward
     monkeypatch.setattr(model.box_tower, "forward", lambda x: seen.append(tower(x)) or seen[-1])
@@ -247,7 +247,7 @@ def test_compiled_forward_finds_the_same(backbone) -> None:
     # Untrained heads say the same everywhere.
     torch.nn.init.normal_(model.detector.classify.weight, std=0.3)
     torch.nn.init.normal_(model.detector.regress.weight, std=0.1)
-    torch.nn.init.constant_(model.detector.get_parameter("measure.bias"), 2.5)
+    torch.nn.init.constant_(model.detector.get_parameter("regress.bias"), 2.5)
     images = torch.rand(2, 3, 96, 96)
     with torch.inference_mode():
         expected = model(images)

@@ -74,13 +74,13 @@ def test_as_many_parameters_as_published(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DetectionSpec(class_names=("cat", "cat")), "own name"),
+        (lambda: DetectionSpec(class_names=("cat", "cat")), "each once"),
         (lambda: DetectionSpec(class_names=()), "at least one"),
         (lambda: DetectionSpec(input_size=(1333, 800)), "short side"),
         (lambda: DetectionSpec(input_size=(16, 64)), "32 x 32"),
         (lambda: DetectionSpec(backbone=hrnet(18, high_resolution_only=True)), "high_resolution_only"),
         (lambda: DetectionSpec(detector=replace(HTC, semantic_classes=80)), "semantic_classes must be at least 81"),
-        (lambda: RCNNSpec(semantic_classes=183), "networks with masks"),
+        (lambda: RCNNSpec(semantic_classes=183), "network with masks"),
         (lambda: RCNNSpec(stages=()), "at least 1"),
         (lambda: RCNNSpec(anchor_ratios=(0.0,)), "ratios"),
         (lambda: RCNNSpec(nms_iou=1.5), "from 0 to 1"),
