@@ -119,7 +119,7 @@ def check(view: View) -> None:
     for label in range(len(NAMES)):
         inner, outer = np.zeros(size, bool), np.zeros(size, bool)
         for one in view.objects:
-            if one.thing.label == label and min(one.box[2:] - one.box[:2]) > 0.5:
+            if one.annotation.label == label and min(one.box[2:] - one.box[:2]) > 0.5:
                 mask = one.pixels(size).astype(np.uint8)
                 inner |= np.asarray(cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)) > 0
                 outer |= np.asarray(cv2.dilate(mask, kernel)) > 0
@@ -168,7 +168,7 @@ def test_boxes_are_cut_and_kept_by_their_share(images: list[ImageRecord], fit: s
         view = augmented(images, seed % 6, spec, augment, np.random.default_rng(seed))
         height, width = view.image.shape[:2]
         assert view.frame.size == (height, width)
-        seen = {one.thing.place: one for one in view.objects}
+        seen = {one.annotation.place: one for one in view.objects}
         for thing in images[seed % 6].objects:
             assert thing.box is not None
             corners = thing.box.reshape(2, 2) - 0.5
@@ -212,7 +212,7 @@ def test_a_mirrored_sample_is_the_mirrored_image(images: list[ImageRecord]) -> N
         x1, y1, x2, y2 = one.box
         np.testing.assert_allclose(other.box, [width - x2, y1, width - x1, y2], atol=1e-12)
         # A cell whose center lies on a slanted side may fall to either side.
-        assert (other.chip() != one.chip()[:, ::-1]).mean() < 0.005
+        assert (other.mask_crop() != one.mask_crop()[:, ::-1]).mean() < 0.005
 
 
 def test_what_shows_no_image_has_the_mean_color(images: list[ImageRecord]) -> None:
@@ -283,7 +283,7 @@ def test_what_is_hidden_is_cut_from_the_objects_behind(images: list[ImageRecord]
         np.testing.assert_array_equal(view.image[~covered], behind.image[~covered])
         for one in before:
             left = one.pixels((64, 96)) & ~covered
-            found = [mine for mine in view.objects if mine.thing is one.thing and mine not in front]
+            found = [mine for mine in view.objects if mine.annotation is one.annotation and mine not in front]
             if not left.any():
                 gone += 1
                 assert not found

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
-from hrnet.detection.voc import Found, Truth, Verdict, average_precision, judge, overlaps, precision_recall
+from hrnet.detection.voc import (
+    Annotations,
+    Match,
+    Predictions,
+    average_precision,
+    iou_matrix,
+    match_predictions,
+    precision_recall,
+)
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -14,17 +22,17 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([corners, corners + rng.uniform(5, 30, (count, 2))], axis=1)
 
 
-def random_image(rng: np.random.Generator, classes: int) -> tuple[Truth, Found]:
-    """Objects, most of them found about where they are, some of another class, some twice, and some that are not there."""
+def random_image(rng: np.random.Generator, classes: int) -> tuple[Annotations, Predictions]:
+    """Return objects and predictions: most near an object, some of another class, some duplicates, some random."""
     count = int(rng.integers(0, 8))
-    truth = Truth(
+    truth = Annotations(
         random_boxes(rng, count), rng.integers(0, classes, count), np.zeros(count, bool), rng.random(count) < 0.3
     )
     near = np.repeat(truth.boxes, 2, axis=0) + rng.normal(0, 3, (2 * count, 4))
     boxes = np.concatenate([near, random_boxes(rng, 4)])
     labels = np.concatenate([np.repeat(truth.labels, 2), rng.integers(0, classes, 4)])
     keep = rng.random(len(boxes)) < 0.8
-    return truth, Found(boxes[keep], rng.permutation(len(boxes))[keep] / len(boxes), labels[keep])
+    return truth, Predictions(boxes[keep], rng.permutation(len(boxes))[keep] / len(boxes), labels[keep])
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
@@ -36,19 +44,19 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return width * height / (areas - width * height)
 
 
-def slow_ap(images: list[tuple[Truth, Found]], label: int, eleven: bool) -> float:
-    """VOC's rules, one box after the other, best first over all images."""
-    found = [
-        (float(found.scores[i]), number, found.boxes[i])
-        for number, (_, found) in enumerate(images)
-        for i in range(len(found.scores))
-        if found.labels[i] == label
+def slow_ap(images: list[tuple[Annotations, Predictions]], label: int, eleven: bool) -> float:
+    """Return the AP by VOC's rules, box by box, best first over all images."""
+    predictions = [
+        (float(predictions.scores[i]), number, predictions.boxes[i])
+        for number, (_, predictions) in enumerate(images)
+        for i in range(len(predictions.scores))
+        if predictions.labels[i] == label
     ]
-    found.sort(key=lambda one: -one[0])
-    wanted = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in images)
+    predictions.sort(key=lambda one: -one[0])
+    num_objects = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in images)
     used: set[tuple[int, int]] = set()
     hits: list[bool] = []
-    for _, number, box in found:
+    for _, number, box in predictions:
         truth = images[number][0]
         objects = [i for i in range(len(truth.labels)) if truth.labels[i] == label]
         best = max(objects, key=lambda i: iou(box, truth.boxes[i]), default=None)
@@ -57,7 +65,7 @@ def slow_ap(images: list[tuple[Truth, Found]], label: int, eleven: bool) -> floa
         elif not truth.difficult[best]:
             hits.append((number, best) not in used)
             used.add((number, best))
-    points = [(sum(hits[: n + 1]) / wanted, sum(hits[: n + 1]) / (n + 1)) for n in range(len(hits))]
+    points = [(sum(hits[: n + 1]) / num_objects, sum(hits[: n + 1]) / (n + 1)) for n in range(len(hits))]
     if eleven:
         return sum(max((p for r, p in points if r >= t / 10 - 1e-9), default=0) for t in range(11)) / 11
     area, last = 0.0, 0.0
@@ -72,83 +80,89 @@ def slow_ap(images: list[tuple[Truth, Found]], label: int, eleven: bool) -> floa
 def test_average_precision_equals_the_slow_reference(seed: int, eleven: bool) -> None:
     rng = np.random.default_rng(seed)
     images = [random_image(rng, 3) for _ in range(12)]
-    # Different in every image, so that the order between equal scores does not matter.
+    # Scores differ between images, so that ties do not matter.
     images = [
-        (truth, Found(found.boxes, found.scores + number * 1e-5, found.labels))
-        for number, (truth, found) in enumerate(images)
+        (truth, Predictions(predictions.boxes, predictions.scores + number * 1e-5, predictions.labels))
+        for number, (truth, predictions) in enumerate(images)
     ]
     for label in range(3):
-        verdicts = np.concatenate([judge(*one)[one[1].labels == label] for one in images])
-        scores = np.concatenate([found.scores[found.labels == label] for _, found in images])
-        wanted = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in images)
-        precision, recall, _ = precision_recall(scores, verdicts, wanted)
+        matches = np.concatenate([match_predictions(*one)[one[1].labels == label] for one in images])
+        scores = np.concatenate([predictions.scores[predictions.labels == label] for _, predictions in images])
+        num_objects = sum(int(((t.labels == label) & ~t.difficult).sum()) for t, _ in images)
+        precision, recall, _ = precision_recall(scores, matches, num_objects)
         value = average_precision(precision, recall, eleven=eleven)
         # The same sums in double precision.
         assert value == pytest.approx(slow_ap(images, label, eleven), abs=1e-12)
-        assert 0.02 < value < 0.98  # neither trivial end
+        assert 0.02 < value < 0.98  # not trivial
 
 
 def test_average_precision_in_closed_form() -> None:
-    """Right, wrong, right of two objects: 1/2 * 1 + 1/2 * 2/3; at eleven recalls six times 1 and five times 2/3."""
+    """True, false, true positive of two objects: 1/2 * 1 + 1/2 * 2/3; at eleven recalls six times 1 and five times 2/3."""
     precision, recall, scores = precision_recall(
-        np.array([0.7, 0.9, 0.8]), np.array([Verdict.RIGHT, Verdict.RIGHT, Verdict.WRONG]), 2
+        np.array([0.7, 0.9, 0.8]), np.array([Match.TRUE_POSITIVE, Match.TRUE_POSITIVE, Match.FALSE_POSITIVE]), 2
     )
     np.testing.assert_allclose(scores, [0.9, 0.8, 0.7])
     assert average_precision(precision, recall) == pytest.approx(5 / 6)
     assert average_precision(precision, recall, eleven=True) == pytest.approx((6 + 5 * 2 / 3) / 11)
 
 
-def test_nothing_found_is_no_precision() -> None:
+def test_average_precision_without_predictions_is_0() -> None:
     nothing = precision_recall(np.zeros(0), np.zeros(0, int), 3)
     assert average_precision(nothing[0], nothing[1]) == 0
     assert average_precision(nothing[0], nothing[1], eleven=True) == 0
 
 
-def test_overlap_equals_pixels_counted() -> None:
-    """Boxes of whole pixels: the union and the intersection are numbers of pixels."""
+def test_iou_equals_pixel_counts() -> None:
+    """Oracle: union and intersection of boxes of whole pixels are pixel counts."""
     rng = np.random.default_rng(3)
     boxes = rng.integers(0, 20, (6, 4)).astype(float)
     boxes[:, 2:] = boxes[:, :2] + rng.integers(0, 20, (6, 2))
     filled = np.zeros((6, 40, 40), bool)
     for mask, (x1, y1, x2, y2) in zip(filled, boxes.astype(int).tolist(), strict=True):
         mask[y1:y2, x1:x2] = True
-    parts = np.array([False, True, False, True, False, True])
-    both = (filled[:, None] & filled).sum((-1, -2))
-    either = np.where(parts, filled.sum((-1, -2))[:, None], (filled[:, None] | filled).sum((-1, -2)))
-    np.testing.assert_allclose(overlaps(boxes, boxes, parts), both / np.maximum(either, 1))
+    crowd = np.array([False, True, False, True, False, True])
+    intersection = (filled[:, None] & filled).sum((-1, -2))
+    union = np.where(crowd, filled.sum((-1, -2))[:, None], (filled[:, None] | filled).sum((-1, -2)))
+    np.testing.assert_allclose(iou_matrix(boxes, boxes, crowd), intersection / np.maximum(union, 1))
 
 
-def test_part_of_a_group_is_neither_right_nor_wrong() -> None:
-    truth = Truth(np.array([[0, 0, 100, 100.0]]), np.array([0]), np.array([True]), np.array([False]))
-    found = Found(np.array([[0, 0, 10, 10], [95, 95, 120, 120], [0, 0, 10, 10.0]]), np.ones(3), np.array([0, 0, 1]))
-    assert judge(truth, found).tolist() == [Verdict.IGNORED, Verdict.WRONG, Verdict.WRONG]
+def test_predictions_inside_a_crowd_are_ignored() -> None:
+    truth = Annotations(np.array([[0, 0, 100, 100.0]]), np.array([0]), np.array([True]), np.array([False]))
+    predictions = Predictions(
+        np.array([[0, 0, 10, 10], [95, 95, 120, 120], [0, 0, 10, 10.0]]), np.ones(3), np.array([0, 0, 1])
+    )
+    assert match_predictions(truth, predictions).tolist() == [Match.IGNORED, Match.FALSE_POSITIVE, Match.FALSE_POSITIVE]
 
 
 def test_confusion_in_closed_form() -> None:
-    """One right, one taken for another, one missed, one that is not there, one on what need not be found."""
+    """One correct, one of a wrong class, one missed, one without an object, one on a difficult object."""
     box = np.array([0, 0, 10, 10.0])
-    truth = Truth(
+    truth = Annotations(
         np.stack([box, box + 20, box + 40, box + 60]),
         np.array([0, 0, 1, 1]),
         np.zeros(4, bool),
         np.array([False, False, False, True]),
     )
-    found = Found(np.stack([box, box + 20, box + 60, box + 80]), np.ones(4), np.array([0, 1, 1, 1]))
-    counts = count_pairs(truth, found, 2)
+    predictions = Predictions(np.stack([box, box + 20, box + 60, box + 80]), np.ones(4), np.array([0, 1, 1, 1]))
+    counts = count_pairs(truth, predictions, 2)
     assert counts.tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]
     matrix = confusion_matrix(counts, ("cat", "dog"))
-    assert (matrix.rows, matrix.columns) == (("cat", "dog", "nothing"), ("cat", "dog", "missed"))
+    assert (matrix.rows, matrix.columns) == (("cat", "dog", "background"), ("cat", "dog", "missed"))
     assert matrix.values == ((50, 50, 0), (0, 0, 100), (0, 100, 0))
     words = in_words(counts, ("cat", "dog"))
-    assert words.startswith("1 of 3 objects are found; ")
-    assert {"1 x cat taken for dog", "1 x dog missed", "1 x dog where none is labeled"} == set(
+    assert words.startswith("1 of 3 objects correct; ")
+    assert {"1 x cat predicted as dog", "1 x dog missed", "1 x dog without a labeled object"} == set(
         words.split("; ")[1].split(", ")
     )
 
 
-@pytest.mark.parametrize(("truths", "founds"), [(0, 0), (0, 3), (3, 0)])
-def test_confusion_of_empty_images(truths: int, founds: int) -> None:
+@pytest.mark.parametrize(("num_labels", "num_predictions"), [(0, 0), (0, 3), (3, 0)])
+def test_confusion_of_empty_images(num_labels: int, num_predictions: int) -> None:
     rng = np.random.default_rng(0)
-    truth = Truth(random_boxes(rng, truths), np.zeros(truths, int), np.zeros(truths, bool), np.zeros(truths, bool))
-    found = Found(random_boxes(rng, founds), np.ones(founds), np.zeros(founds, int))
-    assert count_pairs(truth, found, 1).tolist() == [[0, truths], [founds, 0]]
+    truth = Annotations(
+        random_boxes(rng, num_labels), np.zeros(num_labels, int), np.zeros(num_labels, bool), np.zeros(num_labels, bool)
+    )
+    predictions = Predictions(
+        random_boxes(rng, num_predictions), np.ones(num_predictions), np.zeros(num_predictions, int)
+    )
+    assert count_pairs(truth, predictions, 1).tolist() == [[0, num_labels], [num_predictions, 0]]

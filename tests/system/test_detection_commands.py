@@ -98,7 +98,7 @@ def test_evaluate_measures_what_it_writes(
     lines = dict(line.rsplit(maxsplit=1) for line in printed.splitlines()[: len(content["metrics"])])
     assert lines == {name: f"{value:.4f}" for name, value in content["metrics"].items()}
     page = (tmp_path / "page/report.html").read_text()
-    assert "What is taken for what" in page
+    assert "Confusion matrix" in page
     assert "Precision over recall" in page
 
 

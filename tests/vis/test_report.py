@@ -406,7 +406,7 @@ def test_detections_are_drawn_side_by_side(tmp_path: Path) -> None:
     evaluator.update([0], [found])
     write_report(tmp_path / "report.html", "t", {}, Evaluation.of(evaluator, evaluator.compute()))
     content = (tmp_path / "report.html").read_text()
-    assert "1 of 2 objects are found" in content
+    assert "1 of 2 objects correct" in content
     assert "Precision over recall, masks" in content
     assert content.count("data:image/jpeg") == 2
     assert "&lt;b&gt;dog" in content

@@ -1,55 +1,52 @@
-"""What is taken for what: found objects beside labeled ones, counted and said."""
+"""Confusion of classes: predictions matched to labeled objects, as counts, as a matrix and in words."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int
 
-from hrnet.detection.voc import OVERLAP, Found, Truth, overlaps
+from hrnet.detection.voc import MATCH_IOU, Annotations, Predictions, iou_matrix
 from hrnet.engine.findings import Matrix
 
-# Rows and columns of the confusion matrix that a page can show.
-_SHOWN_CLASSES = 20
-# Kinds of mistakes that a sentence names.
-_NAMED = 3
+# Maximum number of rows and columns of a confusion matrix on a page.
+_MAX_SHOWN_CLASSES = 20
+# Maximum number of kinds of errors in a sentence.
+_MAX_KINDS = 3
 
 
-def count_pairs(truth: Truth, found: Found, classes: int) -> Int[np.ndarray, "k+1 k+1"]:
-    """How many labeled objects of each class (row) were found to be what (column).
+def count_pairs(truth: Annotations, predictions: Predictions, classes: int) -> Int[np.ndarray, "k+1 k+1"]:
+    """Return the number of objects per labeled class (row) and predicted class (column).
 
-    The last column is for what was missed, the last row for what was found where nothing is labeled. Objects are paired
-    from the largest overlap down, those of the same class before others; what need not be found is not counted.
+    The last column holds missed objects, the last row predictions without an object. Pairs are matched from the highest IoU
+    down, those of the same class first; crowds and difficult objects are not counted.
     """
     counts = np.zeros((classes + 1, classes + 1), int)
-    shares = overlaps(found.boxes, truth.boxes, truth.crowd)
-    same = found.labels[:, None] == truth.labels
-    # Objects that have to be found come first, so that none is lost to a group around it.
+    iou = iou_matrix(predictions.boxes, truth.boxes, truth.crowd)
+    same = predictions.labels[:, None] == truth.labels
+    # Counted objects first, so that a crowd around an object does not take its prediction.
     order = sorted(
-        zip(*np.nonzero((shares >= OVERLAP) & ~(truth.crowd & ~same)), strict=True),
-        key=lambda pair: (bool(truth.counted[pair[1]]), bool(same[pair]), float(shares[pair])),
+        zip(*np.nonzero((iou >= MATCH_IOU) & ~(truth.crowd & ~same)), strict=True),
+        key=lambda pair: (bool(truth.counted[pair[1]]), bool(same[pair]), float(iou[pair])),
         reverse=True,
     )
-    used = np.zeros(len(found.labels), bool)
+    used = np.zeros(len(predictions.labels), bool)
     taken = np.zeros(len(truth.labels), bool)
     for one, object_ in order:
         if used[one] or (taken[object_] and not truth.crowd[object_]):
             continue
         used[one] = taken[object_] = True
         if truth.counted[object_]:
-            counts[truth.labels[object_], found.labels[one]] += 1
+            counts[truth.labels[object_], predictions.labels[one]] += 1
     counts[:, classes] += np.bincount(truth.labels[~taken & truth.counted], minlength=classes + 1)
-    counts[classes] += np.bincount(found.labels[~used], minlength=classes + 1)
+    counts[classes] += np.bincount(predictions.labels[~used], minlength=classes + 1)
     return counts
 
 
 def confusion_matrix(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> Matrix:
-    """What the labeled objects of each class were found to be, in percent of them, for a page.
-
-    Of many classes those with the most mistakes are shown.
-    """
+    """Return the confusion matrix in percent of each row, limited to the classes with the most errors."""
     classes = len(names)
     wrong = (counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts))[:classes]
-    shown = sorted(np.argsort(-wrong, kind="stable")[:_SHOWN_CLASSES].tolist())
+    shown = sorted(np.argsort(-wrong, kind="stable")[:_MAX_SHOWN_CLASSES].tolist())
     shown = [label for label in shown if counts[label].any() or counts[:, label].any()]
     rows = [label for label in [*shown, classes] if counts[label].any()]
     part = counts[np.ix_(rows, [*shown, classes])]
@@ -58,32 +55,32 @@ def confusion_matrix(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...])
     if (rest := total - part.sum(1, keepdims=True)).any():
         part, columns = np.concatenate([part, rest], axis=1), [*columns, "others"]
     values = tuple(tuple(row) for row in (100 * part / np.maximum(total, 1)).tolist())
-    text = "Of the objects that are labeled as the row says, so many percent were found to be what the column says."
+    text = "Percent of the labeled objects of the row's class that were predicted as the column's class."
     if classes in rows:
-        text += " The last row is what was found where nothing is labeled."
+        text += " The last row holds predictions without a labeled object."
     if len(shown) < classes:
-        text += f" Shown are the {len(shown)} of {classes} classes with the most mistakes."
-    labels = tuple("nothing" if label == classes else names[label] for label in rows)
-    return Matrix("What is taken for what", labels, tuple(columns), values, text)
+        text += f" The {len(shown)} of {classes} classes with the most errors are shown."
+    labels = tuple("background" if label == classes else names[label] for label in rows)
+    return Matrix("Confusion matrix", labels, tuple(columns), values, text)
 
 
 def in_words(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> str:
-    """How many objects of an image are right, and its most frequent mistakes."""
+    """Return how many objects of an image are correct, and its most frequent errors, as a sentence."""
     classes = len(names)
     objects, right = int(counts[:classes].sum()), int(np.trace(counts[:classes, :classes]))
-    words = f"{right} of {objects} objects are found" if objects else "nothing is to be found here"
+    words = f"{right} of {objects} objects correct" if objects else "no labeled objects"
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    mistakes: list[str] = []
-    for flat in np.argsort(-wrong, axis=None, kind="stable")[: _NAMED + 1].tolist():
-        truth, found = divmod(flat, classes + 1)
-        if not (count := int(wrong[truth, found])):
+    errors: list[str] = []
+    for flat in np.argsort(-wrong, axis=None, kind="stable")[: _MAX_KINDS + 1].tolist():
+        truth, predicted = divmod(flat, classes + 1)
+        if not (count := int(wrong[truth, predicted])):
             break
-        if found == classes:
-            mistakes.append(f"{count} x {names[truth]} missed")
+        if predicted == classes:
+            errors.append(f"{count} x {names[truth]} missed")
         elif truth == classes:
-            mistakes.append(f"{count} x {names[found]} where none is labeled")
+            errors.append(f"{count} x {names[predicted]} without a labeled object")
         else:
-            mistakes.append(f"{count} x {names[truth]} taken for {names[found]}")
-    more = [*mistakes[:_NAMED], *(["more mistakes"] if len(mistakes) > _NAMED else [])]
+            errors.append(f"{count} x {names[truth]} predicted as {names[predicted]}")
+    more = [*errors[:_MAX_KINDS], *(["more errors"] if len(errors) > _MAX_KINDS else [])]
     return words + ("; " + ", ".join(more) if more else "")

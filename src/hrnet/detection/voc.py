@@ -1,4 +1,4 @@
-"""Which boxes are right, and the average precision of the VOC challenges."""
+"""Matching of predicted boxes to labeled ones, and the average precision of the VOC challenges."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from enum import IntEnum
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-# Source: Everingham et al., "The Pascal VOC challenge", IJCV 2010, section 4.2: the overlap from which a box is right.
-OVERLAP = 0.5
+# Source: Everingham et al., "The Pascal VOC challenge", IJCV 2010, section 4.2: minimum IoU of a true positive.
+MATCH_IOU = 0.5
 
 
-class Verdict(IntEnum):
-    """Of one box that was found."""
+class Match(IntEnum):
+    """Kinds of predictions; ignored ones match crowds or difficult objects."""
 
-    WRONG = 0
-    RIGHT = 1
-    # It shows what need not be found: neither right nor wrong.
+    FALSE_POSITIVE = 0
+    TRUE_POSITIVE = 1
     IGNORED = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Truth:
-    """What is to be found in one image.
+class Annotations:
+    """Labeled boxes of one image.
 
     Attributes:
-        boxes: `k 4`, x1 y1 x2 y2.
-        labels: `k`.
-        crowd: which are whole groups, any part of which may be found.
-        difficult: which need not be found.
+        boxes: x1 y1 x2 y2.
+        labels: classes.
+        crowd: True for groups of objects, which match any number of predictions inside.
+        difficult: True for objects that are ignored.
     """
 
     boxes: Float[np.ndarray, "k 4"]
@@ -39,87 +38,88 @@ class Truth:
 
     @property
     def counted(self) -> Bool[np.ndarray, " k"]:
-        """Which have to be found."""
+        """True for objects that count: neither crowd nor difficult."""
         return ~(self.crowd | self.difficult)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """Boxes that were found in one image: `n 4`, x1 y1 x2 y2, with score and label."""
+class Predictions:
+    """Predicted boxes of one image, x1 y1 x2 y2, with scores and labels."""
 
     boxes: Float[np.ndarray, "n 4"]
     scores: Float[np.ndarray, " n"]
     labels: Int[np.ndarray, " n"]
 
 
-def overlaps(
-    boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "k 4"], parts: Bool[np.ndarray, " k"]
+def iou_matrix(
+    boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "k 4"], crowd: Bool[np.ndarray, " k"]
 ) -> Float[np.ndarray, "n k"]:
-    """Intersection over union; where `parts`, over the area of the first box alone."""
+    """Return the IoU of every pair of boxes; for crowds the intersection over the area of the first box."""
     low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
+    intersection = np.clip(high - low, 0, None).prod(-1)
     area, other = ((one[:, 2:] - one[:, :2]).prod(-1) for one in (boxes, others))
-    either = np.where(parts, area[:, None], area[:, None] + other - shared)
-    return shared / np.maximum(either, np.finfo(float).tiny)
+    union = np.where(crowd, area[:, None], area[:, None] + other - intersection)
+    return intersection / np.maximum(union, np.finfo(float).tiny)
 
 
-def judge(truth: Truth, found: Found, overlap: float = OVERLAP) -> Int[np.ndarray, " n"]:
-    """A `Verdict` on each box: it is compared with the object of its class that it covers best, which is found once.
+def match_predictions(
+    truth: Annotations, predictions: Predictions, min_iou: float = MATCH_IOU
+) -> Int[np.ndarray, " n"]:
+    """Return the `Match` of each prediction with the object of its class of highest IoU, which is matched once.
 
     Source: the development kit of VOC 2012, VOCevaldet.
     """
-    verdicts = np.full(len(found.scores), Verdict.WRONG, int)
-    if not len(truth.labels) or not len(verdicts):
-        return verdicts
-    shares = overlaps(found.boxes, truth.boxes, truth.crowd)
-    shares[found.labels[:, None] != truth.labels] = -1
-    # A group is what is left over: it is asked only where no single object is met.
-    single = np.where(truth.crowd, -1, shares)
-    best, met = single.argmax(1), single.max(1) >= overlap
-    ignored = ~met & (shares.max(1) >= overlap)
-    verdicts[ignored] = Verdict.IGNORED
+    matches = np.full(len(predictions.scores), Match.FALSE_POSITIVE, int)
+    if not len(truth.labels) or not len(matches):
+        return matches
+    iou = iou_matrix(predictions.boxes, truth.boxes, truth.crowd)
+    iou[predictions.labels[:, None] != truth.labels] = -1
+    # Crowds match only predictions that no single object matches.
+    single = np.where(truth.crowd, -1, iou)
+    best, matched = single.argmax(1), single.max(1) >= min_iou
+    matches[~matched & (iou.max(1) >= min_iou)] = Match.IGNORED
     taken: set[int] = set()
-    for index in np.argsort(-found.scores, kind="stable"):
-        if not met[index]:
+    for index in np.argsort(-predictions.scores, kind="stable"):
+        if not matched[index]:
             continue
         object_ = int(best[index])
         if truth.difficult[object_]:
-            verdicts[index] = Verdict.IGNORED
+            matches[index] = Match.IGNORED
         elif object_ not in taken:
             taken.add(object_)
-            verdicts[index] = Verdict.RIGHT
-    return verdicts
+            matches[index] = Match.TRUE_POSITIVE
+    return matches
 
 
 def precision_recall(
-    scores: Float[np.ndarray, " n"], verdicts: Int[np.ndarray, " n"], objects: int
+    scores: Float[np.ndarray, " n"], matches: Int[np.ndarray, " n"], objects: int
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Precision, recall and score after each box that counts, best first.
+    """Return precision, recall and score after each prediction that is not ignored, best first.
 
     Args:
-        scores: of the boxes of all images.
-        verdicts: on them.
-        objects: how many there were to find, at least one.
+        scores: scores of the predictions of all images.
+        matches: `Match` of each prediction.
+        objects: number of labeled objects that count, at least one.
     """
     order = np.argsort(-scores, kind="stable")
-    order = order[verdicts[order] != Verdict.IGNORED]
-    right = np.cumsum(verdicts[order] == Verdict.RIGHT)
-    return right / np.arange(1, len(order) + 1), right / objects, scores[order]
+    order = order[matches[order] != Match.IGNORED]
+    correct = np.cumsum(matches[order] == Match.TRUE_POSITIVE)
+    return correct / np.arange(1, len(order) + 1), correct / objects, scores[order]
 
 
 def average_precision(
     precision: Float[np.ndarray, " m"], recall: Float[np.ndarray, " m"], *, eleven: bool = False
 ) -> float:
-    """Area below the precision that is still reached at a recall or beyond it.
+    """Return the area under the precision envelope.
 
     Args:
-        precision: after each box, best first.
-        recall: the same; it never falls.
-        eleven: the mean at recalls 0, 0.1, ... 1 instead, as until VOC 2009.
+        precision: precision after each prediction, best first.
+        recall: recall after each prediction.
+        eleven: True for the mean at recalls 0, 0.1, ... 1, as until VOC 2009.
     """
-    reached = np.maximum.accumulate(precision[::-1])[::-1]
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
     if eleven:
-        # As a sum of whole tenths would miss 0.3 by rounding, a recall is reached within a billionth.
+        # 0.3 is no exact sum of tenths: a recall is reached within a billionth.
         places = np.searchsorted(recall, np.arange(11) / 10 - 1e-9)
-        return float(np.append(reached, 0)[places].mean())
-    return float((np.diff(recall, prepend=0) * reached).sum())
+        return float(np.append(envelope, 0)[places].mean())
+    return float((np.diff(recall, prepend=0) * envelope).sum())
