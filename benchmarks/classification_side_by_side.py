@@ -47,7 +47,7 @@ class ResNet18(ClassificationModel):
 
     def __init__(self, spec: ClassificationSpec) -> None:
         TaskModel.__init__(self, spec)
-        self.backbone = resnet18(num_classes=spec.num_classes)  # type: ignore[assignment]  # it stands in for one here
+        self.backbone = resnet18(num_classes=spec.num_classes)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
         return ClassificationOutput(self.backbone(self.normalize(images)))

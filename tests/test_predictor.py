@@ -46,7 +46,7 @@ def backbone(high: bool = False) -> HRNetSpec:
     )
 
 
-def lively(model: TaskModel[Any]) -> None:
+def lively(model: TaskModel[Any, Any]) -> None:
     """Weights with which outputs depend on the image."""
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -88,7 +88,7 @@ def random_images(count: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("batch", [None, 2])
 @pytest.mark.parametrize("make", [pose, segmentation, classification])
-def test_batches_change_nothing(make: Callable[[], TaskModel[Any]], batch: int | None, flip: bool) -> None:
+def test_batches_change_nothing(make: Callable[[], TaskModel[Any, Any]], batch: int | None, flip: bool) -> None:
     """Each image on its own, its inputs warped and its outputs decoded here. Rounding of the network's sums depends on
     the batch: 1e-4 relative to scores of about 1; of label maps a few pixels where two classes are level."""
     model = make()
@@ -187,7 +187,7 @@ class Seen(NamedTuple):
     images: torch.Tensor
 
 
-class Rectangles(TaskModel[Detections]):
+class Rectangles(TaskModel[Any, Detections]):
     """Finds the one bright rectangle of an image, exactly: white is a person, red a cat."""
 
     def __init__(self) -> None:

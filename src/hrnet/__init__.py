@@ -22,7 +22,7 @@ if _typing.TYPE_CHECKING:
     from hrnet.io.zoo import load as load
     from hrnet.nn import spec as spec
     from hrnet.nn.backbone import HRNet as HRNet
-    from hrnet.nn.features import features_only as features_only
+    from hrnet.nn.backbone_model import features_only as features_only
     from hrnet.pose.spec import PoseSpec as PoseSpec
     from hrnet.predictor import Predictor as Predictor
     from hrnet.results import Classification as Classification
@@ -45,7 +45,7 @@ _MODULES = {
     "hrnet.io.models": ("convert", "list_models", "save"),
     "hrnet.io.zoo": ("load",),
     "hrnet.nn.backbone": ("HRNet",),
-    "hrnet.nn.features": ("features_only",),
+    "hrnet.nn.backbone_model": ("features_only",),
     "hrnet.pose.spec": ("PoseSpec",),
     "hrnet.predictor": ("Predictor",),
     "hrnet.results": ("Classification", "Detections", "Poses", "SemanticMap"),

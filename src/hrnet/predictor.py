@@ -136,7 +136,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: TaskModel[Any],
+        model: TaskModel[Any, Any],
         *,
         runtime: str = "auto",
         device: str = "auto",
@@ -144,7 +144,7 @@ class Predictor:
         batch: int | None = None,
         flip: bool = False,
         protocol: InferenceMode | None = None,
-        detector: TaskModel[Any] | Predictor | None = None,
+        detector: TaskModel[Any, Any] | Predictor | None = None,
         detector_score: float = 0.3,
     ) -> None:
         if isinstance(model, BackboneModel):

@@ -271,7 +271,7 @@ def _report(
         on_message(str(error))
 
 
-def _initialize(model: TaskModel[Any], source: str, on_message: Callable[[str], None]) -> None:
+def _initialize(model: TaskModel[Any, Any], source: str, on_message: Callable[[str], None]) -> None:
     from hrnet.engine.transfer import transfer
     from hrnet.foreign import read_backbone
     from hrnet.io.checkpoint import is_model

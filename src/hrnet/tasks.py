@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, cast
@@ -51,7 +52,7 @@ def task_of(spec: ModelSpec) -> Task[Any, Any]:
     raise InputError(f"{type(spec).__name__} is no spec of a known task; expected one of {known}.")
 
 
-def create_model(spec: ModelSpec) -> TaskModel[Any]:
+def create_model(spec: ModelSpec) -> TaskModel[Any, Any] | BackboneModel:
     """Return a model with new weights, drawn from torch's generator as the published training starts."""
     return task_of(spec).build(spec)
 
@@ -99,21 +100,41 @@ def override_recipe(recipe: Recipe[Any, Any], overrides: Mapping[str, object]) -
     Raises:
         InputError: there is no such field, or a value does not fit.
     """
-    content = json.loads(recipe_to_json(recipe))
+    cure = f"`hrnet recipes {recipe.name}` prints all"
+    return _override(recipe_to_json(recipe), overrides, _recipe_type, f"The recipe {recipe.name}", cure)
+
+
+def override_spec(spec: ModelSpec, overrides: Mapping[str, object], source: str) -> ModelSpec:
+    """Return a spec with other values of some fields, by their names with dots: ``backbone.align_corners``.
+
+    Args:
+        spec: network as data.
+        overrides: values, as in JSON, by field.
+        source: name of the checkpoint, for messages.
+
+    Raises:
+        InputError: there is no such field, or a value does not fit.
+    """
+    cure = f"choose from {', '.join(field.name for field in fields(spec))}, with dots between levels"
+    return _override(spec_to_json(spec), overrides, lambda task: task.spec, f"The model of {source}", cure)
+
+
+def _override(
+    text: str, overrides: Mapping[str, object], type_of: Callable[[Task[Any, Any]], Any], subject: str, cure: str
+) -> Any:
+    content = json.loads(text)
     for name, value in overrides.items():
         *path, last = name.split(".")
         owner = content
         for key in path:
             owner = owner.get(key) if isinstance(owner, dict) else None
-        if not isinstance(owner, dict) or last not in owner:
-            raise InputError(
-                f"The recipe {recipe.name} has no field {name!r}; `hrnet recipes {recipe.name}` prints all."
-            )
+        if not isinstance(owner, dict) or last not in owner or name == "task":
+            raise InputError(f"{subject} has no field {name!r}; {cure}.")
         owner[last] = value
     try:
-        return _from_content(content, _recipe_type)
+        return _from_content(content, type_of)
     except ValueError as error:
-        raise InputError(f"{recipe.name} with other values: {error}.") from None
+        raise InputError(f"{subject} with other values: {str(error).rstrip('.')}.") from None
 
 
 def spec_to_json(spec: ModelSpec) -> str:

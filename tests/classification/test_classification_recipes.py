@@ -129,7 +129,7 @@ def test_a_run_trains_scores_and_is_read_back(folders: Folders, tmp_path: Path, 
     )
     metrics = trainer.run()
     assert set(metrics) == {"top-1", "mean-accuracy", "accuracy/cat", "accuracy/dog"}
-    assert load_model(tmp_path / "run" / BEST).spec.class_names == ("cat", "dog")
+    assert load_model(tmp_path / "run" / BEST).named_outputs() == {"head.classifier": ("cat", "dog")}
 
 
 def test_train_evaluate_predict_and_the_page(

@@ -271,7 +271,7 @@ def test_a_tracker_that_is_not_installed_is_named(runs: Any, tmp_path: Path, mon
 def test_the_best_model_is_that_of_the_best_evaluation(runs: Any, tmp_path: Path) -> None:
     # Oracle: the log, and what the evaluation gave at that step.
     from hrnet.engine.evaluate import evaluate
-    from hrnet.io.checkpoint import load_model
+    from hrnet.io.zoo import load
 
     runs.make_trainer(tmp_path).run()
     lines = [line for line in curves(tmp_path) if "metrics" in line]
@@ -279,7 +279,7 @@ def test_the_best_model_is_that_of_the_best_evaluation(runs: Any, tmp_path: Path
     best = [line["best"] for line in lines]
     assert best == [value >= max(near[:place], default=-np.inf) for place, value in enumerate(near)]
     samples = runs.Sticks(5)
-    found = evaluate(load_model(tmp_path / BEST), samples, runs.Distance(samples), device=torch.device("cpu"), batch=4)
+    found = evaluate(load(tmp_path / BEST), samples, runs.Distance(samples), device=torch.device("cpu"), batch=4)
     assert found["near"] == max(near)
 
 

@@ -25,7 +25,7 @@ from hrnet.io.checkpoint import load_state
 from hrnet.io.published import published
 from hrnet.io.zoo import load
 from hrnet.nn.backbone import HRNet
-from hrnet.nn.features import features_only
+from hrnet.nn.backbone_model import features_only
 from hrnet.nn.spec import BackboneSpec, HRNetSpec, ModelSpec, StageSpec
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
@@ -274,6 +274,53 @@ def test_other_files_without_counters_keep_their_norms() -> None:
     _, found = recognize({name: value for name, value in theirs.items() if not name.endswith("num_batches_tracked")})
     expected = {k: torch.tensor(0) if k.endswith("num_batches_tracked") else v for k, v in state.items()}
     assert_same(found, expected)
+
+
+def test_aligned_corners_are_the_callers_word(tmp_path: Path) -> None:
+    """Oracle: the same weights in a network that was built with aligned corners. Keys and shapes are those of a plain one."""
+    _, state, theirs = written("official segmentation")
+    torch.save(theirs, tmp_path / "ocr_branch.pth")
+    aligned = replace(SEGMENTATION, backbone=replace(SMOOTH, align_corners=True))
+    expected = build_model(aligned).eval()
+    expected.load_state_dict(state)
+    assert load(tmp_path / "ocr_branch.pth").spec == SEGMENTATION
+    target = tmp_path / "aligned.safetensors"
+    assert main(["convert", str(tmp_path / "ocr_branch.pth"), str(target), "--align-corners", "True"]) == 0
+    images = torch.rand(1, 4, 64, 64)
+    with torch.inference_mode():
+        for model in (load(tmp_path / "ocr_branch.pth", align_corners=True), load(target)):
+            assert model.spec == aligned
+            torch.testing.assert_close(model(images), expected(images), rtol=0, atol=0)
+    assert load(target, align_corners=False).spec == SEGMENTATION
+
+
+def test_other_fields_are_the_callers_word(tmp_path: Path) -> None:
+    _, _, theirs = written("official pose")
+    torch.save(theirs, tmp_path / "udp.pth")
+    changed = replace(POSE, input_size=(96, 64), codec=replace(POSE.codec, kind="udp"))
+    fields = {"input_size": (96, 64), "codec.kind": "udp"}
+    assert load(tmp_path / "udp.pth", overrides=fields).spec == changed
+    target = tmp_path / "udp.safetensors"
+    told = ["--set", "input_size=[96, 64]", "codec.kind=udp"]
+    assert main(["convert", str(tmp_path / "udp.pth"), str(target), *told]) == 0
+    assert load(target).spec == changed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"codec.sort": "udp"}, r"no field 'codec\.sort'; choose from skeleton"),
+        ({"task": "segmentation"}, "no field 'task'"),
+        ({"codec.kind": "simcc"}, r"codec\.kind: .*'classic'"),
+        ({"backbone.align_corners": True}, "align_corners belongs to fusion_upsample='bilinear'"),
+        ({"head_kernel": 3}, r"head\.weight has shape"),
+    ],
+)
+def test_overrides_that_do_not_fit_are_refused(overrides: dict[str, object], message: str, tmp_path: Path) -> None:
+    _, _, theirs = written("official pose")
+    torch.save(theirs, tmp_path / "pose.pth")
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "pose.pth", overrides=overrides)
 
 
 def test_head_of_mmseg_has_a_bias_of_zero() -> None:

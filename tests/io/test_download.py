@@ -18,13 +18,14 @@ import torch
 
 import hrnet.io.published
 import hrnet.io.zoo
-from hrnet.cli.train import _initialize as initialize
 from hrnet.errors import InputError
 from hrnet.io.download import DeadLinkError, UnreachableError, fetch, locked
-from hrnet.io.published import Published
+from hrnet.io.published import PublishedCheckpoint
 from hrnet.nn.spec import HRNetSpec, StageSpec
+from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
+from hrnet.runs import _initialize as initialize
 from hrnet.tasks import build_model
 
 BODY = bytes(range(256)) * 3000
@@ -192,7 +193,7 @@ TINY = HRNetSpec(
 
 
 @pytest.fixture
-def entry(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+def entry(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedCheckpoint:
     """A small pose network in the official names, on the server, under a name of its own."""
     model = build_model(PoseSpec(Skeleton(("keypoint_0", "keypoint_1")), TINY, input_size=(256, 256)))
     state = model.state_dict()
@@ -201,9 +202,9 @@ def entry(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publis
     torch.save(foreign, tmp_path / "made.pth")
     site.body = (tmp_path / "made.pth").read_bytes()
     sha = hashlib.sha256(site.body).hexdigest()
-    made = Published(
+    made = PublishedCheckpoint(
         "pose-made", "pose", "none", "AP 0", "test", "MIT", "none", "made.pth", (f"{site.address}/moved",), sha[:8],
-        ("a shelf",), (96, 64), "dark",
+        ("a shelf",), (96, 64), {"codec.kind": "dark"},
     )  # fmt: skip
     monkeypatch.setenv("HRNET_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HRNET_OFFLINE", raising=False)
@@ -211,7 +212,7 @@ def entry(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publis
     return made
 
 
-def test_by_name(site: Site, entry: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_name(site: Site, entry: PublishedCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = hrnet.load(entry.name)
     assert isinstance(model.spec, PoseSpec)
     assert (model.spec.input_size, model.spec.codec.kind) == ((96, 64), "dark")
@@ -224,7 +225,7 @@ def test_by_name(site: Site, entry: Published, tmp_path: Path, monkeypatch: pyte
     assert len(site.asked) == asked
 
 
-def test_offline(entry: Published, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline(entry: PublishedCheckpoint, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRNET_OFFLINE", "1")
     place = tmp_path / "home/pose-made/made.pth"
     with pytest.raises(InputError, match=f"HRNET_OFFLINE is set; .* put made.pth at {place}"):
@@ -234,14 +235,14 @@ def test_offline(entry: Published, site: Site, tmp_path: Path, monkeypatch: pyte
     hrnet.load(entry.name)
 
 
-def test_dead_by_name(entry: Published, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_by_name(entry: PublishedCheckpoint, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = replace(entry, urls=(f"{site.address}/none",))
     monkeypatch.setattr(hrnet.io.zoo, "published", lambda: {dead.name: dead})
     with pytest.raises(InputError, match=r"HTTP 404.*other sources: a shelf; .*pass the path"):
         hrnet.load(dead.name)
 
 
-def test_several_at_once(entry: Published, site: Site) -> None:
+def test_several_at_once(entry: PublishedCheckpoint, site: Site) -> None:
     found: list[object] = []
     threads = [threading.Thread(target=lambda: found.append(hrnet.load(entry.name))) for _ in range(3)]
     for thread in threads:
@@ -254,9 +255,9 @@ def test_several_at_once(entry: Published, site: Site) -> None:
 
 _OTHER = """
 import sys
-from hrnet.io.published import Published, published_file
+from hrnet.io.published import PublishedCheckpoint, published_file
 print("ready", flush=True)
-entry = Published("pose-made", "pose", "", "", "", "", "", "made.pth", (sys.stdin.readline().strip(),), sys.argv[1])
+entry = PublishedCheckpoint("pose-made", "pose", "", "", "", "", "", "made.pth", (sys.stdin.readline().strip(),), sys.argv[1])
 print(published_file(entry), flush=True)
 """
 
@@ -300,20 +301,20 @@ def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
 
 @pytest.mark.parametrize("kind", ["pose", "backbone"])
 def test_training_begins_with_a_published_one(
-    entry: Published, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    entry: PublishedCheckpoint, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     if kind == "backbone":
         state = torch.load(tmp_path / "made.pth", weights_only=True)
         torch.save({name: value for name, value in state.items() if "final_layer" not in name}, tmp_path / "bare.pth")
         site.body = (tmp_path / "bare.pth").read_bytes()
         sha = hashlib.sha256(site.body).hexdigest()
-        entry = replace(entry, name="backbone-made", task="backbone", sha256=sha, input=None, codec="")
+        entry = replace(entry, name="backbone-made", task="backbone", sha256=sha, input=None, spec_fields={})
     for module in (hrnet.io.zoo, hrnet.io.published):
         monkeypatch.setattr(module, "published", lambda: {entry.name: entry})
     torch.manual_seed(1)
-    model = build_model(PoseSpec(Skeleton(("a", "b", "c")), TINY, input_size=(64, 64)))
+    model = PoseModel(PoseSpec(Skeleton(("a", "b", "c")), TINY, input_size=(64, 64)))
     head = {name: value.clone() for name, value in model.state_dict().items() if name.startswith("head.")}
-    initialize(model, entry.name)
+    initialize(model, entry.name, print)
     written = torch.load(tmp_path / "made.pth", weights_only=True)
     for name, value in model.state_dict().items():
         # Another number of keypoints: the head stays as it was made.

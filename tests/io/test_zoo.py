@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from hrnet.classification.spec import ClassificationSpec
 from hrnet.cli import main
 from hrnet.io.published import published
+from hrnet.nn.spec import ModelSpec
+from hrnet.pose.spec import PoseSpec
+from hrnet.tasks import override_spec
 
 
 @pytest.fixture
@@ -72,7 +76,18 @@ def test_names_and_sources() -> None:
             sizes = re.findall(r"(?<!\d)(\d{3})x(\d{3})(?!\d)", f"{name} {entry.file}")
             assert {(int(height), int(width)) for height, width in sizes} == {entry.input}, name
             told = re.search(r"dark|udp", entry.file)
-            assert entry.codec == ((told[0] if told else "classic") if entry.loadable else ""), name
+            assert entry.overrides.get("codec.kind") == (told[0] if told and entry.loadable else None), name
+
+
+def test_fields_of_every_entry_are_fields_of_its_spec() -> None:
+    # Source of sigma and blur: the published configurations; the heatmap is half as large again, and so are both.
+    specs: dict[str, ModelSpec] = {"pose": PoseSpec(), "classification": ClassificationSpec(num_classes=1000)}
+    for name, entry in published().items():
+        if entry.overrides and entry.loadable:
+            spec = override_spec(specs[entry.task], entry.overrides, name)
+            if isinstance(spec, PoseSpec):
+                large = entry.input == (384, 288)
+                assert (spec.codec.heatmap_sigma, spec.codec.blur) == ((3.0, 17) if large else (2.0, 11)), name
 
 
 _LABELS = {"Mean": "PCKh", "Mean@0.1": "PCKh@0.1"}

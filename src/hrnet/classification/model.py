@@ -14,7 +14,7 @@ from torch.nn import functional
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.inference.processor import BoxPrompts
 from hrnet.io.geometry import Frame, Size
-from hrnet.nn.backbone import Bottleneck, HRNet, conv_bn, init_kaiming
+from hrnet.nn.backbone import Bottleneck, conv_bn, init_kaiming
 from hrnet.nn.task import Batch, TaskModel
 from hrnet.results import Classification, Source
 
@@ -59,28 +59,19 @@ class ClassificationHead(nn.Module):
         return [widen(x) for widen, x in zip(self.widen, maps, strict=True)]
 
 
-class ClassificationModel(TaskModel[Classification]):
+class ClassificationModel(TaskModel[ClassificationSpec, Classification]):
     """One class an image."""
 
     def __init__(self, spec: ClassificationSpec) -> None:
-        super().__init__(spec, spec.backbone.in_channels)
-        self.spec: ClassificationSpec = spec
-        self.backbone = HRNet(spec.backbone)
+        super().__init__(spec)
         self.head = ClassificationHead(spec.backbone.widths, spec)
         init_kaiming(self)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
         return ClassificationOutput(self.head(self.backbone(self.normalize(images))))
 
-    def features(self, images: Float[Tensor, "n c h w"], *, widened: bool = False) -> list[Float[Tensor, "n _ _ _"]]:
-        """The backbone's maps of RGB images in [0, 1], at strides 4, 8, 16, 32.
-
-        Args:
-            images: of any size.
-            widened: after the head's bottlenecks, as timm's features come.
-        """
-        maps = super().features(images)
-        return self.head.widened(maps) if widened else maps
+    def widening(self) -> nn.ModuleList:
+        return self.head.widen
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Cross entropy with the targets `labels` (`n`, whole numbers from 0), mean over the batch.

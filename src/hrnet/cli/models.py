@@ -11,7 +11,7 @@ from rich.console import Console
 from hrnet.errors import InputError
 
 if TYPE_CHECKING:
-    from hrnet.io.published import Published
+    from hrnet.io.published import PublishedCheckpoint
     from hrnet.io.shipped import Shipped
 
 _COLUMNS = ("name", "figure", "code", "sha256", "input", "origin", "license of the data")
@@ -118,7 +118,7 @@ def _shipped_row(name: str, model: Shipped) -> _Row:
     return _Row("inside the package", _trained_on(model.data, model.data_license), cells)
 
 
-def _published_row(entry: Published) -> _Row:
+def _published_row(entry: PublishedCheckpoint) -> _Row:
     cells = (
         entry.name,
         entry.chief_figure,
@@ -152,7 +152,7 @@ def _shipped_whole(model: Shipped) -> dict[str, str]:
     }
 
 
-def _published_whole(entry: Published) -> dict[str, str]:
+def _published_whole(entry: PublishedCheckpoint) -> dict[str, str]:
     from hrnet.io.published import cache_folder
 
     return {

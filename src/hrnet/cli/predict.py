@@ -123,8 +123,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _where(
-    run: _Run, model: TaskModel[Any]
-) -> tuple[Callable[[object], BoxPrompts | None] | None, TaskModel[Any] | None]:
+    run: _Run, model: TaskModel[Any, Any]
+) -> tuple[Callable[[object], BoxPrompts | None] | None, TaskModel[Any, Any] | None]:
     """What says where to look in an image, from a file, or the detector that finds it; neither for whole images."""
     from hrnet.io.zoo import SHIPPED, load
     from hrnet.pose.boxes import finds_people
@@ -143,7 +143,7 @@ def _where(
     return None, load(boxes)
 
 
-def _protocol(options: Predict, model: TaskModel[Any]) -> InferenceMode | None:
+def _protocol(options: Predict, model: TaskModel[Any, Any]) -> InferenceMode | None:
     """How a segmentation model is to look at images; None for the whole image at once."""
     from hrnet.segmentation.model import SegmentationModel
     from hrnet.segmentation.windows import InferenceMode
@@ -170,7 +170,7 @@ class _Run:
     drawing: float = 0.0
     entries: list[dict[str, Any]] = field(default_factory=list)
 
-    def check(self, model: TaskModel[Any]) -> None:
+    def check(self, model: TaskModel[Any, Any]) -> None:
         """Raise InputError if options are given that mean nothing for a model."""
         from hrnet.detection.model import DetectionModel
 

@@ -15,22 +15,20 @@ from hrnet.detection.processor import DetectionOutput, DetectionProcessor
 from hrnet.detection.rcnn import RCNN
 from hrnet.detection.spec import CenterNetSpec, DetectionSpec, FCOSSpec, RCNNSpec
 from hrnet.io.geometry import Size
-from hrnet.nn.backbone import HRNet, set_norm_momentum
+from hrnet.nn.backbone import set_norm_momentum
 from hrnet.nn.task import Batch, TaskModel
 from hrnet.results import Detections
 
 
-class DetectionModel(TaskModel[Detections]):
+class DetectionModel(TaskModel[DetectionSpec, Detections]):
     """Boxes with classes, scores and, in some families, masks."""
 
     fill = DetectionProcessor.fill
 
     def __init__(self, spec: DetectionSpec) -> None:
-        super().__init__(spec, spec.backbone.in_channels)
-        self.spec: DetectionSpec = spec
+        super().__init__(spec, recompute=True)
         self.processor = DetectionProcessor(spec)
         widths, classes = spec.backbone.widths, len(spec.class_names)
-        self.backbone = HRNet(spec.backbone, recompute=True)
         match spec.detector:
             case RCNNSpec():
                 self.detector: RCNN | FCOS | CenterNet = RCNN(widths, classes, spec.detector)

@@ -22,7 +22,7 @@ class Interrupted(Exception):  # noqa: N818  # a wish, not an error
 
 
 def evaluate(
-    model: TaskModel[Any],
+    model: TaskModel[Any, Any],
     samples: SampleSource,
     evaluator: Evaluator,
     *,
@@ -72,7 +72,7 @@ def evaluate(
 
 
 @torch.inference_mode()
-def run_batch(model: TaskModel[Any], batch: Batch, forward: Forward, flip: bool) -> Sequence[Any]:
+def run_batch(model: TaskModel[Any, Any], batch: Batch, forward: Forward, flip: bool) -> Sequence[Any]:
     """Results of one batch, averaged with its mirror image if `flip`."""
     outputs = forward(batch.images)
     if flip:

@@ -22,7 +22,7 @@ class Job:
         messages: what the reader of the data has to say: inferred things and left-out entries.
     """
 
-    model: TaskModel[Any]
+    model: TaskModel[Any, Any]
     train: SampleSource
     validation: SampleSource | None
     evaluator: Callable[[], Evaluator]

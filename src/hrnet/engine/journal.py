@@ -139,7 +139,7 @@ def example_positions(count: int, wanted: int) -> list[int]:
 
 
 def example_sheet(
-    model: TaskModel[Any], samples: SampleSource, positions: Sequence[int], device: torch.device
+    model: TaskModel[Any, Any], samples: SampleSource, positions: Sequence[int], device: torch.device
 ) -> UInt8[np.ndarray, "h w 3"] | None:
     """Inputs of the network side by side, with what it finds in them; None for a task whose results cannot be drawn."""
     items = [samples[position] for position in positions]

@@ -13,6 +13,7 @@ from hrnet.nn.spec import ModelSpec
 
 if TYPE_CHECKING:
     from hrnet.engine.job import Job
+    from hrnet.nn.backbone_model import BackboneModel
     from hrnet.nn.task import TaskModel
 
 Spec = TypeVar("Spec", bound=ModelSpec)
@@ -39,7 +40,7 @@ class Task(Generic[Spec, Data]):
 
     name: str
     spec: type[Spec]
-    build: Callable[[Spec], TaskModel[Any]]
+    build: Callable[[Spec], TaskModel[Any, Any] | BackboneModel]
     processor: Callable[[Spec], Processor[Any]] | None = None
     recipes: Callable[[], Mapping[str, Recipe[Spec, Data]]] = dict
     prepare: Callable[[Recipe[Spec, Data]], Job] = _refuse_training

@@ -43,7 +43,7 @@ _LOG_EVERY = 50
 class _Loss(nn.Module):
     """The loss as a module's forward, which is what data-parallel wrappers synchronize."""
 
-    def __init__(self, model: TaskModel[Any]) -> None:
+    def __init__(self, model: TaskModel[Any, Any]) -> None:
         super().__init__()
         self.model = model
 
@@ -87,7 +87,7 @@ class Trainer:
         out: Path,
         *,
         recipe: str,
-        save: Callable[[Path, TaskModel[Any], dict[str, float]], None],
+        save: Callable[[Path, TaskModel[Any, Any], dict[str, float]], None],
         resume: bool = False,
         flip: bool = False,
         device: str = "auto",
@@ -140,7 +140,7 @@ class Trainer:
         # Both together, for FSDP exchanges the optimizer's parameters.
         self.loss, optimizer = self.accelerator.prepare(_Loss(model), build_optimizer(model, self.spec))
         self.optimizer = optimizer.optimizer
-        self.model: TaskModel[Any] = self.accelerator.unwrap_model(self.loss).model
+        self.model: TaskModel[Any, Any] = self.accelerator.unwrap_model(self.loss).model
         self.average = MovingAverage(self.model, self.spec.ema) if self.spec.ema else None
 
     def _restore(self) -> None:

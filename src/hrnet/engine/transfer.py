@@ -20,7 +20,7 @@ Names = Mapping[str, tuple[str, ...]]
 
 
 @torch.no_grad()
-def transfer(model: TaskModel[Any], state: Mapping[str, Tensor], outputs: Names, source: str) -> list[str]:
+def transfer(model: TaskModel[Any, Any], state: Mapping[str, Tensor], outputs: Names, source: str) -> list[str]:
     """Fill a model with what fits of other weights.
 
     A tensor of the same name and shape is taken. In a layer whose outputs have names (keypoints, classes), the outputs of

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from hrnet.detection.spec import DetectionSpec, FCOSSpec, RCNNSpec
 from hrnet.nn.spec import HRNetSpec, StageSpec, Upsample
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
+from hrnet.segmentation.classes import LIP, LIP_PAIRS
 from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, SegmentationSpec
 
 State = dict[str, Tensor]
@@ -30,12 +32,6 @@ _SEGMENTATION_SIZES = {
     171: (520, 520),
 }
 _ALIGNED_CLASSES = (150, 171)
-# Source: LIP's label list.
-_LIP = (
-    "background", "hat", "hair", "glove", "sunglasses", "upper clothes", "dress", "coat", "socks", "trousers",
-    "jumpsuit", "scarf", "skirt", "face", "left arm", "right arm", "left leg", "right leg", "left shoe", "right shoe",
-)  # fmt: skip
-_LIP_PAIRS = ((14, 15), (16, 17), (18, 19))
 
 
 def backbone_spec(state: State, upsample: Upsample = "nearest", align_corners: bool = False) -> HRNetSpec:
@@ -131,14 +127,14 @@ def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
     context = _context(state)
     weight = state["head.classify.weight"]
     count = weight.shape[0]
-    known = {len(CITYSCAPES): CITYSCAPES, len(_LIP): _LIP}
+    known = {len(CITYSCAPES): CITYSCAPES, len(LIP): LIP}
     return SegmentationSpec(
         class_names=known.get(count) or tuple(f"class_{label}" for label in range(count)),
-        pairs=_LIP_PAIRS if count == len(_LIP) else (),
+        pairs=LIP_PAIRS if count == len(LIP) else (),
         backbone=backbone_spec(state, "bilinear", align_corners),
         input_size=_SEGMENTATION_SIZES.get(count, (512, 512)),
         head_kernel=weight.shape[-1],
-        squash=count == len(_LIP),
+        squash=count == len(LIP),
         context=context,
     )
 
@@ -171,7 +167,8 @@ def _object_names(count: int) -> tuple[str, ...]:
     return detection.COCO if count == len(detection.COCO) else tuple(f"class_{label}" for label in range(count))
 
 
-def rcnn(state: State) -> DetectionSpec:
+def rcnn(state: State, **changes: Any) -> DetectionSpec:
+    """The R-CNN of these names and shapes, with other values of some fields of its detector."""
     found = (re.match(r"detector\.box_heads\.(\d+)\.", name) for name in state)
     stages = len({match[1] for match in found if match})
     masks = "detector.mask_heads.stages.0.logits.weight" in state
@@ -193,20 +190,10 @@ def rcnn(state: State) -> DetectionSpec:
         pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
         head_width=state["detector.box_heads.0.hidden.0.weight"].shape[0],
         semantic_classes=0 if pixels is None else pixels.shape[0],
-        # Of one class nothing can be told.
+        # One class does not tell.
         class_agnostic=stages > 1 if classes == 1 else state["detector.box_heads.0.regress.weight"].shape[0] == 4,
+        **changes,
     )
-    return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
-
-
-def fcos(state: State) -> DetectionSpec:
-    towers = (re.match(r"detector\.class_tower\.(\d+)\.", name) for name in state)
-    spec = replace(
-        detection.fcos(),
-        pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
-        tower_convs=len({match[1] for match in towers if match}),
-    )
-    classes = state["detector.classify.weight"].shape[0]
     return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
 
 
@@ -215,28 +202,32 @@ def first_rcnn(state: State) -> DetectionSpec:
 
     Source: HRNet-Object-Detection's settings: 2000 proposals, in training and afterwards.
     """
-    spec = rcnn(state)
-    assert isinstance(spec.detector, RCNNSpec)
-    limits = (2000, 2000)
-    return replace(spec, detector=replace(spec.detector, legacy=True, train_proposals=limits, test_proposals=limits))
+    return rcnn(state, legacy=True, train_proposals=(2000, 2000), test_proposals=(2000, 2000))
 
 
 def benchmark_rcnn(state: State) -> DetectionSpec:
     """As `first_rcnn`.
 
-    Source: HRNet-MaskRCNN-Benchmark's settings: 1000 proposals afterwards, before and after the overlaps are compared.
+    Source: HRNet-MaskRCNN-Benchmark's settings: 1000 proposals afterwards, before and after NMS.
     """
-    spec = first_rcnn(state)
-    assert isinstance(spec.detector, RCNNSpec)
-    return replace(spec, detector=replace(spec.detector, test_proposals=(1000, 1000)))
+    return rcnn(state, legacy=True, train_proposals=(2000, 2000), test_proposals=(1000, 1000))
+
+
+def fcos(state: State, detector: FCOSSpec | None = None) -> DetectionSpec:
+    towers = (re.match(r"detector\.class_tower\.(\d+)\.", name) for name in state)
+    spec = replace(
+        detector or detection.fcos(),
+        pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
+        tower_convs=len({match[1] for match in towers if match}),
+    )
+    classes = state["detector.classify.weight"].shape[0]
+    return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
 
 
 def benchmark_fcos(state: State) -> DetectionSpec:
     """HRNet-FCOS with five levels from stride 8, or with six from stride 4. Source: that repository's settings."""
-    spec = fcos(state)
-    assert isinstance(spec.detector, FCOSSpec)
-    detector, levels = replace(spec.detector, nms_iou=0.6), len([name for name in state if ".scales." in name])
+    detector, levels = replace(detection.fcos(), nms_iou=0.6), len([name for name in state if ".scales." in name])
     if levels == len(detector.ranges) + 1:
         finest = ((-1, 32), (32, 64))
         detector = replace(detector, pyramid_stride=1, ranges=finest + detector.ranges[1:])
-    return replace(spec, detector=detector)
+    return fcos(state, detector)

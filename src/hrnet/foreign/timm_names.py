@@ -33,8 +33,6 @@ def timm_state(model: nn.Module) -> dict[str, Tensor]:
     for name, value in model.state_dict().items():
         pattern, theirs = next((pair for pair in _NAMES if re.fullmatch(pair[0], name)), ("", ""))
         if not pattern:
-            raise InputError(
-                f"{name} has no name in timm, which has classification networks only; choose such a model."
-            )
+            raise InputError(f"timm has classification networks only, and {name} is not of one; choose another model.")
         state[re.sub(pattern, theirs, name)] = value
     return state

@@ -47,7 +47,7 @@ def choose_runtime(runtime: str, device: str = "auto") -> tuple[str, torch.devic
 
 
 def compile_forward(
-    model: TaskModel[Any], *, runtime: str = "auto", device: str = "auto", precision: Precision = "auto"
+    model: TaskModel[Any, Any], *, runtime: str = "auto", device: str = "auto", precision: Precision = "auto"
 ) -> Forward:
     """The model's forward in a runtime, for images of any size and number.
 
@@ -80,7 +80,7 @@ def compile_forward(
 class _OpenVino:
     """Compiled once for each size of input; the number of images is free. What `TaskModel.finish` does is left to torch."""
 
-    def __init__(self, model: TaskModel[Any], precision: Precision) -> None:
+    def __init__(self, model: TaskModel[Any, Any], precision: Precision) -> None:
         import openvino
 
         self._openvino = openvino
@@ -119,7 +119,7 @@ class _OpenVino:
 class _Tensors(torch.nn.Module):
     """What is dense of a model, as a plain tuple without absent outputs: what a traced graph can return."""
 
-    def __init__(self, model: TaskModel[Any]) -> None:
+    def __init__(self, model: TaskModel[Any, Any]) -> None:
         super().__init__()
         self.model = model
 

@@ -8,27 +8,28 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from hrnet.errors import InputError
 from hrnet.io.atomic import atomic_path, read_header, read_tensors
+from hrnet.nn.backbone_model import BackboneModel
 from hrnet.nn.spec import ModelSpec
-from hrnet.nn.task import TaskModel
-from hrnet.tasks import build_model, spec_from_json, spec_to_json
+from hrnet.nn.task import HRNetModel, TaskModel
+from hrnet.tasks import create_model, override_spec, spec_from_json, spec_to_json
 
 FORMAT = "hrnet-1"
 
 
 def save_model(
-    path: Path, model: TaskModel[Any], *, state: Mapping[str, Tensor] | None = None, half: bool = False, note: str = ""
+    path: Path, model: HRNetModel[Any], *, state: Mapping[str, Tensor] | None = None, half: bool = False, note: str = ""
 ) -> None:
     """Write a model that `load_model` reads.
 
     Args:
-        path: ends in .safetensors.
-        model: whose spec goes into the header.
+        path: file to write; ends in .safetensors.
+        model: model whose spec goes into the header.
         state: weights to save instead of the model's own.
-        half: store floating-point values in half precision.
+        half: True to store floating-point values in half precision.
         note: free text for the header, for example where the weights come from.
     """
     tensors = {}
@@ -41,12 +42,16 @@ def save_model(
 
 
 def is_model(path: Path) -> bool:
-    """Whether a .safetensors file is one that `save_model` wrote."""
+    """Return True for a .safetensors file that `save_model` wrote."""
     return read_header(path).get("format") == FORMAT
 
 
-def load_model(path: Path) -> TaskModel[Any]:
-    """A model that `save_model` wrote, in evaluation mode, in single precision.
+def load_model(path: Path, overrides: Mapping[str, object] | None = None) -> TaskModel[Any, Any] | BackboneModel:
+    """Load a model that `save_model` wrote, in evaluation mode, in single precision.
+
+    Args:
+        path: file of the model.
+        overrides: other values of fields of its spec; see `hrnet.tasks.override_spec`.
 
     Raises:
         InputError: the file is missing, damaged, not of this program, or its weights do not fit its spec.
@@ -58,12 +63,15 @@ def load_model(path: Path) -> TaskModel[Any]:
         )
     try:
         spec = spec_from_json(header["spec"])
+        spec = override_spec(spec, overrides, str(path)) if overrides else spec
         _check_depth(spec, state, path)
         with torch.device("meta"):
-            expected = build_model(spec).state_dict()
+            expected = create_model(spec).state_dict()
         # Before memory is taken for a network that the header describes and the file does not hold.
         check_state(expected, state, str(path))
-        model = build_model(spec)
+        model = create_model(spec)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(
             f"{path} describes a model that cannot be built ({error}); was it made by a newer version?"
@@ -73,15 +81,15 @@ def load_model(path: Path) -> TaskModel[Any]:
 
 
 def _check_depth(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
-    """Raises InputError where the header describes more layers than the file has tensors: those are not even counted."""
+    """Raise InputError where the header describes more layers than the file has tensors, before any is built."""
     stages = spec.backbone.stages
     layers = spec.backbone.bottlenecks + sum(stage.modules * stage.blocks * len(stage.widths) for stage in stages)
     if layers > len(state):
         raise InputError(f"{path} describes {layers} blocks of layers and holds {len(state)} tensors; copy it again.")
 
 
-def load_state(model: TaskModel[Any], state: Mapping[str, Tensor], path: Path) -> None:
-    """Fill a model completely.
+def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Set all weights of a model.
 
     Raises:
         InputError: as `check_state` and `check_finite`.
@@ -93,12 +101,12 @@ def load_state(model: TaskModel[Any], state: Mapping[str, Tensor], path: Path) -
 
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """See that weights fit a model exactly, without touching it (its tensors may be on the device ``meta``).
+    """Check that weights fit a model exactly, without touching it (its tensors may be on the device ``meta``).
 
     Args:
-        expected: the model's state.
-        state: what is to go into it.
-        source: where it comes from, for the message.
+        expected: state of the model.
+        state: weights to load.
+        source: name of their file, for the message.
 
     Raises:
         InputError: a tensor is missing, left over or of another shape; the first of them is named.
@@ -119,17 +127,17 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sou
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """See that all weights are numbers.
+    """Check that all weights are finite.
 
     Args:
-        state: by names.
-        source: where it comes from, for the message.
+        state: weights by name.
+        source: name of their file, for the message.
 
     Raises:
-        InputError: one is NaN or infinite; the first tensor with such a value is named.
+        InputError: a value is NaN or infinite; the first tensor with one is named.
     """
     for name, value in state.items():
-        # A sum is not finite if one of its terms is not, and is far faster than looking at each.
+        # A sum is not finite if one of its terms is not, and is far faster than a test of each.
         if value.is_floating_point() and not value.sum(dtype=torch.float64).isfinite():
             raise InputError(
                 f"{source}: {name} holds values that are not finite (NaN or infinite); a training has failed, or the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hrnet.errors import InputError
 
 if TYPE_CHECKING:
-    from hrnet.nn.task import TaskModel
+    from hrnet.nn.task import HRNetModel
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -25,7 +26,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in (*SHIPPED, *loadable) if fnmatchcase(name, pattern)]
 
 
-def save(model: TaskModel[Any], path: str | Path, *, half: bool = False, note: str = "") -> None:
+def save(model: HRNetModel[Any], path: str | Path, *, half: bool = False, note: str = "") -> None:
     """Write a model that `hrnet.load` reads.
 
     Args:
@@ -49,7 +50,9 @@ def convert(
     *,
     half: bool = False,
     layout: Literal["hrnet", "timm"] = "hrnet",
-) -> TaskModel[Any]:
+    align_corners: bool | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> HRNetModel[Any]:
     """Turn a checkpoint of another HRNet code base into a model file, and return the model.
 
     Args:
@@ -57,6 +60,8 @@ def convert(
         target: new file, which ends in .safetensors (or .pth with the layout of timm).
         half: True to store half precision.
         layout: names of the tensors: ``hrnet``, or ``timm`` for a classification network.
+        align_corners: see `hrnet.load`.
+        overrides: see `hrnet.load`.
 
     Raises:
         InputError: the checkpoint is not recognized, the file exists or has another ending.
@@ -68,7 +73,7 @@ def convert(
     source, target = Path(source), Path(target)
     _check_suffix(target, (".safetensors",) if layout == "hrnet" else (".safetensors", ".pth"))
     check_free(target)
-    model = load(source)
+    model = load(source, align_corners=align_corners, overrides=overrides)
     if layout == "timm":
         _write_timm(model, target, half)
     else:
@@ -82,7 +87,7 @@ def _check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
         raise InputError(f"{path} must end in {' or '.join(suffixes)}; choose such a name.")
 
 
-def _write_timm(model: TaskModel[Any], target: Path, half: bool) -> None:
+def _write_timm(model: HRNetModel[Any], target: Path, half: bool) -> None:
     """Write the weights alone, in timm's names."""
     import torch
     from safetensors.torch import save_file

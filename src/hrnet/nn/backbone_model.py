@@ -1,59 +1,66 @@
-"""A backbone without a head as a model: what files of ImageNet's backbones hold. It gives maps, and decides nothing."""
+"""A backbone without a head as a model: the checkpoints of ImageNet's backbones, and `hrnet.features_only`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hrnet.errors import InputError
-from hrnet.inference.processor import BoxPrompts
-from hrnet.io.geometry import Frame, Size
-from hrnet.nn.backbone import HRNet
+from hrnet.nn.backbone import Bottleneck
 from hrnet.nn.spec import BackboneSpec
-from hrnet.nn.task import Batch, TaskModel
-from hrnet.results import Source
+from hrnet.nn.task import HRNetModel
 
 
-class BackboneMaps(NamedTuple):
-    """What the network returns: its maps by their strides. V1 has the finest alone."""
+class BackboneModel(HRNetModel[BackboneSpec]):
+    """RGB images in [0, 1] in, a list of maps out, for a head of one's own or as a start of a training (``--init``).
 
-    stride_4: Float[Tensor, "n _ _ _"]
-    stride_8: Float[Tensor, "n _ _ _"] | None = None
-    stride_16: Float[Tensor, "n _ _ _"] | None = None
-    stride_32: Float[Tensor, "n _ _ _"] | None = None
-
-
-class BackboneModel(TaskModel[Any]):
-    """Maps of an image, for a head of one's own (`hrnet.features_only`) or as a start of a training (``--init``)."""
+    Attributes:
+        widen: layers after the maps; None for the maps themselves.
+        channels: channels of each map, the finest first.
+        reductions: stride of each map, in pixels of the image.
+    """
 
     def __init__(self, spec: BackboneSpec) -> None:
-        super().__init__(spec, spec.backbone.in_channels)
-        self.spec: BackboneSpec = spec
-        self.backbone = HRNet(spec.backbone)
+        super().__init__(spec)
+        self.widen: nn.ModuleList | None = None
+        self.channels = spec.backbone.widths
+        self.reductions = tuple(4 << level for level in range(len(self.channels)))
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> BackboneMaps:
-        return BackboneMaps(*self.features(images))
+    def forward(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
+        maps = self.features(images)
+        return maps if self.widen is None else [layer(x) for layer, x in zip(self.widen, maps, strict=True)]
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """There is none; raises InputError, as all that follows."""
-        refuse_headless()
 
-    def decode(self, outputs: Any, frames: Sequence[Frame]) -> list[Any]:
-        refuse_headless()
+def features_only(model: HRNetModel[Any], *, widened: bool = False) -> BackboneModel:
+    """Return a module that gives a list of a model's maps, the finest first, and knows its `channels` and `reductions`.
 
-    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
-        refuse_headless()
+    Args:
+        model: model of any task, from `load` or `create_model`; its weights are shared, not copied.
+        widened: True for the maps after the bottlenecks of a classification head, as timm's ``features_only`` gives
+            them (and before them one of the stem at stride 2, of images that are normalized already).
 
-    def join(self, results: Sequence[Any], boxes: BoxPrompts, source: Source) -> Any:
-        refuse_headless()
+    Raises:
+        ValueError: the model has no head that widens its maps.
+    """
+    with torch.device("meta"):
+        features = BackboneModel(BackboneSpec(model.backbone.spec))
+    features.backbone, features.mean, features.std = model.backbone, model.mean.clone(), model.std.clone()
+    if widened:
+        features.widen = model.widening()
+        if features.widen is None:
+            raise ValueError("Only a classification model has a head that widens the maps; leave out widened=True.")
+        features.channels = tuple(
+            Bottleneck.expansion * layer.bn1.num_features for layer in features.widen if isinstance(layer, Bottleneck)
+        )
+    return features.train(model.training)
 
 
 def refuse_headless() -> NoReturn:
-    """Raises InputError, which says what a backbone alone is good for."""
+    """Raise InputError, which says what a backbone alone is good for."""
     raise InputError(
-        "This model is a backbone without a head, which finds nothing by itself; start a training from it with "
+        "This model is a backbone without a head, which predicts nothing by itself; start a training from it with "
         "`hrnet train RECIPE --init`, or take its maps with hrnet.features_only(model)."
     )

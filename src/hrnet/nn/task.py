@@ -1,4 +1,4 @@
-"""Samples, batches and the task model: all that the training loop knows of a task's network."""
+"""Samples, batches and the base classes of every network: what the training loop and the predictor know of a task."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor, nn
 
 from hrnet.inference.processor import MEAN_COLOR, BoxPrompts, Processor
-from hrnet.io.geometry import Color, Frame, Image, Size
+from hrnet.io.geometry import Color, Frame, Size
 from hrnet.nn.backbone import HRNet
+from hrnet.nn.spec import ModelSpec
 from hrnet.results import Source
 
 # Source: statistics of ImageNet's training images, used by every published HRNet.
@@ -23,7 +24,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SampleKey(NamedTuple):
-    """Which sample, and in which epoch: all that its random choices may depend on."""
+    """The epoch and index of a sample: all that its random choices may depend on."""
 
     epoch: int
     sample: int
@@ -31,17 +32,17 @@ class SampleKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One network input with what is to be learned from it.
+    """One network input with its targets.
 
     Attributes:
-        image: the input, RGB.
-        frame: where it lies in its image.
+        image: input, RGB.
+        frame: map from its image to the input.
         targets: arrays by name, as the task's loss wants them; all samples of a set have the same names, and the same
             shapes but for first axes that count something.
         index: position in the data set.
     """
 
-    image: Image
+    image: UInt8[np.ndarray, "h w c"]
     frame: Frame
     targets: dict[str, np.ndarray]
     index: int
@@ -49,36 +50,43 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples stacked: images `n 3 h w` in [0, 1], targets by name, frames and positions in order."""
+    """Samples stacked.
 
-    images: Float[Tensor, "n c h w"]
+    Attributes:
+        images: inputs; bytes as stacked, floats in [0, 1] after `to`.
+        frames: one per input.
+        targets: tensors by name.
+        indices: positions in the data set.
+    """
+
+    images: Num[Tensor, "n c h w"]
     frames: tuple[Frame, ...]
     targets: dict[str, Tensor]
     indices: tuple[int, ...]
 
     @classmethod
     def stack(cls, samples: Sequence[Sample]) -> Batch:
-        """Images stay bytes until `to`, which makes moving them cheap.
+        """Stack samples; images stay bytes until `to`, which makes moving them cheap.
 
-        Images of different sizes are filled up with the mean color at the right and bottom to the largest height and
+        Images of different sizes are padded with the mean color at the right and bottom to the largest height and
         width, which become those of the frames; targets with axes of different lengths with zeros at the end.
         """
         height, width = (max(sample.image.shape[axis] for sample in samples) for axis in (0, 1))
-        names = samples[0].targets
+        images = np.stack([_padded(one.image, (height, width)) for one in samples])
         return cls(
-            images=torch.from_numpy(np.stack([_filled(one.image, (height, width)) for one in samples])).permute(
-                0, 3, 1, 2
-            ),
+            images=torch.from_numpy(images).permute(0, 3, 1, 2),
             frames=tuple(
                 one.frame if one.image.shape[:2] == (height, width) else replace(one.frame, size=(height, width))
                 for one in samples
             ),
-            targets={name: torch.from_numpy(_stacked([one.targets[name] for one in samples])) for name in names},
+            targets={
+                name: torch.from_numpy(_stacked([one.targets[name] for one in samples])) for name in samples[0].targets
+            },
             indices=tuple(sample.index for sample in samples),
         )
 
     def to(self, device: torch.device) -> Batch:
-        """On a device, images as floats in [0, 1] (and channels-last in memory, as they were read)."""
+        """Return the batch on a device, images as floats in [0, 1] (channels-last in memory, as they were read)."""
         return replace(
             self,
             images=scale_images(self.images.to(device, non_blocking=True)),
@@ -86,7 +94,7 @@ class Batch:
         )
 
 
-def _filled(image: Image, size: Size) -> Image:
+def _padded(image: UInt8[np.ndarray, "h w c"], size: Size) -> UInt8[np.ndarray, "H W c"]:
     height, width, channels = image.shape
     if (height, width) == size:
         return image
@@ -106,81 +114,108 @@ def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return stacked
 
 
-def as_arrays(outputs: Any) -> Any:
+def scale_images(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return bytes as floats in [0, 1]."""
+    return images.float().div_(255)
+
+
+Outputs = TypeVar("Outputs", bound=tuple[Any, ...])
+
+
+def as_arrays(outputs: Outputs) -> Outputs:
     """Return a NamedTuple of tensors as one of NumPy arrays, floating-point values in at least single precision."""
 
-    def array(value: Any) -> Any:
+    def array(value: object) -> object:
         if not isinstance(value, Tensor):
             return value
         value = value.detach().cpu()
         return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
 
-    return type(outputs)(*map(array, outputs))
+    return type(outputs)(*map(array, outputs))  # pyright: ignore[reportArgumentType]  # a NamedTuple
 
 
-def scale_images(images: Tensor) -> Float[Tensor, "n c h w"]:
-    """Bytes to floats in [0, 1]."""
-    return images.float().div_(255)
-
-
+Spec = TypeVar("Spec", bound=ModelSpec)
 Result = TypeVar("Result")
 
 
-class TaskModel(nn.Module, ABC, Generic[Result]):
-    """A network for one task. Each of the three methods does one thing, whatever the mode of the module.
+class HRNetModel(nn.Module, Generic[Spec]):
+    """A network on an HRNet backbone that normalizes its images.
 
-    `forward` is what is exported; `loss` is what is learned; `predict` gives results in pixels of the image.
+    Args:
+        spec: the network as data.
+        recompute: see `HRNet`.
+
+    Attributes:
+        mean: mean of the images' channels, in [0, 1].
+        std: standard deviation of the images' channels.
+        origin: one line about a checkpoint of another code base: which one, what was recognized and left out.
     """
 
-    spec: Any
-    processor: Processor[Any]
-    backbone: HRNet
     mean: Tensor
     std: Tensor
-    # Whether it looks into boxes that somebody found, not at whole images.
-    takes_boxes = False
-    # The color of an input where it shows nothing of its image.
-    fill: Color = (0, 0, 0)
-    # Of a checkpoint of another code base: which one, what was recognized and what was left out, in one line.
-    origin: str = ""
 
-    def __init__(self, spec: Any, in_channels: int = 3) -> None:
+    def __init__(self, spec: Spec, *, recompute: bool = False) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec: Spec = spec
+        self.origin = ""
+        self.backbone = HRNet(spec.backbone, recompute=recompute)
         # More channels than three: the statistics repeat, as the first convolution's weights do when they are inflated.
-        mean, std = np.resize(IMAGENET_MEAN, in_channels), np.resize(IMAGENET_STD, in_channels)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            repeated = torch.tensor(np.resize(values, spec.backbone.in_channels), dtype=torch.float32)
+            self.register_buffer(name, repeated.view(1, -1, 1, 1), persistent=False)
 
     def normalize(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Images in [0, 1] as the backbone wants them."""
+        """Return images in [0, 1] as the backbone wants them."""
         return (images - self.mean) / self.std
 
     def features(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """The backbone's maps of RGB images in [0, 1], at strides 4, 8, 16, 32 (V1: 4 only), as no head has seen them."""
+        """Return the backbone's maps of RGB images in [0, 1], at strides 4, 8, 16, 32 (V1: 4 only)."""
         return self.backbone(self.normalize(images))
+
+    def widening(self) -> nn.ModuleList | None:
+        """Return the layers of the head that widen each map, as timm's features come; None where there are none."""
+        return None
+
+    def named_outputs(self) -> dict[str, tuple[str, ...]]:
+        """Return the names (keypoints, classes) of the output channels of layers that have such: fine-tuning reuses them."""
+        return {}
+
+
+class TaskModel(HRNetModel[Spec], ABC, Generic[Spec, Result]):
+    """A network for one task; each method does one thing, whatever the mode of the module.
+
+    `forward` is what is exported; `loss` is minimized; `predict` gives results in pixels of the image.
+
+    Attributes:
+        processor: the NumPy side of the task: inputs of an image, and results of output arrays.
+    """
+
+    processor: Processor[Result]
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "n c h w"]) -> Any:
-        """Raw outputs, a NamedTuple of tensors, of RGB images in [0, 1]."""
+        """Return the raw outputs, a NamedTuple of tensors, of RGB images in [0, 1]."""
 
     def dense(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor | None, ...]:
-        """That part of `forward` in which all sizes follow from the input's: what compiled runtimes run."""
+        """Return the outputs whose sizes depend on the input size only: what compiled runtimes run."""
         return self(images)
 
     def finish(self, outputs: tuple[Tensor | None, ...], size: Size) -> Any:
-        """The rest of `forward`: its outputs, from those of `dense` for inputs of this height and width."""
+        """Return the outputs of `forward` from those of `dense` for inputs of this height and width."""
         return outputs
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Named terms; their sum is minimized."""
+        """Return named terms; their sum is minimized."""
 
-    def named_outputs(self) -> dict[str, tuple[str, ...]]:
-        """Layers whose output channels have names (keypoints, classes), with these: what another set can take over."""
-        return {}
+    def predict(self, images: Float[Tensor, "n c h w"], frames: Sequence[Frame]) -> list[Result]:
+        """Return one result per input, in pixels of its image."""
+        return self.decode(self(images), frames)
 
     # The image side, which `processor` decides; these stand in until nobody asks a model for it.
+    takes_boxes = False
+    fill: Color = (0, 0, 0)
+
     def decode(self, outputs: Any, frames: Sequence[Frame]) -> list[Result]:
         """Return one result per input; see `Processor.decode`."""
         return self.processor.decode(as_arrays(outputs), frames)
@@ -203,16 +238,12 @@ class TaskModel(nn.Module, ABC, Generic[Result]):
         """Return the result of one image; see `Processor.join`."""
         return self.processor.join(results, boxes, source)
 
-    def predict(self, images: Float[Tensor, "n c h w"], frames: Sequence[Frame]) -> list[Result]:
-        """One result an input, in pixels of its image."""
-        return self.decode(self(images), frames)
-
 
 @runtime_checkable
 class SampleSource(Protocol):
-    """A data set: how many samples, and one of them. Given a `SampleKey` it augments; given a number it does not.
+    """A data set: its length and its samples. Given a `SampleKey` it augments; given an index it does not.
 
-    It may have a method ``describe(index: int) -> str`` that says what a person can look at: the image's file.
+    It may have a method ``describe(index: int) -> str`` that names the image's file for people.
     """
 
     def __len__(self) -> int: ...
@@ -220,7 +251,9 @@ class SampleSource(Protocol):
     def __getitem__(self, key: SampleKey | int) -> Sample: ...
 
 
-def random_generator(seed: int, draw: SampleKey) -> np.random.Generator:
-    """The generator of one sample's random choices: counted, never consumed, so that worker processes, resuming and the
-    number of machines change nothing."""
-    return np.random.default_rng((seed, draw.epoch, draw.sample))
+def random_generator(seed: int, key: SampleKey) -> np.random.Generator:
+    """Return the generator of one sample's random choices.
+
+    They are counted, never consumed, so that worker processes, resuming and the number of machines change nothing.
+    """
+    return np.random.default_rng((seed, key.epoch, key.sample))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hrnet.inference.processor import BoxPrompts
 from hrnet.io.geometry import Frame, Size
-from hrnet.nn.backbone import HRNet, init_normal, set_norm_momentum
+from hrnet.nn.backbone import init_normal, set_norm_momentum
 from hrnet.nn.representation import PixelHead
 from hrnet.nn.task import Batch, TaskModel
 from hrnet.pose.heatmap import HeatmapCodec, Heatmaps
@@ -31,15 +31,13 @@ class PoseOutput(NamedTuple):
     heatmaps: Heatmaps
 
 
-class PoseModel(TaskModel[Poses]):
+class PoseModel(TaskModel[PoseSpec, Poses]):
     """One object a crop; the crop is chosen by `PoseSpec.box_padding` around a box."""
 
     takes_boxes = True
 
     def __init__(self, spec: PoseSpec) -> None:
-        super().__init__(spec, spec.backbone.in_channels)
-        self.spec: PoseSpec = spec
-        self.backbone = HRNet(spec.backbone)
+        super().__init__(spec)
         keypoints, widths = len(spec.skeleton), spec.backbone.widths
         if spec.representation == "v1":
             self.head: nn.Module = nn.Conv2d(widths[0], keypoints, spec.head_kernel, padding=spec.head_kernel // 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hrnet.nn.backbone import HRNet, init_normal, set_norm_momentum
+from hrnet.nn.backbone import init_normal, set_norm_momentum
 from hrnet.nn.representation import PixelHead
 from hrnet.nn.task import Batch, TaskModel
 from hrnet.results import SemanticMap
@@ -15,15 +15,13 @@ from hrnet.segmentation.processor import SegmentationOutput, SegmentationProcess
 from hrnet.segmentation.spec import SegmentationSpec
 
 
-class SegmentationModel(TaskModel[SemanticMap]):
+class SegmentationModel(TaskModel[SegmentationSpec, SemanticMap]):
     """A label for every pixel of an image."""
 
     def __init__(self, spec: SegmentationSpec) -> None:
-        super().__init__(spec, spec.backbone.in_channels)
-        self.spec: SegmentationSpec = spec
+        super().__init__(spec, recompute=True)
         self.processor = SegmentationProcessor(spec)
         backbone, classes = spec.backbone, len(spec.class_names)
-        self.backbone = HRNet(backbone, recompute=True)
         if spec.context is None:
             self.head: nn.Module = PixelHead(backbone.widths, classes, spec.head_kernel, backbone.align_corners)
         else:
