@@ -1,6 +1,8 @@
 # make demo: install and run on the shipped image.   make test: everything that is checked.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes of the tests; each computes in one thread.
+JOBS ?= 2
 
 .PHONY: demo test format clean
 
@@ -17,16 +19,17 @@ demo: .venv/installed
 	$(BIN)/hrnet predict pose src/hrnet/assets/astronaut.jpg --out demo-output
 	$(BIN)/hrnet predict segmentation src/hrnet/assets/astronaut.jpg --out demo-output/segmentation
 
+test: export OMP_NUM_THREADS := 1
 test: .venv/tests-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term:skip-covered
 
 format: .venv/tests-installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv demo-output .coverage .coverage.*
