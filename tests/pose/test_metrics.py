@@ -20,9 +20,9 @@ from hrnet.results import Poses
 
 
 def reference(
-    truth: Path, results: list[dict[str, Any]], sigmas: tuple[float, ...], ids: list[int]
+    ground_truth: Path, results: list[dict[str, Any]], sigmas: tuple[float, ...], ids: list[int]
 ) -> dict[str, float]:
-    ground = ReferenceCoco(str(truth))
+    ground = ReferenceCoco(str(ground_truth))
     found = ground.loadRes(results)  # type: ignore[arg-type]  # a list is read as well as a file
     evaluation = ReferenceEval(ground, found, "keypoints")
     evaluation.params.kpt_oks_sigmas = np.array(sigmas)
@@ -34,7 +34,7 @@ def reference(
 
 
 def jittered(content: dict[str, Any], sigmas: tuple[float, ...], seed: int) -> list[dict[str, Any]]:
-    """The truth with noise of a size that costs about half of the precision; some people missed, some found twice."""
+    """The ground truth with noise of a size that costs about half of the precision; some people missed, some found twice."""
     rng = np.random.default_rng(seed)
     results = []
     for entry in content["annotations"]:
@@ -99,13 +99,13 @@ def test_average_precision_equals_pycocotools_for_any_number_of_keypoints(tmp_pa
         "annotations": annotations,
         "categories": [{"id": 7, "name": "thing", "keypoints": [f"k{i}" for i in range(joints)]}],
     }
-    path = tmp_path / "truth.json"
+    path = tmp_path / "labels.json"
     path.write_text(json.dumps(content))
     found = check_against_pycocotools(path, tuple(rng.uniform(0.03, 0.1, joints)))
     assert 0.1 < found["AP"] < 0.95
 
 
-def test_pck_counts_what_lies_within_a_share() -> None:
+def test_pck_counts_errors_within_the_threshold() -> None:
     errors = np.array([[0.05, 0.3], [0.2, 0.19]])
     labeled = np.array([[True, True], [True, False]])
     assert pck(errors, labeled, 0.2) == pytest.approx(200 / 3)

@@ -1,4 +1,4 @@
-"""COCO's keypoint average precision, for any number of keypoints."""
+"""COCO's average precision of keypoints, for any skeleton."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hrnet.engine.coco_metrics import coco_evaluation
 from hrnet.pose.data import image_number
 from hrnet.results import Poses
 
-# COCO's ten figures, in its order.
+# COCO's ten metrics, in its order.
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
 
 def results_to_coco(results: Mapping[int, Poses], category_id: int = 1) -> list[dict[str, Any]]:
-    """Poses by image id as a COCO results list, which `loadRes` of pycocotools reads."""
+    """Return poses by image id as a COCO results list, which `loadRes` of pycocotools reads."""
     return [
         {
             "image_id": image_id,
@@ -32,20 +32,20 @@ def results_to_coco(results: Mapping[int, Poses], category_id: int = 1) -> list[
 
 
 def oks_ap(
-    truth: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     oks_sigmas: Sequence[float],
     image_ids: Collection[int | str],
 ) -> dict[str, float]:
-    """COCO's figures in [0, 1]; those for which nothing is labeled are left out.
+    """Return COCO's metrics in [0, 1], without those for which nothing is labeled.
 
     Args:
-        truth: content of a COCO keypoint json.
+        ground_truth: content of a COCO keypoint json.
         results: a COCO results list.
-        oks_sigmas: one a keypoint.
-        image_ids: the images that were looked at; what was found in them where nothing is labeled counts as wrong.
+        oks_sigmas: one per keypoint, in the order of the ground truth.
+        image_ids: ids of the evaluated images; results on images without labeled objects are false positives.
     """
-    evaluation = _evaluation(truth, results, oks_sigmas, image_ids)
+    evaluation = _evaluation(ground_truth, results, oks_sigmas, image_ids)
     if evaluation is None:
         return dict.fromkeys(FIGURES[:1], 0.0)
     evaluation.summarize()
@@ -54,47 +54,49 @@ def oks_ap(
 
 
 def precision_by_recall(
-    truth: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     oks_sigmas: Sequence[float],
     image_ids: Collection[int | str],
 ) -> dict[float, Float[np.ndarray, 101]]:
-    """Precision at recalls 0, 0.01, ... 1 for each similarity from 0.5 to 0.95, whose mean is AP; empty where nothing was
-    found or nothing is labeled. Arguments as of `oks_ap`."""
-    evaluation = _evaluation(truth, results, oks_sigmas, image_ids)
+    """Return the precision at recalls 0, 0.01, ... 1 for each OKS threshold from 0.5 to 0.95; their mean is AP.
+
+    Empty without results or without labeled objects. Arguments as of `oks_ap`.
+    """
+    evaluation = _evaluation(ground_truth, results, oks_sigmas, image_ids)
     if evaluation is None:
         return {}
-    # Similarities, recalls, categories, areas (the first is all), numbers of results an image.
+    # Axes: OKS thresholds, recalls, categories, areas (the first is all), numbers of results per image.
     precision = evaluation.eval["precision"][:, :, 0, 0, 0]
     thresholds = (round(float(value), 2) for value in evaluation.params.iouThrs)
     return dict(zip(thresholds, precision, strict=True)) if (precision >= 0).all() else {}
 
 
 def _evaluation(
-    truth: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     oks_sigmas: Sequence[float],
     image_ids: Collection[int | str],
 ) -> COCOeval_faster | None:
-    """COCO's evaluation, accumulated; None without results."""
+    """Return COCO's evaluation, accumulated; None without results."""
     if not results:
         return None
     category_id = results[0]["category_id"]
-    annotations = _annotations(truth, image_ids, category_id, len(oks_sigmas))
-    # Similarity of keypoints does not ask for the size of an image.
+    annotations = _annotations(ground_truth, image_ids, category_id, len(oks_sigmas))
+    # OKS does not depend on the size of the image.
     sizes = dict.fromkeys(image_ids, (0, 0))
     return coco_evaluation("keypoints", sizes, [category_id], annotations, results, oks_sigmas)
 
 
 def _annotations(
-    truth: Mapping[str, Any], image_ids: Collection[int | str], category_id: int, joints: int
+    ground_truth: Mapping[str, Any], image_ids: Collection[int | str], category_id: int, joints: int
 ) -> list[dict[str, Any]]:
-    """The labels of one category, with the fields that COCO's evaluation needs and small data sets leave out.
+    """Return the annotations of one category, with the fields that COCO's evaluation needs and small data sets lack.
 
-    An entry that is not of the right form is left out; the reader of the data set names it.
+    Malformed entries are left out; the reader of the data set names them.
     """
     annotations = []
-    for entry in truth["annotations"]:
+    for entry in ground_truth["annotations"]:
         if not isinstance(entry, dict):
             continue
         number = image_number(entry.get("image_id"))

@@ -1,4 +1,4 @@
-"""Keypoint sets: names, links, left-right pairs and OKS sigmas, published ones and any other."""
+"""Skeletons: names, links, left-right pairs and OKS sigmas of the published keypoint sets and of any other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from hrnet.formats.sides import infer_pairs, words
 
-# Source: the median of COCO's seventeen, used for keypoints of which nothing is known.
+# Source: the median of COCO's seventeen, used for all other keypoints.
 UNKNOWN_OKS_SIGMA = 0.072
-
-
 # Source: the COCO keypoint evaluation.
 _SIGMA_OF_WORD = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
@@ -23,11 +21,12 @@ class Skeleton:
     """A set of keypoints.
 
     Attributes:
-        names: of the keypoints, in the order of the network's outputs.
-        links: pairs of indices that a drawing joins.
+        names: names of the keypoints, in the order of the network's outputs.
+        links: pairs of indices that a plot joins by a line.
         pairs: indices of a left keypoint and of its right partner.
-        oks_sigmas: how precisely people mark each keypoint, as a share of the object's size (COCO's convention).
-        upper: indices that the half-body augmentation counts as upper; empty: that augmentation is off.
+        oks_sigmas: standard deviation of the annotation of each keypoint, as a fraction of the object's size (COCO's
+            convention).
+        upper: indices of the upper body for the half-body augmentation; empty turns it off.
     """
 
     names: tuple[str, ...]
@@ -39,13 +38,13 @@ class Skeleton:
     def __post_init__(self) -> None:
         count = len(self.names)
         if not count or len(set(self.names)) != count:
-            raise ValueError(f"Keypoint names must be there and differ: {self.names}.")
+            raise ValueError(f"A skeleton needs at least one keypoint, each with its own name, not {self.names}.")
         indices = [index for pair in (*self.links, *self.pairs) for index in pair] + list(self.upper)
         if any(not 0 <= index < count for index in indices):
             raise ValueError(f"Links, pairs and upper keypoints are indices from 0 to {count - 1}: {self}.")
         paired = [index for pair in self.pairs for index in pair]
         if len(set(paired)) != len(paired):
-            raise ValueError(f"A keypoint has one mirror partner at the most: {self.pairs}.")
+            raise ValueError(f"A keypoint has at most one left-right partner: {self.pairs}.")
         if not self.oks_sigmas:
             object.__setattr__(self, "oks_sigmas", infer_oks_sigmas(self.names))
         if len(self.oks_sigmas) != count or min(self.oks_sigmas) <= 0:
@@ -56,13 +55,13 @@ class Skeleton:
 
 
 def left_right(names: Sequence[str], joint: str) -> tuple[int, int] | None:
-    """Indices of the left and the right keypoint of a joint, under any spelling; None where there is no such pair."""
+    """Return the indices of the left and the right keypoint of a joint, in any spelling; None without such a pair."""
     found = [pair for pair in infer_pairs(names) if joint in words(names[pair[0]])]
     return found[0] if len(found) == 1 else None
 
 
 def infer_oks_sigmas(names: Sequence[str]) -> tuple[float, ...]:
-    """COCO's value for the joints that COCO has, under any spelling; the median of its seventeen for all others."""
+    """Return COCO's value for the joints that COCO has, in any spelling, and the median of its seventeen for all others."""
     return tuple(
         next((_SIGMA_OF_WORD[word] for word in words(name) if word in _SIGMA_OF_WORD), UNKNOWN_OKS_SIGMA)
         for name in names
@@ -70,7 +69,7 @@ def infer_oks_sigmas(names: Sequence[str]) -> tuple[float, ...]:
 
 
 def infer_upper(names: Sequence[str]) -> tuple[int, ...]:
-    """Keypoints of a person's upper body by name; empty where no shoulder or no hip is named."""
+    """Return the indices of a person's upper body by name; empty without a shoulder or without a lower body."""
     lower_words = {"hip", "knee", "ankle", "foot", "heel", "toe", "pelvis"}
     lower = [bool(lower_words & set(words(name))) for name in names]
     if not any("shoulder" in words(name) for name in names) or not any(lower):
@@ -95,7 +94,7 @@ MPII = Skeleton(
            "left_wrist"),
     links=((0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7), (7, 13),
            (13, 14), (14, 15)),
-    # Left first, as everywhere here.
+    # Left first, as in every skeleton.
     pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
     upper=tuple(range(7, 16)),
 )
@@ -108,5 +107,3 @@ LSP = Skeleton(
     upper=(6, 7, 8, 9, 10, 11, 12, 13),
 )
 # fmt: on
-
-KNOWN = {"coco": COCO, "mpii": MPII, "lsp": LSP}

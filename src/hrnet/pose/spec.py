@@ -13,16 +13,16 @@ from hrnet.pose.skeletons import COCO, Skeleton
 
 @dataclass(frozen=True, slots=True)
 class CodecSpec:
-    """How keypoints become heatmaps and heatmaps keypoints.
+    """Parameters of a heatmap codec.
 
     Attributes:
         kind: ``classic`` as published; ``dark`` with unrounded targets and a Taylor step (arXiv 1910.06278); ``udp``
             the same on lengths counted between pixel centers (arXiv 1911.07524), which needs no flip shift.
-        heatmap_sigma: of the Gaussian, in heatmap pixels.
+        heatmap_sigma: standard deviation of the Gaussian, in heatmap pixels.
         blur: size of the smoothing kernel before the Taylor step of ``dark`` and ``udp``; odd.
-        per_axis: of ``classic``: refine one axis even where the peak lies at the border of the other, as mmpose does and
-            the published code does not.
-        flip_shift: of ``classic`` and ``dark``: move the mirrored heatmap right by one pixel before averaging.
+        per_axis: True to refine one axis even where the peak lies at the border of the other, as mmpose does and the
+            published code does not; ``classic`` only.
+        flip_shift: True to move the flipped heatmap right by one pixel before averaging; ``classic`` and ``dark`` only.
     """
 
     kind: Literal["classic", "dark", "udp"] = "classic"
@@ -33,22 +33,24 @@ class CodecSpec:
 
     def __post_init__(self) -> None:
         if not 0 < self.heatmap_sigma < math.inf:
-            raise ValueError(f"the heatmap's sigma is above 0, not {self.heatmap_sigma}")
+            raise ValueError(
+                f"heatmap_sigma must be above 0, not {self.heatmap_sigma}; the published networks use 2 or 3."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class PoseSpec:
-    """Everything that fixes a pose network and how it is used.
+    """A pose network, with the crop that it runs on.
 
     Attributes:
-        skeleton: the keypoints it finds.
-        backbone: HRNetV1 has `high_resolution_only`.
+        skeleton: keypoints of its heatmaps.
+        backbone: spec of the backbone; ``v1`` needs `high_resolution_only`.
         representation: ``v1``: one convolution on the stride-4 map; ``v2``: the concatenation of all maps and a
             `PixelHead`, as in the published face and hand networks.
         input_size: height and width of the crop.
-        codec: how heatmaps are written and read.
-        head_kernel: of the last convolution, 1 or 3.
-        box_padding: the crop is this much larger than the box.
+        codec: encoding of keypoints as heatmaps, and its inverse.
+        head_kernel: size of the last convolution, 1 or 3.
+        box_padding: ratio of the crop's side to the box's.
     """
 
     skeleton: Skeleton = COCO
@@ -61,10 +63,10 @@ class PoseSpec:
 
     def __post_init__(self) -> None:
         if min(self.input_size) < 32:
-            raise ValueError(f"input_size is at least 32 x 32, not {self.input_size}.")
+            raise ValueError(f"input_size must be at least 32 x 32, not {self.input_size}.")
         if (self.representation == "v1") != self.backbone.high_resolution_only:
             raise ValueError(
-                "representation 'v1' goes with a backbone that is high_resolution_only, 'v2' with one that is not."
+                "representation 'v1' needs a backbone with high_resolution_only, 'v2' one without it; change one of the two."
             )
 
     @property
