@@ -13,11 +13,11 @@ from hrnet.classification.recipes import RECIPES, ClassificationData, Classifica
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.cli import main
 from hrnet.engine.optim import build_optimizer, learning_rate
-from hrnet.engine.recipe import BEST, TrainSpec
+from hrnet.engine.recipe import BEST, SMALL_BACKBONE, TrainSpec
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
 from hrnet.io.checkpoint import load_model, save_model
-from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.tasks import recipe_from_json, recipe_to_json, recipes
 
 Folders = Callable[..., Path]

@@ -17,8 +17,8 @@ from hrnet.detection.augment import Augment, View, augmented, paste_objects, ran
 from hrnet.detection.data import DetectionDataset
 from hrnet.detection.processor import boxes_to_input, image_frame
 from hrnet.detection.spec import DetectionSpec, faster_rcnn, hybrid_task_cascade, mask_rcnn
+from hrnet.engine.recipe import SMALL_BACKBONE
 from hrnet.formats.records import ImageRecord, Object, Runs
-from hrnet.nn.spec import SMALL_BACKBONE
 from hrnet.nn.task import MEAN_COLOR, SampleKey
 
 COLORS = np.array(

@@ -27,10 +27,10 @@ from hrnet.detection.spec import (
     hybrid_task_cascade,
     mask_rcnn,
 )
-from hrnet.engine.recipe import BEST, STATE
+from hrnet.engine.recipe import BEST, SMALL_BACKBONE, STATE
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
-from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, SampleKey
 from hrnet.tasks import build_model, recipe_to_json
 

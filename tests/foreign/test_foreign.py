@@ -279,6 +279,9 @@ def test_other_files_without_counters_keep_their_norms() -> None:
 def test_aligned_corners_are_the_callers_word(tmp_path: Path) -> None:
     """Oracle: the same weights in a network that was built with aligned corners. Keys and shapes are those of a plain one."""
     _, state, theirs = written("official segmentation")
+    for name, value in (*state.items(), *theirs.items()):
+        if name.endswith("running_var"):
+            value.abs_()
     torch.save(theirs, tmp_path / "ocr_branch.pth")
     aligned = replace(SEGMENTATION, backbone=replace(SMOOTH, align_corners=True))
     expected = build_model(aligned).eval()

@@ -8,14 +8,14 @@ from hrnet.errors import InputError
 from hrnet.inference.runtime import choose_runtime, compile_forward
 from hrnet.io.zoo import load
 from hrnet.pose.model import PoseModel
-from hrnet.pose.recipes import SMALL_BACKBONE
+from hrnet.pose.recipes import SMALL_POSE_BACKBONE
 from hrnet.pose.skeletons import LSP
 from hrnet.pose.spec import PoseSpec
 from hrnet.predictor import Predictor
 
 
 def small() -> PoseModel:
-    return PoseModel(PoseSpec(LSP, SMALL_BACKBONE, input_size=(64, 64))).eval()
+    return PoseModel(PoseSpec(LSP, SMALL_POSE_BACKBONE, input_size=(64, 64))).eval()
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (1, 3, 70, 50)])

@@ -153,7 +153,7 @@ def test_a_part_of_nobody_knows_what_is_forgotten(site: Site, tmp_path: Path) ->
 def test_a_full_disk(site: Site, tmp_path: Path) -> None:
     # What is written to this device fails as on a full disk, said by the system itself.
     (tmp_path / "x.pth.part").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"x\.pth was not written: the disk is full; make room"):
+    with pytest.raises(InputError, match=r"x\.pth was not written: the disk is full; free some space"):
         fetch(f"{site.address}/file", tmp_path / "x.pth", SHA)
     assert not (tmp_path / "x.pth").exists()
 

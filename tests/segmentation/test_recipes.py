@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from hrnet.cli import main
-from hrnet.engine.recipe import BEST, STATE
+from hrnet.engine.recipe import BEST, SMALL_BACKBONE, STATE
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
 from hrnet.io.checkpoint import save_model
-from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec
+from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.segmentation.recipes import RECIPES, SegmentationRecipe, prepare
 from hrnet.segmentation.spec import CITYSCAPES, LossSpec
 from hrnet.tasks import recipe_to_json

@@ -18,11 +18,11 @@ from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.job import Job
-from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, has_part, hold_out
 from hrnet.formats.records import DataSet, ImageRecord
-from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 
 
 @dataclass(frozen=True, slots=True)

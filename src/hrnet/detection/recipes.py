@@ -33,12 +33,12 @@ from hrnet.detection.spec import (
     mask_rcnn,
 )
 from hrnet.engine.job import Job
-from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, choose_part, has_part, hold_out, pair_folders
 from hrnet.formats.records import DataSet, ImageRecord
 from hrnet.io.geometry import Size
-from hrnet.nn.spec import SMALL_BACKBONE, hrnet
+from hrnet.nn.spec import hrnet
 
 # A name that no data set has, so that its own classes take its place.
 OWN_CLASSES = ("of the data set",)

@@ -14,7 +14,7 @@ from torch import Tensor
 from hrnet.errors import InputError
 from hrnet.foreign.shapes import State
 from hrnet.io.atomic import read_tensors
-from hrnet.io.quiet import quiet
+from hrnet.io.warnings import suppress_warnings
 
 # An archive of torch is stored as it is. What claims to unpack to so many times its size was made to fill the memory.
 _MOST_UNPACKED, _SMALL = 3, 1 << 20
@@ -48,7 +48,7 @@ def read_weights(path: Path) -> State:
     _check_archive(path)
     try:
         # What torch advises is no advice to who has the file.
-        with quiet, torch.serialization.safe_globals(_PASSED_OVER):
+        with suppress_warnings, torch.serialization.safe_globals(_PASSED_OVER):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's word for a class or function that the file wants to have called.

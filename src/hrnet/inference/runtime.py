@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hrnet.errors import InputError
-from hrnet.io.quiet import quiet
+from hrnet.io.warnings import suppress_warnings
 from hrnet.nn.task import TaskModel
 
 Runtime = Literal["auto", "torch", "openvino"]
@@ -107,7 +107,7 @@ class _OpenVino:
     def _compile(self, size: tuple[int, ...]) -> None:
         example = torch.zeros(1, *size)
         # Tracing warns that sizes become constants, which is what is wanted here.
-        with quiet, torch.no_grad():
+        with suppress_warnings, torch.no_grad():
             self._outputs[size] = self._model.dense(example)
             graph = self._openvino.convert_model(
                 _Tensors(self._model), example_input=example, input=[("images", [-1, *size])]

@@ -1,4 +1,4 @@
-"""One file from the network: resumed where it was cut, checked by its hash, whole or not at all."""
+"""Download of one file: resumed where it was cut, checked by its hash, complete or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import ssl
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,35 +15,36 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from hrnet.errors import InputError
 
-# Seconds without a byte.
+# Seconds without a byte after which a connection counts as cut.
 _TIMEOUT = 30.0
 _BLOCK = 1 << 18
 
 
 class DeadLinkError(Exception):
-    """Behind an address is not the file. The message says what is there instead."""
+    """An address that does not lead to the file. The message says what is there instead."""
 
 
 class UnreachableError(Exception):
-    """There is no network, or no answer. The message is the system's."""
+    """A network that is down, or a server that does not answer. The message is the system's."""
 
 
 def fetch(url: str, target: Path, sha256: str = "") -> None:
-    """Download a file; what an earlier call began beside it (``.part``) is continued if it is still the same file.
+    """Download a file; a part that an earlier call left beside it (``.part``) is resumed if the file is still the same.
 
     Args:
-        url: http or https; redirections are followed, but never from https to http.
-        target: becomes the file when all of it is there and its hash is right.
-        sha256: hexadecimal digits that the hash must begin with; empty: not checked.
+        url: http or https address; redirections are followed, but never from https to http.
+        target: path that becomes the file when it is complete and its hash is right.
+        sha256: hexadecimal digits that the hash must begin with; empty for no check.
 
     Raises:
-        DeadLinkError: no such file, or a page instead of it; what was begun is kept.
-        UnreachableError: no connection.
+        DeadLinkError: the address has no such file, or a page instead of it; the part is kept.
+        UnreachableError: there is no connection.
         InputError: the connection was cut (the part is kept), the hash is wrong (it is deleted), or the disk is full.
     """
     part, tag = _beside(target, ".part"), _beside(target, ".part.tag")
@@ -74,43 +74,28 @@ def fetch(url: str, target: Path, sha256: str = "") -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time; others wait. The system lets go when a process dies.
+    """Let one process at a time into the block; others wait. The system releases the lock when a process dies.
 
     Raises:
         InputError: the folder cannot be written.
     """
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b")
+        lock.acquire()
     except OSError as error:
         raise _unwritten(path, error) from None
-    with file:
-        _lock(file)
+    try:
         yield
-
-
-def _lock(file: IO[bytes]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        while True:
-            try:
-                # Gives up after ten seconds.
-                return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            except OSError:
-                continue
-    else:
-        import fcntl
-
-        return fcntl.flock(file, fcntl.LOCK_EX)
+    finally:
+        lock.release()
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
@@ -125,13 +110,13 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
 
 def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
     if not url.startswith(("https://", "http://")):
-        raise DeadLinkError("it is no http or https address")
+        raise DeadLinkError("it is not an http or https address")
     opener = urllib.request.build_opener(_Redirect)
     return opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
 
 
 def _start(answer: HTTPResponse, begun: int) -> int:
-    """The byte at which the answer begins. Raises DeadLinkError where it is a page."""
+    """Return the byte at which the answer begins. Raises DeadLinkError where it is a page."""
     if answer.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
         raise DeadLinkError("a page instead of the file")
     if answer.status != 206:
@@ -148,13 +133,13 @@ def _total(answer: HTTPResponse, start: int) -> int | None:
 
 
 def _validator(headers: Any) -> str:
-    # A weak one says nothing of single bytes.
+    # A weak tag does not hold for single bytes.
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def _receive(url: str, part: Path, tag: Path, checked: bool) -> int | None:
-    """All of the file, or what is missing of it, into `part`. Returns how many bytes there should be, if that is told."""
+    """Write the file, or the missing rest of it, to `part`; return the full number of bytes, if the server tells it."""
     begun = part.stat().st_size if part.is_file() else 0
     known = tag.read_text(encoding="utf-8") if tag.is_file() else ""
     if not (known or checked):
@@ -172,7 +157,7 @@ def _receive(url: str, part: Path, tag: Path, checked: bool) -> int | None:
         if error.headers.get("Content-Range", "") == f"bytes */{begun}":
             # Nothing is missing: an earlier call ended before it had checked the file.
             return begun
-        # More was begun than there is: of another file.
+        # The part is longer than the file: it belongs to another one.
         _forget(part, tag)
         return _receive(url, part, tag, checked)
     with answer:
@@ -200,14 +185,14 @@ def _write(answer: HTTPResponse, part: Path, start: int, total: int | None) -> N
 
 
 def _cut(target: Path, part: Path, reason: str) -> str:
-    return f"The download of {target.name} was cut ({reason}); {part} is kept: do the same again to go on."
+    return f"The download of {target.name} was cut ({reason}); {part} is kept: run the same command again to resume."
 
 
 def _unwritten(path: Path, error: OSError) -> InputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
-            f"{path} was not written: the disk is full; make room and do the same again to go on, or set HRNET_HOME to "
-            "another folder."
+            f"{path} was not written: the disk is full; free some space and run the same command again to resume, or "
+            "set HRNET_HOME to another folder."
         )
     return InputError(f"{path} cannot be written ({error.strerror}); set HRNET_HOME to another folder.")
 

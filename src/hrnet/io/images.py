@@ -1,77 +1,79 @@
-"""Images from files and back; the only place that knows about file formats, orientation and color order."""
+"""Images from files; the only place that knows about file formats, orientation and color order."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
-from PIL import ExifTags, UnidentifiedImageError
+from jaxtyping import Integer
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as Pillow
 
 from hrnet.errors import InputError
 from hrnet.io.geometry import Image, Size
-from hrnet.io.quiet import quiet
+from hrnet.io.warnings import suppress_warnings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
-# Larger images are refused before they are decoded: at three bytes a pixel this many are half a gigabyte.
+# Larger images are refused before they are decoded: at three bytes per pixel this many are half a gigabyte.
 MAX_PIXELS = 170_000_000
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def read_image(path: Path | str, *, upright: bool = True) -> Image:
-    """An image as RGB bytes.
+    """Read an image as RGB bytes.
 
-    Of an animation the first frame is taken; transparent pixels show white; 16-bit values are reduced to 8 bits.
+    An animation gives its first frame; transparent pixels become white; 16-bit values are reduced to 8 bits.
 
     Args:
-        path: of the file.
-        upright: turn the image as its orientation tag says; otherwise the pixels stay as they are stored (but for
-            TIFF, which Pillow always turns).
+        path: file of the image.
+        upright: True to apply the orientation tag; False for the pixels as stored (but for TIFF, which Pillow always
+            rotates).
 
     Raises:
-        InputError: the file is missing, empty, damaged, no image, or larger than `MAX_PIXELS`.
+        InputError: the file is missing, empty, damaged, not an image, or larger than `MAX_PIXELS`.
     """
     with _opened(Path(path)) as file:
         return _to_rgb(_upright(file) if upright else file, Path(path))
 
 
 def read_labeled(path: Path | str, size: Size) -> Image:
-    """An image as it was labeled, at a height and width: turned as its orientation tag says, or as it is stored.
+    """Read an image as it was labeled, at this height and width: with its orientation tag applied, or as stored.
 
     Raises:
-        InputError: as of `read_image`, or it has another size either way.
+        InputError: as for `read_image`, or the size differs either way.
     """
     image = read_image(path)
     if image.shape[:2] == size:
         return image
     if image.shape[1::-1] == size:
-        # Labeled as stored: the published code, for one, does not look at the orientation tag.
+        # Labeled as stored: the published code, for one, ignores the orientation tag.
         stored = read_image(path, upright=False)
         if stored.shape[:2] == size:
             return stored
     raise InputError(
         f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the annotations say {size[1]} x {size[0]}; "
-        "label the image as it is stored, or as its orientation tag turns it."
+        "label the image as stored, or with its orientation tag applied."
     )
 
 
-def read_indices(path: Path | str) -> Int[np.ndarray, "h w"]:
-    """The numbers that an image stores, one a pixel: of a palette the index, never its color; nothing is turned.
+def read_indices(path: Path | str) -> Integer[np.ndarray, "h w"]:
+    """Read the numbers that an image stores, one per pixel; a palette gives the index, never its color; never rotated.
 
     Raises:
-        InputError: as of `read_image`, or the image stores colors.
+        InputError: as for `read_image`, or the image stores colors.
     """
     with _opened(Path(path)) as file:
         if file.mode not in _INDEX_MODES:
-            raise InputError(f"{path} stores colors ({file.mode}) where one number a pixel was expected; save it so.")
-        # Pillow spreads gray of two and four bits over 0 to 255; what it reads from is told by the file's tiles.
+            raise InputError(
+                f"{path} stores colors ({file.mode}) where one number per pixel was expected; save it in gray."
+            )
+        # Pillow spreads gray of two and four bits over 0 to 255; the file's tiles tell the bits.
         tiles = getattr(file, "tile", None)
         spread = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args).strip("(,)'\"")) if tiles else None
         values = np.asarray(file)
@@ -79,16 +81,16 @@ def read_indices(path: Path | str) -> Int[np.ndarray, "h w"]:
 
 
 def stores_indices(path: Path | str) -> bool:
-    """Whether `read_indices` finds numbers and no colors, from the header alone; errors as of `image_size`."""
+    """Return True if the header says that `read_indices` finds numbers, not colors; errors as for `image_size`."""
     with _opened(Path(path)) as file:
         return file.mode in _INDEX_MODES
 
 
 def image_size(path: Path | str, *, upright: bool = True) -> Size:
-    """Height and width of an image, from its header alone; arguments and errors as of `read_image`."""
+    """Return height and width of an image, from its header alone; arguments and errors as for `read_image`."""
     with _opened(Path(path)) as file:
-        turned = upright and _orientation(file) in (5, 6, 7, 8)
-        return (file.width, file.height) if turned else (file.height, file.width)
+        swapped = upright and _orientation(file) in (5, 6, 7, 8)
+        return (file.width, file.height) if swapped else (file.height, file.width)
 
 
 # The end of a whole file: JPEG's end of image, PNG's last chunk.
@@ -96,8 +98,9 @@ _ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
 def looks_whole(path: Path | str) -> bool:
-    """Whether a JPEG or PNG ends as a whole file does, read from its first and last bytes; False says that only decoding
-    can tell. Damage in the middle is not seen.
+    """Return True for a JPEG or PNG whose last bytes are those of a complete file; False if only decoding can tell.
+
+    Damage in the middle is not noticed.
 
     Raises:
         InputError: the file cannot be read.
@@ -106,18 +109,18 @@ def looks_whole(path: Path | str) -> bool:
     with Path(path).open("rb") as file:
         start = file.read(4)
         file.seek(max(os.fstat(file.fileno()).st_size - 64, 0))
-        # Some programs fill files up with zeros.
+        # Some programs pad files with zeros.
         tail = file.read().rstrip(b"\0\r\n ")
     return any(start.startswith(magic) and tail.endswith(end) for magic, end in _ENDS.items())
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Pillow.Image]:
-    """The opened file; whatever goes wrong with it inside the block becomes an InputError."""
+    """Open a file; whatever fails inside the block becomes an InputError."""
     _check_file(path)
     try:
-        # Pillow warns of large and of slightly wrong files; both are dealt with here.
-        with quiet, Pillow.open(path, formats=_decoders()) as file:
+        # Pillow warns of large and of slightly wrong files; both are handled here.
+        with suppress_warnings, Pillow.open(path, formats=_decoders()) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise _too_large(path, f" ({file.width} x {file.height} pixels)")
             yield file
@@ -134,7 +137,7 @@ def _opened(path: Path) -> Iterator[Pillow.Image]:
 
 @cache
 def _decoders() -> tuple[str, ...]:
-    """Those of our formats that this Pillow has; it fails over names that it does not know."""
+    """Return the formats that this Pillow has; it fails over names that it does not know."""
     Pillow.init()
     return tuple(name for name in FORMATS if name in Pillow.OPEN)
 
@@ -160,7 +163,7 @@ def _too_large(path: Path, size: str) -> InputError:
 
 
 def _orientation(file: Pillow.Image) -> int:
-    """The orientation tag, 1 (upright) to 8; 1 where it is missing, damaged or done already."""
+    """Return the orientation tag, 1 (upright) to 8; 1 where it is missing, damaged or applied already."""
     if file.format == "TIFF":
         return 1
     try:
@@ -169,26 +172,11 @@ def _orientation(file: Pillow.Image) -> int:
         return 1
 
 
-# What undoes each orientation. Source: EXIF 2.32, tag 0x0112.
-_UNDO = {
-    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
-    3: Pillow.Transpose.ROTATE_180,
-    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
-    5: Pillow.Transpose.TRANSPOSE,
-    6: Pillow.Transpose.ROTATE_270,
-    7: Pillow.Transpose.TRANSVERSE,
-    8: Pillow.Transpose.ROTATE_90,
-}
-
-
 def _upright(file: Pillow.Image) -> Pillow.Image:
     file.load()  # in some formats the tag comes after the pixels
-    undo = _UNDO.get(_orientation(file))
-    if undo is None:
-        return file
-    turned = file.transpose(undo)
-    turned.info = file.info  # says what is transparent
-    return turned
+    with suppress(Exception):  # a damaged tag is no reason to refuse the pixels
+        ImageOps.exif_transpose(file, in_place=True)
+    return file
 
 
 def _to_rgb(image: Pillow.Image, path: Path) -> Image:
@@ -210,10 +198,10 @@ def _to_rgb(image: Pillow.Image, path: Path) -> Image:
 
 
 def check_image(image: np.ndarray) -> Image:
-    """The array itself, if it is an RGB image.
+    """Return the array itself, if it is an RGB image.
 
     Raises:
-        InputError: another type, shape or no pixels.
+        InputError: its type or shape is another, or it has no pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise InputError(
@@ -223,10 +211,10 @@ def check_image(image: np.ndarray) -> Image:
 
 
 def find_images(source: str) -> list[Path]:
-    """The images that a name stands for: a file, the images of a folder (not of its folders), or a pattern.
+    """Return the images of a source: a file, the images of a folder (not of its subfolders), or a pattern.
 
     Raises:
-        InputError: it stands for none.
+        InputError: there are none.
     """
     try:
         return _find_images(source)

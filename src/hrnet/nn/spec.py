@@ -18,7 +18,7 @@ class StageSpec:
     Attributes:
         widths: channels of each branch, from stride 4 downwards in resolution.
         blocks: basic blocks of each branch in one module.
-        modules: how often branches and fusion are repeated.
+        modules: number of repetitions of branches and fusion.
     """
 
     widths: tuple[int, ...]
@@ -38,13 +38,13 @@ class HRNetSpec:
         stages: stages 2, 3 and 4, with two, three and four branches.
         bottlenecks: bottleneck blocks of stage 1.
         bottleneck_width: middle channels of those blocks; stage 1 returns four times as many.
-        fusion_upsample: how a fusion brings a map to a higher resolution. Classification, pose and detection networks
+        fusion_upsample: interpolation of the fusions. Classification, pose and detection networks
             were trained with ``nearest``, segmentation and face networks with ``bilinear``.
-        align_corners: of the bilinear fusion; True in every published OCR network.
-        high_resolution_only: V1: the last fusion makes only the stride-4 map, and the backbone returns only that one.
+        align_corners: True to align the corner pixels in the bilinear fusion, as in every published OCR network.
+        high_resolution_only: True for V1: the last fusion makes, and the backbone returns, the stride-4 map only.
         in_channels: channels of the input image.
         stem_width: channels of the two stride-2 convolutions.
-        norm_momentum: share of a batch in the running statistics of all norms, the head's too. 0.01 in the released face
+        norm_momentum: fraction of a batch in the running statistics of all norms, the head's too. 0.01 in the released face
             training and the first two segmentation trainings (Cityscapes 81.1 with plain torch), 0.1 in all others, the
             one with OCR among them.
     """
@@ -94,11 +94,11 @@ def hrnet(
     high_resolution_only: bool = False,
     in_channels: int = 3,
 ) -> HRNetSpec:
-    """The family W18, W30, W32, W40, W44, W48, W64, and any other width.
+    """Return the spec of the family W18, W30, W32, W40, W44, W48, W64, and any other width.
 
     Args:
         width: channels of the stride-4 branch; each lower resolution has twice as many.
-        fusion_upsample: see `HRNetSpec`; the same for the arguments that follow.
+        fusion_upsample: see `HRNetSpec`, also for the arguments that follow.
     """
     return HRNetSpec(
         stages=_stages(width, blocks=4, modules=(1, 4, 3)),
@@ -112,7 +112,7 @@ def hrnet(
 def hrnet_small_v1(
     *, fusion_upsample: Upsample = "nearest", align_corners: bool = False, high_resolution_only: bool = False
 ) -> HRNetSpec:
-    """W18-Small-v1, whose stride-4 branch is 16 wide, not 18; options as for `hrnet`."""
+    """Return the spec of W18-Small-v1, whose stride-4 branch is 16 wide, not 18; options as for `hrnet`."""
     return HRNetSpec(
         stages=_stages(16, blocks=2, modules=(1, 1, 1)),
         bottlenecks=1,
@@ -126,7 +126,7 @@ def hrnet_small_v1(
 def hrnet_small_v2(
     *, fusion_upsample: Upsample = "nearest", align_corners: bool = False, high_resolution_only: bool = False
 ) -> HRNetSpec:
-    """W18-Small-v2; options as for `hrnet`."""
+    """Return the spec of W18-Small-v2; options as for `hrnet`."""
     return HRNetSpec(
         stages=_stages(18, blocks=2, modules=(1, 3, 2)),
         bottlenecks=2,
@@ -134,17 +134,6 @@ def hrnet_small_v2(
         align_corners=align_corners,
         high_resolution_only=high_resolution_only,
     )
-
-
-# Of our own recipes that read all four maps: the backbone of the small pose network, with two modules in stage 3 instead of
-# three, so that the weights of a segmentation network in half precision stay below 8 MB. What they have in common fits.
-SMALL_BACKBONE = HRNetSpec(
-    stages=(StageSpec((24, 48), 2, 1), StageSpec((24, 48, 96), 2, 2), StageSpec((24, 48, 96, 192), 2, 1)),
-    bottlenecks=1,
-    bottleneck_width=32,
-    stem_width=32,
-    fusion_upsample="bilinear",
-)
 
 
 @runtime_checkable
@@ -174,7 +163,7 @@ class BackboneSpec:
     """A backbone alone.
 
     Attributes:
-        backbone: as data.
+        backbone: backbone as data.
         input_size: height and width of the inputs.
     """
 

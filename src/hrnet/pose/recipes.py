@@ -105,7 +105,7 @@ def _mpii(width: int, pckh: float | None) -> PoseRecipe:
 
 # Of our own recipes. Between W18-Small-v1 and -v2 in cost: a wider branch and more fusions than v1, but its thin stem and
 # first stage, which at stride 4 take most of the time of v2.
-SMALL_BACKBONE = HRNetSpec(
+SMALL_POSE_BACKBONE = HRNetSpec(
     stages=(StageSpec((24, 48), 2, 1), StageSpec((24, 48, 96), 2, 3), StageSpec((24, 48, 96, 192), 2, 1)),
     bottlenecks=1,
     bottleneck_width=32,
@@ -119,7 +119,7 @@ def _lsp() -> PoseRecipe:
         name="pose-lsp",
         model=PoseSpec(
             LSP,
-            SMALL_BACKBONE,
+            SMALL_POSE_BACKBONE,
             input_size=(192, 160),
             codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
             box_padding=1.15,
@@ -152,7 +152,7 @@ def _own() -> PoseRecipe:
         model=PoseSpec(
             # No data set has this one keypoint in common, so its own take its place.
             Skeleton(("of the data set",)),
-            SMALL_BACKBONE,
+            SMALL_POSE_BACKBONE,
             input_size=(256, 256),
             codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
             box_padding=1.1,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hrnet.engine.job import Job
-from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
 from hrnet.formats.compare import Part, hold_out, pair_folders
 from hrnet.formats.label_maps import LabeledImage
-from hrnet.nn.spec import SMALL_BACKBONE, HRNetSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.nn.spec import HRNetSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.segmentation.classes import (
     ADE20K,
     CAMVID,

@@ -1,4 +1,4 @@
-"""Other libraries' warnings, kept from whom they cannot help."""
+"""Suppress the warnings of other libraries, thread-safely."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import warnings
 from contextlib import ExitStack
 
 
-class _Quiet:
-    """``with quiet:`` no warning is shown, whatever other threads enter and leave meanwhile.
+class _SuppressWarnings:
+    """Context manager that shows no warning, whatever other threads enter and leave meanwhile.
 
-    `warnings.catch_warnings` is for one thread: the filters are the process's, so who leaves first brings back the old ones
-    for all, and who leaves last may bring back the silence. Here the first one in catches, and the last one out lets go.
+    `warnings.catch_warnings` is for one thread: the filters belong to the process, so the first thread that leaves restores
+    them for all. Here the first thread in replaces them, and the last one out restores them.
     """
 
     def __init__(self) -> None:
@@ -40,4 +40,4 @@ class _Quiet:
                 self._caught.close()
 
 
-quiet = _Quiet()
+suppress_warnings = _SuppressWarnings()

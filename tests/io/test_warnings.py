@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import warnings
 
-from hrnet.io.quiet import quiet
+from hrnet.io.warnings import suppress_warnings
 
 
 def test_a_thread_that_leaves_lets_nothing_through_of_another() -> None:
@@ -14,14 +14,14 @@ def test_a_thread_that_leaves_lets_nothing_through_of_another() -> None:
         entered, leave = threading.Event(), threading.Event()
 
         def other() -> None:
-            with quiet:
+            with suppress_warnings:
                 entered.set()
                 leave.wait(10)
 
         thread = threading.Thread(target=other)
         thread.start()
         assert entered.wait(10)
-        with quiet:
+        with suppress_warnings:
             leave.set()
             thread.join(10)
             warnings.warn("inside", stacklevel=1)
@@ -35,7 +35,7 @@ def test_an_error_inside_ends_it() -> None:
     # Oracle: the filters before.
     before = list(warnings.filters)
     try:
-        with quiet:
+        with suppress_warnings:
             raise KeyError
     except KeyError:
         pass
