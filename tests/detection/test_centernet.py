@@ -348,9 +348,10 @@ def test_compiled_forward_finds_the_same(backbone) -> None:
         DetectionSpec(("a", "b"), replace(SPEC, width=16, num_detections=20), backbone, (96, 96), "canvas")
     ).eval()
     assert isinstance(model.detector, CenterNet)
-    # Untrained heads say the same everywhere.
+    # Spreads the scores of new heads without saturating the sigmoid: among scores that differ in the last digit, rounding
+    # decides which box the soft NMS takes first, and so how far it lowers the others.
     for layers in model.detector.heatmaps:
-        torch.nn.init.normal_(layers.get_parameter("2.weight"), std=3.0)
+        torch.nn.init.normal_(layers.get_parameter("2.weight"), std=1.0)
     images = torch.rand(2, 3, 96, 96)
     with torch.inference_mode():
         expected = model(images)
