@@ -258,8 +258,8 @@ def peaks(points: list[list[float]], embeddings: list[float], labels: list[int],
 
 
 def test_corners_pair_by_class_order_and_embedding() -> None:
-    first = peaks([[10, 10], [10, 10], [50, 50]], [0.0, 0.0, 0.0], [0, 1, 0], [0.9, 0.8, 0.7])
-    second = peaks([[40, 40], [60, 60]], [0.4, 0.6], [0, 0], [0.5, 0.9])
+    first = peaks([[10.0, 10.0], [10.0, 10.0], [50.0, 50.0]], [0.0, 0.0, 0.0], [0, 1, 0], [0.9, 0.8, 0.7])
+    second = peaks([[40.0, 40.0], [60.0, 60.0]], [0.4, 0.6], [0, 0], [0.5, 0.9])
     boxes, scores, labels = pair_corners(first, second, 0.5)
     # Only (0, 0): the second start has another class, the third lies beyond, the second end is 0.6 away.
     assert scores[0, 0].item() == pytest.approx(0.7)

@@ -271,7 +271,7 @@ def test_number_of_parameters(width, published) -> None:
 
 def test_a_new_network_begins_with_distances_of_each_levels_range() -> None:
     # Oracle: 24, 64 and 128 pixels, of ranges from nothing, 64 and 128.
-    spec = replace(fcos(), pyramid_width=32, ranges=((-1, 64), (64, 128), (128, 1e8)))
+    spec = replace(fcos(), pyramid_width=32, ranges=((-1.0, 64.0), (64.0, 128.0), (128.0, 1e8)))
     model = FCOS((8, 16), 1, spec)
     maps = [torch.zeros(1, 8, 32, 32), torch.zeros(1, 16, 16, 16)]
     for distances, expected in zip(model.forward_maps(maps).distances, (24, 64, 128), strict=True):

@@ -203,7 +203,7 @@ def test_stages_count_by_their_weights() -> None:
     model = small(FAMILIES["cascade"])
 
     def total(*weights: float) -> float:
-        stages = tuple(replace(stage, weight=weight) for stage, weight in zip(CASCADE, weights, strict=True))
+        stages = tuple(replace(stage, weight=float(weight)) for stage, weight in zip(CASCADE, weights, strict=True))
         model.spec = replace(model.spec, stages=stages)
         torch.manual_seed(5)
         return model.loss(maps, SIZE, objects)["classes"].item()

@@ -1,1 +1,1 @@
-"""Objects with boxes, classes and masks: a pyramid on HRNetV2p and one of three detectors that read it."""
+"""Object detection: boxes, classes and masks, by a pyramid on HRNetV2p and one of three detectors."""

@@ -69,7 +69,7 @@ class GroundTruth:
 
 
 def separate(
-    boxes: Float[Tensor, "*n 4"], groups: Int[Tensor, "*n"], extent: float | Float[Tensor, ""]
+    boxes: Float[Tensor, "*n 4"], groups: Int[Tensor, "*n"], extent: int | float | Float[Tensor, ""]
 ) -> Float[Tensor, "*n 4"]:
     """Shift boxes so that those of different groups do not overlap, for one NMS over all groups.
 

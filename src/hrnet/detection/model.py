@@ -47,7 +47,8 @@ class DetectionModel(TaskModel[DetectionSpec, Detections]):
         return self
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> DetectionOutput:
-        return self.detector(self.features(images), (images.shape[-2], images.shape[-1]))
+        # A traced graph has a fixed size, but shapes are tensors while it is traced.
+        return self.detector(self.features(images), (int(images.shape[-2]), int(images.shape[-1])))
 
     def dense(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor | None, ...]:
         """Return the outputs without the second stage of an R-CNN, whose number of regions depends on the image."""

@@ -156,7 +156,7 @@ class RCNN(nn.Module):
     def predict_regions(
         self,
         levels: Sequence[Float[Tensor, "n c _ _"]],
-        semantic: Float[Tensor, "n c h w"] | None,
+        semantic: Float[Tensor, "n c _ _"] | None,
         regions: Float[Tensor, "r 5"],
         size: Size,
     ) -> RegionPredictions:
@@ -172,14 +172,14 @@ class RCNN(nn.Module):
         return RegionPredictions(torch.stack(total).mean(0), boxes)
 
     def box_features(
-        self, levels: Sequence[Tensor], semantic: Float[Tensor, "n c h w"] | None, regions: Float[Tensor, "r 5"]
+        self, levels: Sequence[Tensor], semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """Return the features of regions for a box head."""
         features = pool_regions(levels, regions, BOX_CELLS, self.spec.legacy)
         return features if semantic is None else features + _pool_semantic(semantic, regions, BOX_CELLS)
 
     def mask_features(
-        self, levels: Sequence[Tensor], semantic: Float[Tensor, "n c h w"] | None, regions: Float[Tensor, "r 5"]
+        self, levels: Sequence[Tensor], semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """Return the features of regions for a mask head."""
         features = pool_regions(levels, regions, MASK_CELLS, self.spec.legacy)
@@ -292,7 +292,7 @@ class RCNN(nn.Module):
     def _mask_loss(
         self,
         levels: Sequence[Tensor],
-        semantic: Float[Tensor, "n c h w"] | None,
+        semantic: Float[Tensor, "n c _ _"] | None,
         samples: SampledRegions,
         objects: Sequence[GroundTruth],
         stage: int,
@@ -346,7 +346,7 @@ def _scatter_rows(
 
 
 def _pool_semantic(
-    semantic: Float[Tensor, "n c h w"], regions: Float[Tensor, "r 5"], cells: int
+    semantic: Float[Tensor, "n c _ _"], regions: Float[Tensor, "r 5"], cells: int
 ) -> Float[Tensor, "r c {cells} {cells}"]:
     # Source: mmdetection: the cells of masks, averaged to those of the box head.
     return pool(semantic.float(), regions, cells, SEMANTIC_STRIDE, merge=MASK_CELLS // cells)

@@ -268,7 +268,7 @@ SMALL_FCOS = replace(
     fcos(),
     pyramid_width=96,
     tower_convs=2,
-    ranges=((-1, 48), (48, 96), (96, 192), (192, 1e8)),
+    ranges=((-1.0, 48.0), (48.0, 96.0), (96.0, 192.0), (192.0, 1e8)),
     center_radius=1.5,
     candidates=300,
     nms_iou=0.6,

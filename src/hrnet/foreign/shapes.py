@@ -228,6 +228,6 @@ def benchmark_fcos(state: State) -> DetectionSpec:
     """HRNet-FCOS with five levels from stride 8, or with six from stride 4. Source: that repository's settings."""
     detector, levels = replace(detection.fcos(), nms_iou=0.6), len([name for name in state if ".scales." in name])
     if levels == len(detector.ranges) + 1:
-        finest = ((-1, 32), (32, 64))
+        finest = ((-1.0, 32.0), (32.0, 64.0))
         detector = replace(detector, pyramid_stride=1, ranges=finest + detector.ranges[1:])
     return fcos(state, detector)
