@@ -51,7 +51,9 @@ def images() -> Batch:
     [
         # Levels for objects of this size, from stride 4; the published ones begin with sides of up to 64.
         (
-            FCOSSpec(pyramid_width=32, pyramid_stride=1, tower_convs=1, ranges=((-1.0, 24.0), (24.0, 48.0), (48.0, 1e8))),
+            FCOSSpec(
+                pyramid_width=32, pyramid_stride=1, tower_convs=1, ranges=((-1.0, 24.0), (24.0, 48.0), (48.0, 1e8))
+            ),
             100,
             2e-3,
         ),

@@ -153,7 +153,13 @@ class FCOSSpec:
     pooling: Pooling = "average"
     pyramid_stride: Literal[1, 2] = 2
     tower_convs: int = 4
-    ranges: tuple[tuple[float, float], ...] = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, 1e8))
+    ranges: tuple[tuple[float, float], ...] = (
+        (-1.0, 64.0),
+        (64.0, 128.0),
+        (128.0, 256.0),
+        (256.0, 512.0),
+        (512.0, 1e8),
+    )
     center_radius: float | None = None
     score_threshold: float = 0.05
     candidates: int = 1000
