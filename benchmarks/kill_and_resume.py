@@ -211,7 +211,7 @@ def main(options: Options) -> None:
             )
         together = all(same(folder / "whole-0", folder / f"whole-{workers}") for workers in whole)
         print(
-            f"killed and resumed: {equal} of {options.runs} equal to the bit after {hits} kills; "
+            f"killed and resumed: {equal} of {options.runs} bitwise equal after {hits} kills; "
             f"worker counts equal: {together}"
         )
 

@@ -82,8 +82,8 @@ def main(options: Options) -> None:
         split = ", ".join(
             f"{part} {1000 * seconds / len(paths):.1f}" for part, seconds in parts[name].items() if seconds
         )
-        rates = f"{len(paths) / whole:.1f} images and {counts[name] / whole:.1f} found a second"
-        print(f"{name:<14} {1000 * whole / len(paths):8.1f} ms an image ({split}; reading overlaps); {rates}")
+        rates = f"{len(paths) / whole:.1f} images and {counts[name] / whole:.1f} results per second"
+        print(f"{name:<14} {1000 * whole / len(paths):8.1f} ms per image ({split}; reading overlaps); {rates}")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def main(options: Options) -> None:
         f"{options.recipe} at {options.size}, batch {options.batch}, unit {bf16_unit()}, {torch.get_num_threads()} threads"
     )
     for name, value in medians.items():
-        print(f"{name:<20} {value:.3f} s a step, {options.batch / value:.1f} images a second")
+        print(f"{name:<20} {value:.3f} s per step, {options.batch / value:.1f} images per second")
     slow, fast = medians.values()
     print(f"ratio {slow / fast:.2f}")
 

@@ -70,9 +70,6 @@ FILES = (
     "src/hrnet/**/*.css",
     "docs/*.md",
     "*.md",
-    "tests/**/*.py",
-    "benchmarks/*.py",
-    "training/*.py",
 )
 # Files that still hold some; the list only shrinks.
 NOT_YET = ("src/", "docs/", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/", "benchmarks/", "training/")

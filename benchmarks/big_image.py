@@ -4,7 +4,7 @@
 
 The image is made here: smooth, with edges. Each command runs in a process of its own, whose largest resident memory is
 what the system says at its end. The small image shows what the model and its runtime need. Rows: the whole image
-fitted into the input, and windows at the image's own scale.
+resized to the input, and a sliding window at the image's own scale.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(options: Options) -> None:
             Pillow.fromarray(image(*size)).save(path, quality=90)
         print(f"large: {options.size[1]} x {options.size[0]} pixels, input of the model {width} x {height}")
         for more in ([], ["--windows"]):
-            rows = [measure(options, path, folder, more) for path in (small, large)]
+            rows = [run_command(options, path, folder, more) for path in (small, large)]
             least, most = (memory for memory, _ in rows)
             print(
                 f"{' '.join(more) or 'whole':<10} small {least:5.2f} GiB {rows[0][1]:6.1f} s   large {most:5.2f} GiB "
@@ -59,7 +59,7 @@ def image(height: int, width: int) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def measure(options: Options, path: Path, folder: Path, more: list[str]) -> tuple[float, float]:
+def run_command(options: Options, path: Path, folder: Path, more: list[str]) -> tuple[float, float]:
     """Largest resident memory in GiB and seconds of one command."""
     out = folder / f"{path.stem}{len(more)}"
     command = [sys.executable, "-c", _CHILD, "predict", options.model, str(path), "--out", str(out)]
