@@ -1,4 +1,4 @@
-"""Person detectors on the same images: COCO's AP of the people, and milliseconds an image.
+"""Person detectors on the same images: COCO's AP of the people, and milliseconds per image.
 
 python benchmarks/person_detectors.py detection runs/htc/last.safetensors OTHER.xml --images PENN/test \\
     --annotations PENN/annotations/test.json
