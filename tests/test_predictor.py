@@ -20,17 +20,19 @@ from hrnet.detection.model import DetectionModel
 from hrnet.detection.processor import image_frame
 from hrnet.detection.spec import DetectionSpec, FCOSSpec
 from hrnet.errors import InputError
-from hrnet.inference.processor import BoxPrompts
+from hrnet.inference.processor import BoxPrompts, Processor
+from hrnet.inference.runtime import open_runtime
 from hrnet.io.geometry import Frame, Size, warp
 from hrnet.nn.spec import HRNetSpec, StageSpec
-from hrnet.nn.task import Batch, TaskModel, scale_images
+from hrnet.nn.task import Batch, TaskModel, as_arrays, scale_images
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Classification, Detections, Poses, SemanticMap, Source
 from hrnet.segmentation.model import SegmentationModel
+from hrnet.segmentation.processor import SegmentationProcessor
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.segmentation.windows import InferenceMode, segment
+from hrnet.segmentation.windows import InferenceMode, Windowed
 
 STAGES = (StageSpec((4, 8), 1), StageSpec((4, 8, 8), 1), StageSpec((4, 8, 8, 8), 1))
 
@@ -99,13 +101,14 @@ def test_batches_change_nothing(make: Callable[[], TaskModel[Any, Any]], batch: 
         assert result.source is image
         size = (image.shape[0], image.shape[1])
         boxes = BoxPrompts.whole(size)
-        (frame,) = model.frames(size, boxes)
+        processor = model.processor
+        (frame,) = processor.frames(size, boxes)
         inputs = scale_images(torch.from_numpy(warp(image, frame)[None]).permute(0, 3, 1, 2))
         with torch.inference_mode():
-            outputs = model(inputs)
+            outputs = as_arrays(model(inputs))
             if flip:
-                outputs = model.merge_flip(outputs, model(inputs.flip(-1)), frame.size)
-        expected = model.join(model.decode(outputs, [frame]), boxes, None)
+                outputs = processor.merge_flip(outputs, as_arrays(model(inputs.flip(-1))), frame.size)
+        expected = processor.join(processor.decode(outputs, [frame]), boxes, None)
         if isinstance(result, SemanticMap):
             assert (result.labels == expected.labels).mean() > 0.999
             assert len(np.unique(result.labels)) > 1
@@ -116,19 +119,19 @@ def test_batches_change_nothing(make: Callable[[], TaskModel[Any, Any]], batch: 
             np.testing.assert_allclose(result.keypoint_scores, expected.keypoint_scores, rtol=1e-4, atol=1e-4)
 
 
-def test_a_protocol_is_followed() -> None:
+def test_windows_predict_whole_images() -> None:
     model, images = segmentation(), random_images(3)
-    protocol = InferenceMode((0.75, 1.5), True, "sliding", native=True)
-    found = list(hrnet.Predictor(model, runtime="torch", device="cpu", protocol=protocol)(images))
+    windows = Windowed(SegmentationProcessor(model.spec), InferenceMode((0.75, 1.5), True, "sliding", native=True))
+    forward = open_runtime(model, "torch", device="cpu")
+    found = list(hrnet.Predictor(model, runtime="torch", device="cpu", windows=windows)(images))
     for image, result in zip(images, found, strict=True):
-        np.testing.assert_array_equal(result.labels, segment(image, model, model, protocol))
+        np.testing.assert_array_equal(result.labels, windows.segment(image, forward))
+        assert result.source is image
 
 
-def test_what_does_not_fit_the_model_is_refused() -> None:
-    with pytest.raises(InputError, match="for segmentation models"):
-        hrnet.Predictor(pose(), runtime="torch", device="cpu", protocol=InferenceMode())
+def test_boxes_for_a_model_that_is_not_top_down_are_refused() -> None:
     predictor = hrnet.Predictor(segmentation(), runtime="torch", device="cpu")
-    with pytest.raises(InputError, match="leave out the boxes"):
+    with pytest.raises(InputError, match="leave them out"):
         predictor(random_images(1), boxes=lambda _: None)
 
 
@@ -142,11 +145,12 @@ def test_broken_images_are_left_out_in_order(tmp_path: Path) -> None:
             Image.new("RGB", (30, 40), (number * 40, 90, 90)).save(path)
         paths.append(path)
     told: list[str] = []
-    for protocol in (None, InferenceMode()):
+    model = segmentation()
+    for windows in (None, Windowed(SegmentationProcessor(model.spec), InferenceMode())):
         told.clear()
-        predictor = hrnet.Predictor(segmentation(), runtime="torch", device="cpu", protocol=protocol)
+        predictor = hrnet.Predictor(model, runtime="torch", device="cpu", windows=windows)
         found = list(predictor(paths, on_error=lambda image, _: told.append(Path(str(image)).name)))
-        assert [result.source.name for result in found] == ["1.png", "2.png", "4.png"]
+        assert [Path(str(result.source)).name for result in found] == ["1.png", "2.png", "4.png"]
         assert told == ["0.png", "3.png", "5.png"]
         with pytest.raises(InputError, match=r"0\.png"):
             list(predictor(paths))
@@ -165,8 +169,8 @@ def test_reading_ahead_stops_at_a_number_of_bytes(monkeypatch: pytest.MonkeyPatc
         return image
 
     monkeypatch.setattr(module, "check_image", check)
-    monkeypatch.setattr(module, "_AHEAD_BYTES", 3 * 30_000)
-    monkeypatch.setattr(module, "_AHEAD", 10)
+    monkeypatch.setattr(module, "_READ_AHEAD_BYTES", 3 * 30_000)
+    monkeypatch.setattr(module, "_READ_AHEAD", 10)
     results = hrnet.Predictor(segmentation(), runtime="torch", device="cpu", batch=1)(images)
     next(results)
     assert enough.wait(10)
@@ -184,14 +188,43 @@ def test_stopping_early_leaves_no_thread() -> None:
 
 
 class Seen(NamedTuple):
-    images: torch.Tensor
+    images: Any
 
 
-class Rectangles(TaskModel[Any, Detections]):
-    """Finds the one bright rectangle of an image, exactly: white is a person, red a cat."""
+class RectangleProcessor(Processor[Detections]):
+    """Detects the one bright rectangle of an image, exactly: white is a person, red a cat."""
+
+    def __init__(self, spec: DetectionSpec) -> None:
+        self.spec = spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.spec.class_names
+
+    def decode(self, outputs: Seen, frames: Sequence[Frame]) -> list[Detections]:
+        return [self._detect(image) for image, _ in zip(outputs.images, frames, strict=True)]
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        rows, columns = np.nonzero(image[0] > 0.99)
+        if not len(rows):
+            return Detections.none(self.class_names)
+        box = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], float)
+        label = int(image[1, rows[0], columns[0]] > 0.99)
+        return Detections(box, np.array([0.9]), np.array([label]), self.class_names)
+
+    def frames(self, size: Size, prompts: BoxPrompts) -> list[Frame]:
+        return [image_frame(size, self.spec)]
+
+    def join(self, results: Sequence[Detections], prompts: BoxPrompts, source: Source) -> Detections:
+        return results[0]
+
+
+class Rectangles(TaskModel[DetectionSpec, Detections]):
+    """Passes its input on."""
 
     def __init__(self) -> None:
         super().__init__(DetectionSpec(("cat", "person"), FCOSSpec(), backbone(), (64, 96)))
+        self.processor = RectangleProcessor(self.spec)
         self.batches: list[tuple[int, ...]] = []
 
     def forward(self, images: torch.Tensor) -> Seen:
@@ -200,24 +233,6 @@ class Rectangles(TaskModel[Any, Detections]):
 
     def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
         raise NotImplementedError
-
-    def decode(self, outputs: Seen, frames: Sequence[Frame]) -> list[Detections]:
-        return [self._found(image, frame) for image, frame in zip(outputs.images.numpy(), frames, strict=True)]
-
-    def _found(self, image: np.ndarray, frame: Frame) -> Detections:
-        rows, columns = np.nonzero(image[0] > 0.99)
-        names = self.spec.class_names
-        if not len(rows):
-            return Detections.none(names)
-        box = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], float)
-        label = int(image[1, rows[0], columns[0]] > 0.99)
-        return Detections(box, np.array([0.9]), np.array([label]), names)
-
-    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
-        return [image_frame(size, self.spec)]
-
-    def join(self, results: Sequence[Detections], boxes: BoxPrompts, source: Source) -> Detections:
-        return results[0]
 
 
 def scenes(count: int) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
@@ -250,8 +265,8 @@ def test_inputs_of_different_sizes_keep_their_order(batch: int | None) -> None:
 
 
 def test_a_rare_size_does_not_hold_up_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PENDING", 4)
-    monkeypatch.setattr(module, "_AHEAD", 1)
+    monkeypatch.setattr(module, "_PENDING_IMAGES", 4)
+    monkeypatch.setattr(module, "_READ_AHEAD", 1)
     taken: list[int] = []
 
     def given() -> Iterator[np.ndarray]:
@@ -292,7 +307,7 @@ def test_detectors_and_flips_that_mean_nothing_are_refused() -> None:
     animals = DetectionModel(spec).eval()
     with pytest.raises(InputError, match="no person"):
         hrnet.Predictor(pose(), runtime="torch", device="cpu", detector=animals)
-    with pytest.raises(InputError, match="leave out the detector"):
+    with pytest.raises(InputError, match="leave it out"):
         hrnet.Predictor(segmentation(), runtime="torch", device="cpu", detector=Rectangles())
     with pytest.raises(InputError, match="leave out flip"):
         hrnet.Predictor(animals, runtime="torch", device="cpu", flip=True)

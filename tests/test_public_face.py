@@ -28,6 +28,7 @@ FACE = [
     "check_data",
     "convert",
     "create_model",
+    "evaluate",
     "features_only",
     "list_models",
     "load",

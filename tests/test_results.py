@@ -43,7 +43,7 @@ def test_label_map_survives_json() -> None:
     content = json.loads(SemanticMap(labels, ("a", "b", "c", "d")).to_json())
     pairs = np.array(content["runs"]).reshape(-1, 2)
     np.testing.assert_array_equal(np.repeat(pairs[:, 0], pairs[:, 1]).reshape(content["size"]), labels)
-    assert "runs" not in SemanticMap(labels, ("a", "b", "c", "d")).to_dict(runs=False)
+    assert "runs" not in SemanticMap(labels, ("a", "b", "c", "d")).to_file_dict()
     shares = {found["name"]: found["fraction"] for found in content["classes"]}
     assert shares == {name: pytest.approx((labels == label).mean(), abs=1e-6) for label, name in enumerate("abc")}
 

@@ -32,8 +32,8 @@ from hrnet.engine.transfer import transfer
 from hrnet.io.checkpoint import save_model
 from hrnet.io.geometry import Frame, flip_order
 from hrnet.io.images import read_image
-from hrnet.nn.task import Batch, Sample, SampleKey
-from hrnet.pose.data import Instance, PoseDataset, read_coco_keypoints, rename_keypoints
+from hrnet.nn.task import Batch, SampleKey
+from hrnet.pose.data import CropLabels, Instance, PoseDataset, read_coco_keypoints, rename_keypoints
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES
@@ -78,29 +78,32 @@ class Kept(PoseDataset):
         self.cover = cover
         self.last: np.ndarray | None = None
 
-    def _augmented(self, draw: SampleKey) -> Sample:
-        sample, rng = super()._augmented(draw), np.random.default_rng((self.seed, draw.epoch, draw.sample, 1))
-        own, other, self.last = sample.image, self.last, sample.image
+    def augmented(self, key: SampleKey) -> tuple[np.ndarray, Frame, CropLabels]:
+        image, frame, labels = super().augmented(key)
+        rng = np.random.default_rng((self.seed, key.epoch, key.sample, 1))
+        other, self.last = self.last, image
         if other is None or rng.random() >= self.cover:
-            return sample
-        height, width = (int(side * rng.uniform(0.1, 0.5)) for side in own.shape[:2])
-        top, left = (int(rng.integers(0, side - part)) for side, part in zip(own.shape, (height, width), strict=False))
-        covered = own.copy()
+            return image, frame, labels
+        height, width = (int(side * rng.uniform(0.1, 0.5)) for side in image.shape[:2])
+        top, left = (
+            int(rng.integers(0, side - part)) for side, part in zip(image.shape, (height, width), strict=False)
+        )
+        covered = image.copy()
         covered[top : top + height, left : left + width] = other[top : top + height, left : left + width]
-        return replace(sample, image=covered)
+        return covered, frame, labels
 
     def _read(self, instance: Instance) -> np.ndarray:
         if instance.path not in self.images:
             self.images[instance.path] = read_image(instance.path)
         return self.images[instance.path]
 
-    def _targets(self, instance: Instance, frame: Frame, cut: np.ndarray | None) -> dict[str, np.ndarray]:
-        targets = super()._targets(instance, frame, cut)
+    def labels(self, instance: Instance, frame: Frame, cut: np.ndarray | None = None) -> CropLabels:
+        labels = super().labels(instance, frame, cut)
         names = self.spec.skeleton.names
-        hidden = (instance.visibility == 1) & [name in FACE for name in names]
-        mirrored = np.linalg.det(frame.matrix[:, :2]) < 0
-        targets["absent"] |= hidden[flip_order(len(names), self.spec.skeleton.pairs)] if mirrored else hidden
-        return targets
+        hidden = (instance.visibility == 1) & np.array([name in FACE for name in names])
+        flipped = np.linalg.det(frame.matrix[:, :2]) < 0
+        hidden = hidden[flip_order(len(names), self.spec.skeleton.pairs)] if flipped else hidden
+        return labels._replace(absent=labels.absent | hidden)
 
 
 class Run:

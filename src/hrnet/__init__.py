@@ -31,6 +31,7 @@ if _typing.TYPE_CHECKING:
     from hrnet.results import SemanticMap as SemanticMap
     from hrnet.runs import Run as Run
     from hrnet.runs import check_data as check_data
+    from hrnet.runs import evaluate as evaluate
     from hrnet.runs import train as train
     from hrnet.segmentation.spec import SegmentationSpec as SegmentationSpec
     from hrnet.tasks import create_model as create_model
@@ -49,7 +50,7 @@ _MODULES = {
     "hrnet.pose.spec": ("PoseSpec",),
     "hrnet.predictor": ("Predictor",),
     "hrnet.results": ("Classification", "Detections", "Poses", "SemanticMap"),
-    "hrnet.runs": ("Run", "check_data", "train"),
+    "hrnet.runs": ("Run", "check_data", "evaluate", "train"),
     "hrnet.segmentation.spec": ("SegmentationSpec",),
     "hrnet.tasks": ("create_model",),
 }

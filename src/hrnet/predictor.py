@@ -1,4 +1,4 @@
-"""Images in, results out: the same inputs as in evaluation, batched, through a compiled forward."""
+"""Images in, results out: the same inputs as in evaluation, batched, through any runtime."""
 
 from __future__ import annotations
 
@@ -11,46 +11,50 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from hrnet.errors import InputError
-from hrnet.inference.processor import BoxPrompts
-from hrnet.inference.runtime import Precision, compile_forward
+from hrnet.inference.processor import BoxPrompts, ImageSource, Input, Processor
+from hrnet.inference.runtime import Precision, Runtime, open_runtime
 from hrnet.io.geometry import Frame, Image, Size, warp
 from hrnet.io.images import check_image, read_image
-from hrnet.nn.backbone_model import BackboneModel, refuse_headless
-from hrnet.nn.task import TaskModel, scale_images
-from hrnet.pose.boxes import person_boxes, person_labels
-from hrnet.results import SemanticMap
-from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.windows import InferenceMode, segment
+from hrnet.results import Source
 
-ImageSource = str | Path | np.ndarray
-# How far decoding runs ahead of the network: in images, and in bytes after which no further one is begun.
-_AHEAD, _AHEAD_BYTES = 32, 1 << 28
-# At most so many inputs go through the network together, and so many pixels, if nothing else is asked for.
+if TYPE_CHECKING:
+    from hrnet.nn.task import TaskModel
+
+Result = TypeVar("Result")
+ResultOut = TypeVar("ResultOut", covariant=True)
+# How far reading runs ahead of the network: in images, and in bytes after which no further image is begun.
+_READ_AHEAD, _READ_AHEAD_BYTES = 32, 1 << 28
+# The largest default batch, in inputs and in pixels.
 _BATCH, _BATCH_PIXELS = 16, 1 << 21
-# Pixels of images and inputs after which a batch does not wait to be full: some results are as large as their images.
+# Pixels of images and inputs after which a batch runs before it is full: some results are as large as their images.
 _PENDING_PIXELS = 1 << 28
-# The same in images: inputs of a rare size do not hold up the results of all that come after them.
-_PENDING = 64
-# The same in pixels where the images themselves are held, which a detector looks at before the model does.
-_HELD_PIXELS = _AHEAD_BYTES // 3
+# The same in images: inputs of a rare size must not delay the results of all images after them.
+_PENDING_IMAGES = 64
+# The same in pixels where the images themselves are held, between a detector and a top-down model.
+_HELD_PIXELS = _READ_AHEAD_BYTES // 3
+
+
+class ImagePredictor(Protocol[ResultOut]):
+    """Something that predicts a whole image by itself, through any number of forwards: sliding windows, scales."""
+
+    def predict(self, image: Image, forward: Runtime, source: Source) -> ResultOut: ...
 
 
 @dataclass(slots=True)
 class Seconds:
-    """Where a predictor's time went. Reading overlaps with the rest, so the parts may exceed the whole.
+    """Time of a predictor by part, in seconds. Reading overlaps with the rest.
 
     Attributes:
         read: opening and decoding images.
-        detect: all that a detector does before the model looks.
+        detect: detection before a top-down model runs.
         crop: making inputs.
-        network: its forward.
-        decode: results of its outputs.
+        network: forward.
+        decode: results from outputs.
     """
 
     read: float = 0.0
@@ -61,6 +65,7 @@ class Seconds:
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part."""
         start = time.perf_counter()
         try:
             yield
@@ -68,26 +73,35 @@ class Seconds:
             setattr(self, part, getattr(self, part) + time.perf_counter() - start)
 
 
+class _Loaded(NamedTuple):
+    """An input with its pixels; number: its position."""
+
+    number: int
+    input: Input
+    image: Image
+
+
 @dataclass(slots=True)
 class _Pending:
-    """An image whose inputs are on their way through the network; pixels: its own and those of its inputs."""
+    """An image whose inputs wait for the network; pixels: its own and those of its inputs."""
 
+    index: int
     source: Path | np.ndarray
-    boxes: BoxPrompts
-    inputs: int
+    prompts: BoxPrompts
+    num_inputs: int
     pixels: int
     results: list[Any]
 
 
-class _Input(NamedTuple):
-    """An input that waits for others of its size."""
+class _Crop(NamedTuple):
+    """A network input that waits for others of its size."""
 
-    crop: Image
+    image: Image
     frame: Frame
     owner: _Pending
 
 
-class _Room:
+class _ReadAhead:
     """Bytes of images that were read and not yet used; the reader waits while there are too many."""
 
     def __init__(self, limit: float) -> None:
@@ -98,75 +112,90 @@ class _Room:
             self._changed.wait_for(lambda: self._held < self._limit)
 
     def hold(self, size: int) -> None:
-        """More (or, below zero, less) is held."""
+        """Add bytes; a negative size releases them."""
         with self._changed:
             self._held += size
             self._changed.notify_all()
 
     def open(self) -> None:
-        """Nobody waits any more."""
+        """Lift the limit, which ends all waiting."""
         with self._changed:
             self._limit = math.inf
             self._changed.notify_all()
 
 
-class Predictor:
+class Predictor(Generic[Result]):
     """A model ready to run.
 
     Args:
-        model: from `hrnet.load`.
-        runtime: ``auto``, ``torch`` or ``openvino``.
-        device: ``auto`` or as torch names it.
+        model: from `hrnet.load`, or a name or path for it.
+        runtime: ``auto`` or a key of `hrnet.inference.runtime.RUNTIMES`: ``openvino``, ``torch``.
+        device: ``auto`` or a torch device.
         precision: ``auto``, ``fp32`` or ``bf16``.
-        batch: inputs that go through the network together; None for as many as hold two million pixels, at most 16.
-        flip: average with the mirrored inputs, as the published figures do; twice the time.
-        protocol: how a segmentation model looks at images: windows, scales, mirrored too (`flip` is not asked then);
-            None for the whole image.
-        detector: finds the people that a model which looks into boxes is to look at; a detection model, or a predictor
-            with one. None for the whole image.
-        detector_score: what the detector is less sure of is not looked at.
+        batch: inputs per forward; None for as many as hold two million pixels, at most 16.
+        flip: flip test: average with the horizontally flipped inputs, as the published figures do; twice the time.
+        windows: predicts whole images in place of single inputs, for example `hrnet.segmentation.windows.Windowed`;
+            `flip` is then its own choice.
+        detector: finds the boxes that a top-down model runs on: a detection model, or a predictor with one. None takes
+            the whole image as one box.
+        detector_score: minimum score of a detection that is used as a box.
+        antialias: whether inputs average the pixels of reduced images; see `hrnet.io.geometry.warp`.
 
     Attributes:
         seconds: time spent, by part.
 
     Raises:
-        InputError: the runtime or device cannot be used; the model is of no kind that has a protocol, can look twice or
-            looks into boxes; or the detector finds no people.
+        InputError: the runtime or device cannot be used, the model does not take what was given with it, or the detector
+            does not detect what the model needs.
     """
 
     def __init__(
         self,
-        model: TaskModel[Any, Any],
+        model: TaskModel[Any, Result] | str | Path,
         *,
         runtime: str = "auto",
         device: str = "auto",
         precision: Precision = "auto",
         batch: int | None = None,
         flip: bool = False,
-        protocol: InferenceMode | None = None,
-        detector: TaskModel[Any, Any] | Predictor | None = None,
+        windows: ImagePredictor[Result] | None = None,
+        detector: TaskModel[Any, Any] | Predictor[Any] | str | Path | None = None,
         detector_score: float = 0.3,
+        antialias: bool = True,
     ) -> None:
-        if isinstance(model, BackboneModel):
-            refuse_headless()
-        if protocol is not None and not isinstance(model, SegmentationModel):
-            raise InputError("Windows and scales are for segmentation models; leave them out.")
-        if flip and not model.flips:
-            raise InputError("This model has no average over mirrored images; leave out flip.")
-        if detector is not None and not model.takes_boxes:
-            raise InputError("This model looks at whole images; leave out the detector.")
-        if isinstance(detector, TaskModel):
+        if isinstance(model, str | Path):
+            from hrnet.io.zoo import load
+
+            model = load(model)
+        processor: Processor[Result] | None = getattr(model, "processor", None)
+        if processor is None:
+            raise InputError(
+                "this model is a backbone without a head, which predicts nothing; train from it with `hrnet train RECIPE "
+                "--init`, or take its maps with hrnet.features_only(model)"
+            )
+        if flip and not processor.can_flip:
+            raise InputError("this model has no flip test; leave out flip")
+        if detector is not None and not processor.takes_boxes:
+            raise InputError("a detector applies to top-down (pose) models only; leave it out")
+        if detector is not None and not isinstance(detector, Predictor):
             detector = Predictor(detector, runtime=runtime, device=device, precision=precision)
         if detector is not None:
-            person_labels(detector.names)
+            processor.check_detector(detector.class_names)
         self.model = model.eval()
+        self.processor = processor
         self.batch = batch
         self.flip = flip
-        self.protocol = protocol
+        self.windows = windows
         self.detector = detector
         self.detector_score = detector_score
+        self.antialias = antialias
         self.seconds = Seconds()
-        self._forward = compile_forward(model, runtime=runtime, device=device, precision=precision)
+        self._forward = open_runtime(model, runtime, device=device, precision=precision)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, for models that have some."""
+        return self.processor.class_names
 
     def __call__(
         self,
@@ -174,174 +203,178 @@ class Predictor:
         *,
         boxes: Callable[[ImageSource], BoxPrompts | None] | None = None,
         on_error: Callable[[ImageSource, InputError], None] | None = None,
-    ) -> Iterator[Any]:
-        """One result an image, in order: `Poses`, `SemanticMap`, `Detections` or `Classification`, as the model finds.
+    ) -> Iterator[Result]:
+        """Return one result per image, in order: `Poses`, `SemanticMap`, `Detections` or `Classification`.
 
         Args:
-            images: paths, or RGB arrays `h w 3` of bytes.
-            boxes: where to look in an image; where it returns None the whole image is one object. Without it the
-                detector is asked, and without a detector every image is one object.
-            on_error: told of an image that cannot be read, which is then left out; without it the error is raised.
+            images: paths, or RGB bytes `h w 3`.
+            boxes: gives the boxes of an image for a top-down model, None for the whole image. Without it the detector
+                is asked, and without a detector every image is one box.
+            on_error: called for an image that cannot be read, which is then left out; without it the error is raised.
 
         Raises:
-            InputError: an image cannot be read, or boxes are given to a model that looks at whole images.
+            InputError: an image cannot be read, or boxes are given to a model that is not top-down.
         """
-        if boxes is not None and not self.model.takes_boxes:
-            raise InputError("This model looks at whole images; leave out the boxes.")
+        if boxes is not None and not self.processor.takes_boxes:
+            raise InputError("boxes apply to top-down (pose) models only; leave them out")
         if isinstance(images, str | Path | np.ndarray):
             images = [images]
-        read = self._read_ahead(images, on_error)
-        if self.protocol is not None:
-            return self._segmented(read)
-        if boxes is None and self.detector is not None:
-            return self._batched(self._people(read, self.detector))
-        return self._batched(_aimed(read, boxes))
+        inputs = (Input(image, boxes(image) if boxes else None) for image in images)
+        return (result for _, result in self.run(inputs, detect=boxes is None, on_error=on_error))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the classes, of models that have some."""
-        return getattr(self.model.spec, "class_names", ())
-
-    def _segmented(self, sources: Iterator[tuple[ImageSource, Image]]) -> Iterator[SemanticMap]:
-        """By the protocol, one image after the other."""
-        assert isinstance(self.model, SegmentationModel)
-        assert self.protocol is not None
-        for source, image in sources:
-            with self.seconds.measure("network"):
-                labels = segment(image, self.model, self._forward, self.protocol, self.batch)
-            del image  # not held while somebody draws
-            yield SemanticMap(labels, self.model.spec.class_names, _source(source))
-
-    def _people(
-        self, sources: Iterator[tuple[ImageSource, Image]], detector: Predictor
-    ) -> Iterator[tuple[ImageSource, Image, BoxPrompts]]:
-        """Images and the people that a detector finds in them, some images ahead."""
-        held: deque[tuple[ImageSource, Image]] = deque()
-
-        def shown() -> Iterator[tuple[ImageSource, Image, BoxPrompts]]:
-            for source, image in sources:
-                held.append((source, image))
-                yield source, image, BoxPrompts.whole((image.shape[0], image.shape[1]))
-
-        for found in detector._batched(shown(), _HELD_PIXELS):
-            source, image = held.popleft()
-            parts = detector.seconds
-            self.seconds.detect = parts.crop + parts.network + parts.decode
-            yield source, image, person_boxes(found, self.detector_score)
-            del image  # not held while the next image is looked at
-
-    def _batched(
-        self, sources: Iterator[tuple[ImageSource, Image, BoxPrompts]], most_pixels: int = _PENDING_PIXELS
-    ) -> Iterator[Any]:
-        """Results in order. Inputs of one size go through the network together.
+    def run(
+        self,
+        inputs: Iterable[Input],
+        *,
+        detect: bool = True,
+        on_error: Callable[[ImageSource, InputError], None] | None = None,
+    ) -> Iterator[tuple[int, Result]]:
+        """Return the position and the result of each input, in order.
 
         Args:
-            images: and where to look in them.
-            most_pixels: of images without a result, and of their inputs.
+            inputs: images, with or without boxes.
+            detect: whether the detector is asked for the boxes of inputs without them.
+            on_error: as of `__call__`; the position of an input that is left out is skipped.
+        """
+        loaded = self._load(inputs, on_error)
+        if self.windows is not None:
+            return self._by_windows(loaded, self.windows)
+        if detect and self.detector is not None:
+            return self._batched(self._detected(loaded, self.detector))
+        return self._batched(loaded)
+
+    def _by_windows(self, loaded: Iterator[_Loaded], windows: ImagePredictor[Result]) -> Iterator[tuple[int, Result]]:
+        for index, given, image in loaded:
+            with self.seconds.measure("network"):
+                result = windows.predict(image, self._forward, _source(given.source))
+            del image  # not held while the caller works
+            yield index, result
+
+    def _detected(self, loaded: Iterator[_Loaded], detector: Predictor[Any]) -> Iterator[_Loaded]:
+        """Return inputs with the boxes that a detector finds, some images ahead."""
+        held: deque[_Loaded] = deque()
+
+        def shown() -> Iterator[_Loaded]:
+            for one in loaded:
+                held.append(one)
+                yield _Loaded(one.number, Input(one.input.source), one.image)
+
+        for _, found in detector._batched(shown(), _HELD_PIXELS):
+            index, given, image = held.popleft()
+            parts = detector.seconds
+            self.seconds.detect = parts.crop + parts.network + parts.decode
+            prompts = self.processor.select_prompts(found, self.detector_score)
+            yield _Loaded(index, Input(given.source, prompts), image)
+            del image  # not held while the next image is read
+
+    def _batched(self, loaded: Iterator[_Loaded], most_pixels: int = _PENDING_PIXELS) -> Iterator[tuple[int, Result]]:
+        """Return results in order. Inputs of one size share a forward.
+
+        Args:
+            loaded: inputs with their pixels.
+            most_pixels: limit for images without a result, and their inputs.
         """
         pending: deque[_Pending] = deque()
-        waiting: dict[Size, list[_Input]] = {}
-        for source, image, boxes in sources:
+        waiting: dict[Size, list[_Crop]] = {}
+        for one in loaded:
             with self.seconds.measure("crop"):
-                owner, inputs = self._inputs(source, image, boxes)
-            del image  # not held while somebody draws
+                owner, crops = self._crops(one)
+            del one  # its pixels are not held while the caller works
             pending.append(owner)
-            for one in inputs:
-                together = waiting.setdefault(one.frame.size, [])
-                together.append(one)
-                if len(together) >= self._batch_of(one.frame.size):
-                    self._run(waiting.pop(one.frame.size))
+            for crop in crops:
+                same_size = waiting.setdefault(crop.frame.size, [])
+                same_size.append(crop)
+                if len(same_size) >= self._batch_size(crop.frame.size):
+                    self._forward_batch(waiting.pop(crop.frame.size))
             yield from self._finished(pending)
-            while len(pending) > _PENDING or sum(one.pixels for one in pending) > most_pixels:
-                # The oldest without a result is the first of its inputs' size: what came before it has one.
-                oldest = next(size for size, inputs in waiting.items() if inputs[0].owner is pending[0])
-                self._run(waiting.pop(oldest))
+            while len(pending) > _PENDING_IMAGES or sum(image.pixels for image in pending) > most_pixels:
+                # The oldest without a result is the first of its size: what came before it has one.
+                oldest = next(size for size, crops in waiting.items() if crops[0].owner is pending[0])
+                self._forward_batch(waiting.pop(oldest))
                 yield from self._finished(pending)
-        for inputs in waiting.values():
-            self._run(inputs)
+        for crops in waiting.values():
+            self._forward_batch(crops)
         yield from self._finished(pending)
 
-    def _inputs(self, source: ImageSource, image: Image, boxes: BoxPrompts) -> tuple[_Pending, list[_Input]]:
+    def _crops(self, loaded: _Loaded) -> tuple[_Pending, list[_Crop]]:
+        index, given, image = loaded
         size = (image.shape[0], image.shape[1])
-        frames = self.model.frames(size, boxes)
+        prompts = BoxPrompts.whole(size) if given.prompts is None else given.prompts
+        frames = self.processor.frames(size, prompts)
         pixels = math.prod(size) + sum(math.prod(frame.size) for frame in frames)
-        owner = _Pending(_source(source), boxes, len(frames), pixels, [])
-        return owner, [_Input(warp(image, frame, fill=self.model.fill), frame, owner) for frame in frames]
+        owner = _Pending(index, _source(given.source), prompts, len(frames), pixels, [])
+        fill = self.processor.fill
+        return owner, [_Crop(warp(image, frame, antialias=self.antialias, fill=fill), frame, owner) for frame in frames]
 
-    def _batch_of(self, size: Size) -> int:
-        """How many inputs of a size go through the network together."""
+    def _batch_size(self, size: Size) -> int:
+        """Return the number of inputs of a size that share a forward."""
         return self.batch or min(_BATCH, max(1, _BATCH_PIXELS // math.prod(size)))
 
-    def _read_ahead(
-        self, sources: Iterable[ImageSource], on_error: Callable[[ImageSource, InputError], None] | None
-    ) -> Iterator[tuple[ImageSource, Image]]:
-        """Images in order, decoded in a thread of their own while the network works."""
-        waiting: deque[tuple[ImageSource, Future[Image]]] = deque()
-        room = _Room(_AHEAD_BYTES)
+    def _load(
+        self, inputs: Iterable[Input], on_error: Callable[[ImageSource, InputError], None] | None
+    ) -> Iterator[_Loaded]:
+        """Return inputs with their pixels in order, read in another thread while the network runs."""
+        waiting: deque[tuple[int, Input, Future[Image]]] = deque()
+        ahead = _ReadAhead(_READ_AHEAD_BYTES)
         reader = ThreadPoolExecutor(1)
 
-        def next_read() -> Iterator[tuple[ImageSource, Image]]:
-            source, future = waiting.popleft()
+        def next_read() -> Iterator[_Loaded]:
+            index, given, future = waiting.popleft()
             try:
                 image = [future.result()]
             except InputError as error:
                 if on_error is None:
                     raise
-                on_error(source, error)
+                on_error(given.source, error)
                 return
             del future
-            room.hold(-image[0].nbytes)
+            ahead.hold(-image[0].nbytes)
             # Popped: what is handed out is not held here too.
-            yield source, image.pop()
+            yield _Loaded(index, given, image.pop())
 
         try:
-            for source in sources:
-                waiting.append((source, reader.submit(self._read, source, room)))
-                if len(waiting) > _AHEAD:
+            for index, given in enumerate(inputs):
+                waiting.append((index, given, reader.submit(self._read, given, ahead)))
+                if len(waiting) > _READ_AHEAD:
                     yield from next_read()
             while waiting:
                 yield from next_read()
         finally:
-            room.open()
+            ahead.open()
             reader.shutdown(cancel_futures=True)
 
-    def _read(self, source: ImageSource, room: _Room) -> Image:
-        room.wait()
+    def _read(self, given: Input, ahead: _ReadAhead) -> Image:
+        ahead.wait()
         with self.seconds.measure("read"):
-            image = check_image(source) if isinstance(source, np.ndarray) else read_image(source)
-        room.hold(image.nbytes)
+            if given.read is not None:
+                image = given.read()
+            else:
+                source = given.source
+                image = check_image(source) if isinstance(source, np.ndarray) else read_image(source)
+        ahead.hold(image.nbytes)
         return image
 
-    def _run(self, inputs: Sequence[_Input]) -> None:
-        frames = [one.frame for one in inputs]
+    def _forward_batch(self, crops: Sequence[_Crop]) -> None:
+        frames = [crop.frame for crop in crops]
         with self.seconds.measure("network"):
-            crops = np.stack([one.crop for one in inputs])
-            images = scale_images(torch.from_numpy(crops).permute(0, 3, 1, 2))
+            images = np.stack([crop.image for crop in crops])
             outputs = self._forward(images)
             if self.flip:
-                outputs = self.model.merge_flip(outputs, self._forward(images.flip(-1)), frames[0].size)
+                flipped = self._forward(np.ascontiguousarray(images[:, :, ::-1]))
+                outputs = self.processor.merge_flip(outputs, flipped, frames[0].size)
         with self.seconds.measure("decode"):
-            for one, result in zip(inputs, self.model.decode(outputs, frames), strict=True):
-                one.owner.results.append(result)
+            for crop, result in zip(crops, self.processor.decode(outputs, frames), strict=True):
+                crop.owner.results.append(result)
 
-    def _finished(self, pending: deque[_Pending]) -> Iterator[Any]:
-        while pending and len(pending[0].results) == pending[0].inputs:
+    def _finished(self, pending: deque[_Pending]) -> Iterator[tuple[int, Result]]:
+        while pending and len(pending[0].results) == pending[0].num_inputs:
             done = pending.popleft()
             with self.seconds.measure("decode"):
-                result = self.model.join(done.results, done.boxes, done.source)
+                result = self.processor.join(done.results, done.prompts, done.source)
+            index = done.index
             del done
-            yield result
+            yield index, result
 
 
-def _aimed(
-    sources: Iterator[tuple[ImageSource, Image]], boxes: Callable[[ImageSource], BoxPrompts | None] | None
-) -> Iterator[tuple[ImageSource, Image, BoxPrompts]]:
-    """Images and where to look in them."""
-    for source, image in sources:
-        found = boxes(source) if boxes else None
-        yield source, image, BoxPrompts.whole((image.shape[0], image.shape[1])) if found is None else found
-        del image  # not held while the next image is looked at
-
-
-def _source(image: ImageSource) -> Path | np.ndarray:
-    return image if isinstance(image, np.ndarray) else Path(image)
+def _source(source: ImageSource) -> Path | np.ndarray:
+    return source if isinstance(source, np.ndarray) else Path(source)

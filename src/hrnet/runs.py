@@ -1,4 +1,4 @@
-"""Training and the check of a data set from Python: what `hrnet train` and `hrnet data check` call."""
+"""Training, evaluation and the check of a data set from Python: what the commands of these names call."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hrnet.engine.recipe import BEST, LOG, RECIPE, Recipe
 from hrnet.errors import InputError
-from hrnet.tasks import find_recipe, override_recipe, prepare, recipe_from_json, recipe_to_json
+from hrnet.tasks import find_recipe, override_recipe, prepare, recipe_from_json, recipe_to_json, task_of
 
 if TYPE_CHECKING:
     from hrnet.engine.evaluator import Evaluator
+    from hrnet.engine.scoring import EvaluationOptions, Scored
     from hrnet.engine.train import Trainer
     from hrnet.formats.check import Report
     from hrnet.nn.task import TaskModel
@@ -98,6 +99,7 @@ def plan(
     data: Paths = (),
     annotations: Paths = (),
     init: str | Path | None = None,
+    flip: bool = False,
     device: Literal["auto", "cpu"] = "auto",
     overrides: Mapping[str, object] | None = None,
     on_message: Callable[[str], None] = _log.info,
@@ -107,7 +109,7 @@ def plan(
 
     chosen = _with_data(recipe, data, annotations, overrides)
     with _named_process():
-        return rehearse(_open(chosen, Path("runs") / chosen.name, init, False, False, device, on_message))
+        return rehearse(_open(chosen, Path("runs") / chosen.name, init, False, flip, device, on_message))
 
 
 def check_data(
@@ -289,3 +291,103 @@ def _initialize(model: TaskModel[Any, Any], source: str, on_message: Callable[[s
         outputs = {}
     for message in transfer(model, state, outputs, source):
         on_message(message)
+
+
+def evaluate(
+    model: TaskModel[Any, Any] | str | Path,
+    *,
+    images: str | Path,
+    annotations: str | Path | None = None,
+    hold_out: int = 0,
+    flip: bool = False,
+    report: str | Path | None = None,
+    runtime: str = "auto",
+    device: str = "auto",
+    batch: int | None = None,
+    options: Mapping[str, object] | None = None,
+    on_message: Callable[[str], None] = _log.info,
+) -> dict[str, float]:
+    """Return the metrics of a model on labeled images.
+
+        metrics = hrnet.evaluate("pose", images="photos", annotations="labels.json", flip=True)
+
+    Args:
+        model: a model, or a name or path of one.
+        images: folder of the images, or the whole data set.
+        annotations: labels; see `hrnet evaluate MODEL --help`. None where the folder is a whole data set.
+        hold_out: score only every n-th image, which a training with this number holds out; 0 for all.
+        flip: True to average with the horizontally flipped inputs.
+        report: folder for report.html.
+        runtime: ``auto``, ``openvino`` or ``torch``.
+        device: ``auto`` or a torch device.
+        batch: inputs per forward; None for as many as hold two million pixels, at most 16.
+        options: further options of the model's task by name: ``{"scales": (0.75, 1.0)}``.
+        on_message: function that gets each sentence about the data.
+
+    Raises:
+        InputError: the model, the labels or an option cannot be used.
+    """
+    from hrnet.io.zoo import load
+
+    name = str(model) if isinstance(model, str | Path) else type(model).__name__
+    loaded = load(model) if isinstance(model, str | Path) else model
+    kind = evaluation_options(name, loaded)
+    given: dict[str, object] = {"images": Path(images), "hold_out": hold_out, "runtime": runtime, "device": device}
+    given |= {"batch": batch, "report": Path(report) if report else None}
+    given |= {"annotations": Path(annotations)} if annotations else {}
+    given |= ({"flip": True} if flip else {}) | dict(options or {})
+    try:
+        chosen = kind(**given)  # pyright: ignore[reportArgumentType]  # checked by the constructor
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} cannot be evaluated so: {error}.") from None
+    scored = score_model(name, loaded, chosen, on_message)
+    if chosen.report:
+        write_evaluation_report(name, chosen, scored)
+    return dict(scored.metrics)
+
+
+def evaluation_options(name: str, model: TaskModel[Any, Any]) -> type[EvaluationOptions]:
+    """Return the type of the options that a model of this name is evaluated with.
+
+    Raises:
+        InputError: the model is a backbone without a head.
+    """
+    evaluation = task_of(model.spec).evaluation
+    if evaluation is None:
+        raise InputError(f"{name} is a backbone without a head, which predicts nothing that could be scored.")
+    return evaluation()
+
+
+def score_model(
+    name: str, model: TaskModel[Any, Any], options: EvaluationOptions, on_message: Callable[[str], None]
+) -> Scored:
+    """Score a model of this name with the options of its task; writes the files that the options name but the report."""
+    from hrnet.engine.scoring import score
+    from hrnet.predictor import Predictor
+
+    data = options.open(name, model)
+    for message in data.messages:
+        on_message(message)
+    predictor = Predictor(
+        model, runtime=options.runtime, device=options.device, batch=options.batch, **dict(data.settings)
+    )
+    scored = score(predictor.run, data, on_message)
+    options.write(scored.evaluator)
+    return scored
+
+
+def write_evaluation_report(name: str, options: EvaluationOptions, scored: Scored) -> Path:
+    """Write report.html of an evaluation, with the course of the run where the model is a run folder; returns its path."""
+    from hrnet.vis.report import REPORT, Evaluation, is_run, read_run, write_report
+
+    assert options.report is not None
+    model, page = Path(name), options.report / REPORT
+    facts = {"model": name} | {what: str(count) for what, count in scored.counts.items()}
+    write_report(
+        page,
+        f"{model.name} on {options.images.resolve().name}",
+        facts | options.facts() | dict(scored.facts),
+        Evaluation.of(scored.evaluator, scored.metrics),
+        read_run(model) if is_run(model) else None,
+    )
+    return page

@@ -22,7 +22,7 @@ from hrnet.classification.data import (
     read_classification,
     read_parts,
 )
-from hrnet.classification.model import middle_frame
+from hrnet.classification.processor import center_frame
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
 from hrnet.formats.records import ImageRecord
@@ -34,8 +34,8 @@ Folders = Callable[..., Path]
 PETS = {"cat": 3, "dog": 2}
 
 
-def spec(*names: str, size: tuple[int, int] = (64, 64), crop_share: float = 0.875) -> ClassificationSpec:
-    return ClassificationSpec(names, backbone=hrnet(8), input_size=size, crop_share=crop_share)
+def spec(*names: str, size: tuple[int, int] = (64, 64), crop_fraction: float = 0.875) -> ClassificationSpec:
+    return ClassificationSpec(names, backbone=hrnet(8), input_size=size, crop_fraction=crop_fraction)
 
 
 @pytest.mark.parametrize("held_out", ["val", "test"])
@@ -144,12 +144,12 @@ def test_the_whole_image_shifted_and_mirrored() -> None:
 def test_the_middle_of_a_image_is_what_torchvision_resizes_and_crops() -> None:
     # Oracle: Resize(256) and CenterCrop(224) of the published test, by coordinates: 224 of 256 pixels of the shorter side,
     # as many of the other, around the middle.
-    frame = middle_frame((300, 500), spec("a", "b", size=(224, 224)))
+    frame = center_frame((300, 500), spec("a", "b", size=(224, 224)))
     low, high = frame.to_source(np.array([[-0.5, -0.5], [223.5, 223.5]])) + 0.5
     side = 300 * 224 / 256
     np.testing.assert_allclose(low, [250 - side / 2, 150 - side / 2])
     np.testing.assert_allclose(high, [250 + side / 2, 150 + side / 2])
-    whole = middle_frame((300, 500), spec("a", "b", size=(224, 224), crop_share=1.0))
+    whole = center_frame((300, 500), spec("a", "b", size=(224, 224), crop_fraction=1.0))
     np.testing.assert_allclose(whole.to_source(np.array([[-0.5, -0.5]])) + 0.5, [[100, 0]], atol=1e-9)
 
 
@@ -213,7 +213,7 @@ def test_mixed_targets_say_what_is_in_the_sample(tmp_path: Path) -> None:
     for epoch in range(20):
         for index in range(6):
             sample = samples[SampleKey(epoch, index)]
-            label, other, share = (sample.targets[name].item() for name in ("labels", "others", "share"))
+            label, other, share = (sample.targets[name].item() for name in ("labels", "second_labels", "weights"))
             assert label == data.images[index].label
             white = share * label + (1 - share) * other
             assert sample.image.mean() / 255 == pytest.approx(white, abs=0.5 / 255 + 1e-4)

@@ -82,7 +82,7 @@ def test_the_baseline_is_what_a_blind_answer_scores() -> None:
     assert said == pytest.approx({name: measured[name] for name in said}, rel=1e-12)
 
 
-def test_the_page_shows_the_worst_and_the_sureness() -> None:
+def test_the_report_shows_the_worst_and_accuracy_over_coverage() -> None:
     labels, scores = random_case()
     scored = evaluator(labels, 8)
     scored.update(range(200), results(scores))
@@ -102,7 +102,7 @@ def test_the_page_shows_the_worst_and_the_sureness() -> None:
 
 
 def test_a_large_confusion_matrix_shows_the_classes_with_most_mistakes() -> None:
-    # Closed form: 30 classes of 10 images; of class c, c images (at most 9) are taken for the next one.
+    # Closed form: 30 classes of 10 images; of class c, c images (at most 9) are predicted as the next one.
     counts = np.zeros((30, 30), np.int64)
     for label in range(30):
         wrong = min(label, 9)
@@ -122,8 +122,8 @@ def test_a_case_is_drawn_with_its_class_and_what_was_found(tmp_path: Path) -> No
     scored = ClassificationEvaluator(images, ClassificationSpec(("cat", "dog"), backbone=hrnet(8)))
     scored.update([0], [Classification(np.array([0.9, 0.1]), ("cat", "dog"))])
     (case,) = scored.findings().cases
-    assert "dog taken for cat (0.90)" in case.words
-    assert "place 2" in case.words
+    assert "dog predicted as cat (0.90)" in case.words
+    assert "rank 2" in case.words
     drawn = figure(case)
     assert drawn.truth.startswith("data:image/jpeg")
     assert drawn.truth != drawn.found

@@ -13,7 +13,6 @@ from hrnet.detection.model import DetectionModel
 from hrnet.detection.processor import DetectionOutput, boxes_to_input, image_frame
 from hrnet.detection.spec import BoxStage, DetectionSpec, RCNNSpec
 from hrnet.inference.processor import BoxPrompts
-from hrnet.inference.runtime import compile_forward
 from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, Sample
@@ -151,14 +150,14 @@ def test_layers_with_names() -> None:
 @pytest.mark.parametrize(
     "detector", [DETECTOR, replace(DETECTOR, masks="interleaved", semantic_classes=4)], ids=["mask", "htc"]
 )
-def test_what_is_dense_is_compiled_and_the_rest_runs_in_torch(detector: RCNNSpec) -> None:
+def test_what_is_dense_is_compiled_and_the_rest_runs_in_torch(detector: RCNNSpec, openvino_outputs) -> None:
     """Oracle: the module itself, in single precision, whose sums OpenVINO makes in another order."""
     torch.manual_seed(0)
     model = DetectionModel(replace(SPEC, detector=replace(detector, score_threshold=0.01, num_detections=40))).eval()
-    images = torch.rand(2, 3, 64, 96)
+    images = torch.randint(256, (2, 3, 64, 96)) / 255
     with torch.inference_mode():
         expected = model(images)
-    found = compile_forward(model, runtime="openvino", precision="fp32")(images)
+    found = openvino_outputs(model, images)
     assert (expected.scores > 0).sum() > 20
     assert torch.allclose(found.scores, expected.scores, atol=1e-4)
     gaps = expected.scores - torch.cat([expected.scores[:, 1:], torch.zeros(2, 1)], 1)

@@ -14,7 +14,6 @@ from torchvision.ops import batched_nms, box_iou
 from hrnet.detection.fcos import FCOS, FCOSMaps, Grid, PointTargets, assign, centerness_targets, distance_iou, suppress
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, fcos
-from hrnet.inference.runtime import compile_forward
 from hrnet.nn.spec import hrnet
 
 SPEC = fcos()
@@ -237,7 +236,7 @@ def test_layers_of_classes_have_an_output_for_each(small) -> None:
     assert [model.get_submodule(name.removeprefix("d.")).out_channels for name in model.class_layers("d.")] == [7]
 
 
-def test_compiled_forward_finds_the_same(backbone) -> None:
+def test_compiled_forward_finds_the_same(backbone, openvino_outputs) -> None:
     """Oracle: torch. OpenVINO adds in another order: scores within 1e-5; boxes, where no other score is as near, within
     0.01 pixels. Two images, though one was traced."""
     model = DetectionModel(
@@ -248,10 +247,10 @@ def test_compiled_forward_finds_the_same(backbone) -> None:
     torch.nn.init.normal_(model.detector.classify.weight, std=0.3)
     torch.nn.init.normal_(model.detector.regress.weight, std=0.1)
     torch.nn.init.constant_(model.detector.get_parameter("regress.bias"), 2.5)
-    images = torch.rand(2, 3, 96, 96)
+    images = torch.randint(256, (2, 3, 96, 96)) / 255
     with torch.inference_mode():
         expected = model(images)
-    found = compile_forward(model, runtime="openvino", precision="fp32")(images)
+    found = openvino_outputs(model, images)
     assert (expected.scores > 0).sum() > 20
     assert torch.allclose(found.scores, expected.scores, atol=1e-5)
     gaps = expected.scores - torch.cat([expected.scores[:, 1:], torch.zeros(2, 1)], 1)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from hrnet.engine.evaluate import evaluate
-from hrnet.engine.findings import Findings
+from hrnet.engine.findings import Findings, Measure
 from hrnet.engine.job import Job
 from hrnet.engine.processes import Processes
 from hrnet.engine.recipe import TrainSpec
@@ -33,6 +33,8 @@ from hrnet.io.checkpoint import save_model
 from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Sample, SampleKey, random_generator
+from hrnet.pose.codecs import make_codec
+from hrnet.pose.data import CropLabels
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
@@ -71,7 +73,8 @@ class Sticks:
         image = rng.integers(0, 60, (*SIZE, 3), dtype=np.uint8)
         for x, y in points.astype(int):
             image[y - 1 : y + 2, x - 1 : x + 2] = 250
-        targets = {"keypoints": points, "visibility": np.ones(2, np.float32)}
+        labels = CropLabels(points, np.ones(2, np.float32), np.zeros(2, bool))
+        targets = {"keypoints": points} | labels.encode(make_codec(SPEC.codec, SIZE))
         return Sample(image, Frame.resize(SIZE, SIZE), targets, draw.sample)
 
     def describe(self, index: int) -> str:
@@ -96,6 +99,9 @@ class Distance:
 
     def compute(self) -> dict[str, float]:
         return {"near": -float(np.mean(self.distances)), "count": float(len(self.seen))}
+
+    def measures(self) -> dict[str, Measure]:
+        return {}
 
     def findings(self) -> Findings:
         return Findings()
@@ -285,7 +291,7 @@ class _Broken(Sticks):
     def __getitem__(self, key: SampleKey | int) -> Sample:
         sample = super().__getitem__(key)
         if sample.index == 3:
-            sample.targets["keypoints"][0, 0] = np.nan
+            sample.targets["heatmaps"][0, 0] = np.nan
         return sample
 
 

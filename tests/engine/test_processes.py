@@ -61,7 +61,7 @@ def test_a_dead_process_ends_the_others_and_is_named(program: Any) -> None:
 def test_a_label_that_one_process_finds_broken_stops_all_with_its_file(program: Any) -> None:
     assert program.statuses["label:2"] == [1, 1]
     for rank in (0, 1):
-        assert "The label 'keypoints' of sticks/3.png is not finite" in program.said("label", 2, rank)
+        assert "The label 'heatmaps' of sticks/3.png is not finite" in program.said("label", 2, rank)
 
 
 def test_a_killed_run_resumes_to_the_same_bits(program: Any) -> None:

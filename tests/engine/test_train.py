@@ -155,7 +155,7 @@ class Spoiled:
         if key == self.at and self.where == "image":
             image[3, 4, 1] = np.inf
         elif key == self.at and self.where == "label":
-            targets["keypoints"][1, 0] = np.nan
+            targets["heatmaps"][1, 0] = np.nan
         return replace(sample, image=image)
 
 
@@ -192,7 +192,7 @@ def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any
     said = str(caught.value)
     names = {
         "image": f"The image of sticks/{broken}.png",
-        "label": f"The label 'keypoints' of sticks/{broken}.png",
+        "label": f"The label 'heatmaps' of sticks/{broken}.png",
         "weight": "The weight head.weight",
         "loss": "The loss 'heatmaps'",
         "gradient": "The gradient of head.weight",

@@ -33,7 +33,7 @@ def images(mixed: bool) -> Batch:
         if mixed:
             other = (index + 3) % 8
             image, share = cutmix(image, images[other], 0.8, (0.3, 0.6))
-            targets |= {"others": np.array(labels[other]), "share": np.array(share, np.float32)}
+            targets |= {"second_labels": np.array(labels[other]), "weights": np.array(share, np.float32)}
         samples.append(Sample(image, Frame.resize(SIZE, SIZE), targets, index))
     return Batch.stack(samples).to(torch.device("cpu"))
 
@@ -52,5 +52,5 @@ def test_eight_images_are_learned_by_heart(
     assert [result.label for result in results] == labels
     scores = np.array([result.scores[label] for result, label in zip(results, labels, strict=True)])
     # The best answer gives the first label its share of the target: all of it, or 0.9 of 0.8 and what is spread.
-    expected = 1.0 if not mixed else 0.9 * batch.targets["share"].numpy() + 0.1 / 7
+    expected = 1.0 if not mixed else 0.9 * batch.targets["weights"].numpy() + 0.1 / 7
     np.testing.assert_allclose(scores, expected, atol=0.1)

@@ -185,23 +185,21 @@ def test_augmented_keypoints_lie_on_their_dots(tmp_path: Path) -> None:
     partner = {a: b for pair in LSP.pairs for a, b in (pair, pair[::-1])}
     mirrored = checked = 0
     for epoch in range(40):
-        sample = dataset[SampleKey(epoch, 0)]
-        flipped = bool(np.linalg.det(sample.frame.matrix[:, :2]) < 0)
+        image, frame, labels = dataset.augmented(SampleKey(epoch, 0))
+        flipped = bool(np.linalg.det(frame.matrix[:, :2]) < 0)
         mirrored += flipped
-        for number, (x, y) in enumerate(sample.targets["keypoints"].round().astype(int)):
+        for number, (x, y) in enumerate(labels.keypoints.round().astype(int)):
             inside = 2 <= x < 94 and 2 <= y < 126
             if not inside:
                 continue
             painted = partner.get(number, number) if flipped else number
             # Dots may overlap, so the brightest neighborhood must be at least as bright as this one's own dot.
-            seen = int(sample.image[y, x, 0])
+            seen = int(image[y, x, 0])
             checked += 1
             assert seen >= 0.5 * (100 + 10 * painted), (epoch, number)
         width, height = 96, 128
-        outside = (
-            (sample.targets["keypoints"] < -0.5) | (sample.targets["keypoints"] > [width - 0.5, height - 0.5])
-        ).any(1)
-        np.testing.assert_array_equal(sample.targets["absent"], outside)
+        outside = ((labels.keypoints < -0.5) | (labels.keypoints > [width - 0.5, height - 0.5])).any(1)
+        np.testing.assert_array_equal(labels.absent, outside)
     assert checked > 300
     assert 10 < mirrored < 30  # half of 40
 
@@ -406,17 +404,18 @@ def test_portraits_hide_the_legs_and_say_so(tmp_path: Path) -> None:
     taught, ignored = (person(tmp_path, portrait=1, empty_outside=taught) for taught in (True, False))
     hidden = 0
     for epoch in range(30):
-        sample, other = taught[SampleKey(epoch, 0)], ignored[SampleKey(epoch, 0)]
-        np.testing.assert_array_equal(sample.image, other.image)
-        for joint, (x, y) in enumerate(sample.targets["keypoints"].round().astype(int)):
+        image, _, labels = taught.augmented(SampleKey(epoch, 0))
+        same, _, others = ignored.augmented(SampleKey(epoch, 0))
+        np.testing.assert_array_equal(image, same)
+        for joint, (x, y) in enumerate(labels.keypoints.round().astype(int)):
             if not (1 <= x < 95 and 1 <= y < 127):
                 continue
-            black = not sample.image[y - 1 : y + 2, x - 1 : x + 2].any()
-            lit = sample.image[y - 1 : y + 2, x - 1 : x + 2].all()
+            black = not image[y - 1 : y + 2, x - 1 : x + 2].any()
+            lit = image[y - 1 : y + 2, x - 1 : x + 2].all()
             hidden += black
             if black or lit:
-                assert bool(sample.targets["absent"][joint]) == black
-                assert bool(other.targets["visibility"][joint]) == lit
+                assert bool(labels.absent[joint]) == black
+                assert bool(others.visibility[joint]) == lit
     assert hidden > 5
 
 
@@ -438,15 +437,15 @@ def test_who_leans_is_turned_upright_and_stays_inside(tmp_path: Path) -> None:
     still = Augment(scale=0, rotation_probability=0, flip=0, half_body=0)
     spec = replace(SPEC, skeleton=data.skeleton)
     for upright, lean in ((1.0, 0.0), (0.0, 90.0)):
-        sample = PoseDataset(data.instances, spec, replace(still, upright=upright))[SampleKey(0, 0)]
-        found = sample.targets["keypoints"]
+        dataset = PoseDataset(data.instances, spec, replace(still, upright=upright))
+        found = dataset.augmented(SampleKey(0, 0))[2].keypoints
         x, y = found[[2, 3]].mean(0) - found[[0, 1]].mean(0)
         assert np.degrees(np.arctan2(x, -y)) == pytest.approx(lean, abs=1e-3)
         assert (found > 0).all()
         assert (found < np.array(spec.input_size[::-1]) - 1).all()
     # Upright the person takes most of the height: 75 of 75 + 2 * 7.5 pixels, in a crop 1.25 times as large.
-    upright_sample = PoseDataset(data.instances, spec, replace(still, upright=1.0))[SampleKey(0, 0)]
-    assert np.ptp(upright_sample.targets["keypoints"][:, 1]) == pytest.approx(128 * 75 / 90 / 1.25, abs=0.1)
+    dataset = PoseDataset(data.instances, spec, replace(still, upright=1.0))
+    assert np.ptp(dataset.augmented(SampleKey(0, 0))[2].keypoints[:, 1]) == pytest.approx(128 * 75 / 90 / 1.25, abs=0.1)
 
 
 def test_the_scale_is_cut_at_its_deviation_and_color_changes(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from scipy.io import savemat
 
 from hrnet.errors import InputError
 from hrnet.pose.metrics import PoseEvaluator, pckh
-from hrnet.pose.model import crop_frame
 from hrnet.pose.mpii import is_mpii, read_mpii
+from hrnet.pose.processor import crop_frame
 from hrnet.pose.recipes import RECIPES, PoseRecipe, prepare, read_keypoints
 from hrnet.pose.skeletons import MPII
 from hrnet.pose.spec import PoseSpec

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hrnet.inference.runtime import compile_forward
 from hrnet.io.geometry import Frame
 from hrnet.nn.backbone import count_multiply_accumulates
 from hrnet.nn.representation import concatenate
@@ -128,15 +127,27 @@ def test_layers_with_class_names_have_one_output_a_class() -> None:
 
 
 @pytest.mark.parametrize("spec", [SPEC, replace(SPEC, context=None)], ids=["OCR", "plain"])
-def test_openvino_in_fp32_equals_torch(spec: SegmentationSpec) -> None:
+def test_openvino_in_fp32_equals_torch(spec: SegmentationSpec, openvino_outputs) -> None:
     # Oracle: torch. Tolerance: single precision through some thirty layers, in another order of sums.
-    model, images = SegmentationModel(spec).eval(), torch.rand(2, 3, 64, 96)
+    model, images = (
+        SegmentationModel(spec).eval(),
+        torch.randint(
+            256,
+            (
+                2,
+                3,
+                64,
+                96,
+            ),
+        )
+        / 255,
+    )
     for parameter in model.parameters():
         if parameter.ndim == 4:
             nn.init.kaiming_normal_(parameter)
     with torch.no_grad():
         expected = model(images)
-    found = compile_forward(model, runtime="openvino", precision="fp32")(images)
+    found = openvino_outputs(model, images)
     for value, truth in zip(found, expected, strict=True):
         assert (value is None) == (truth is None)
         if truth is not None:

@@ -91,15 +91,15 @@ def test_json_lines_are_all_that_is_printed(tmp_path: Path, capsys: pytest.Captu
         (["evaluate", "pose", "--images", ".", "--annotations", "gone.json"], "gone.json cannot be read"),
         (["train", "pose-none"], "no recipe 'pose-none'"),
         (["train", "pose-lsp"], "cannot be read"),
-        (["convert", "pose", "model.bin"], "does not end in .safetensors"),
+        (["convert", "pose", "model.bin"], "must end in .safetensors"),
         (["models", "nothing"], "no model 'nothing'"),
         (["predict", "n" * 300, "x.jpg"], "cannot be used"),
         (["train", "n" * 300], "cannot be used"),
         (["evaluate", "pose", "--images", ".", "--annotations", "notes.txt", "--out", "notes.txt"], "notes.txt exists"),
         (["evaluate", "pose", "--images", ".", "--annotations", "notes.txt", "--results", "."], "is a folder"),
         (["evaluate", "pose", "--images", ".", "--annotations", "notes.txt", "--report", "seen"], "report.html exists"),
-        (["predict", "pose", "x.jpg", "--coco-results", "notes.txt"], "notes.txt exists"),
-        (["train", "pose-own", "--resume", "--init", "pose"], "leave out --init"),
+        (["predict", "detection", "x.jpg", "--coco-results", "notes.txt"], "notes.txt exists"),
+        (["train", "pose-own", "--resume", "--init", "pose"], "leave out init"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -126,7 +126,7 @@ def test_mistakes_are_one_sentence(
     ("arguments", "words"),
     [
         (["evaluate", "pose", "--images", ".", "--batch", "-1"], "--batch is at least 1"),
-        (["evaluate", "pose", "--images", ".", "--workers", "-1"], "not negative"),
+        (["evaluate", "pose", "--images", ".", "--hold-out", "-1"], "not negative"),
         (["predict", "pose"], "no image is named"),
         (["predict", "pose", "x.jpg", "--batch", "0"], "--batch is at least 1"),
         (["train", "pose-own", "--device", "cuda"], "auto"),

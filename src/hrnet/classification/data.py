@@ -1,4 +1,4 @@
-"""Images in a folder for each class, crops of them, and the augmentation."""
+"""Class folders as samples: crops and augmentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hrnet.classification.model import middle_frame
+from hrnet.classification.processor import center_frame
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
@@ -31,22 +31,22 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What is changed at random in a training sample. The defaults are those of the published training.
+    """Random changes of a training sample. The defaults are those of the published training.
 
-    Source: the released training code: torchvision's RandomResizedCrop as it comes, mirrored every second time; mixup
+    Source: the released training code: torchvision's RandomResizedCrop, horizontal flip with probability 0.5; mixup
     (arXiv 1710.09412) and CutMix (arXiv 1905.04899) by their papers.
 
     Attributes:
-        area: the smallest and largest share of the image's area that a crop covers, evenly drawn.
-        aspect: the smallest and largest width of a crop as a multiple of its height; their logarithms evenly drawn.
-        shift: share of a crop's side by which it may reach beyond the image, where it is black.
-        flip: how often a sample is mirrored.
-        color: deviation of brightness, contrast and saturation from 1.
-        mixup: 0 for none; otherwise a sample is the weighted mean of two, of weights drawn from Beta(mixup, mixup).
-        cutmix: 0 for none; otherwise a rectangle of the sample comes from another, of an area drawn from
-            Beta(cutmix, cutmix). With both, each is done every second time.
-        mixed: how often one of these two is done.
-        antialias: see `geometry.warp`; also of the images that are scored.
+        area: smallest and largest fraction of the image's area that a crop covers, uniform.
+        aspect: smallest and largest ratio of a crop's width to its height, log-uniform.
+        shift: fraction of a crop's side by which it may extend beyond the image, where it is black.
+        flip: probability of a horizontal flip.
+        color: standard deviation of the brightness, contrast and saturation factors around 1.
+        mixup: 0 for none; otherwise a sample is the weighted mean of two, with weights from Beta(mixup, mixup).
+        cutmix: 0 for none; otherwise a rectangle of the sample comes from another, with an area from
+            Beta(cutmix, cutmix). With both, each has probability 0.5.
+        mixed: probability of mixup or CutMix.
+        antialias: see `geometry.warp`; also for the images that are scored.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -193,11 +193,10 @@ def _plain(name: str) -> str:
 
 
 class ClassificationDataset:
-    """Images in the input of a network. Asked with a `SampleKey` it gives augmented crops with the target `labels`, with a
-    number the middle of the image without a target.
+    """Images as inputs of a network. A `SampleKey` gives an augmented crop with the target `labels`, an index the central
+    crop without targets.
 
-    Where samples are mixed there are also the targets `others`, the label of the second one, and `share`, the weight of
-    the first, from 0 to 1.
+    Mixed samples also have the targets `second_labels` and `weights`, the weight of the first label in [0, 1].
     """
 
     def __init__(
@@ -214,15 +213,15 @@ class ClassificationDataset:
     def __getitem__(self, key: SampleKey | int) -> Sample:
         if not isinstance(key, SampleKey):
             one = self.images[key]
-            frame = middle_frame(one.size, self.spec)
+            frame = center_frame(one.size, self.spec)
             image = warp(read_labeled(one.path, one.size), frame, antialias=self.augment.antialias)
             return Sample(image, frame, {}, key)
         rng, augment = random_generator(self.seed, key), self.augment
         image, frame, label = self._crop(key.sample, rng)
         targets = {"labels": np.array(label)}
         if augment.mixup or augment.cutmix:
-            image, other, share = self._mixed(image, label, rng)
-            targets |= {"others": np.array(other), "share": np.array(share, np.float32)}
+            image, other, weight = self._mixed(image, label, rng)
+            targets |= {"second_labels": np.array(other), "weights": np.array(weight, np.float32)}
         return Sample(image, frame, targets, key.sample)
 
     def _crop(self, index: int, rng: np.random.Generator) -> tuple[Image, Frame, int]:
@@ -233,50 +232,50 @@ class ClassificationDataset:
         return recolor(crop, self.augment.color, rng), frame, one.label
 
     def _mixed(self, image: Image, label: int, rng: np.random.Generator) -> tuple[Image, int, float]:
-        """The crop with another sample mixed in, that one's label, and the weight of the first."""
+        """Return the crop with another sample mixed in, that sample's label, and the weight of the first label."""
         augment = self.augment
         if rng.random() >= augment.mixed:
             return image, label, 1.0
         second, _, other = self._crop(int(rng.integers(len(self.images))), rng)
         if augment.mixup and (not augment.cutmix or rng.random() < 0.5):
-            share = float(rng.beta(augment.mixup, augment.mixup))
-            return mixup(image, second, share), other, share
-        share = float(rng.beta(augment.cutmix, augment.cutmix))
-        mixed, left = cutmix(image, second, share, (rng.random(), rng.random()))
+            weight = float(rng.beta(augment.mixup, augment.mixup))
+            return mixup(image, second, weight), other, weight
+        weight = float(rng.beta(augment.cutmix, augment.cutmix))
+        mixed, left = cutmix(image, second, weight, (rng.random(), rng.random()))
         return mixed, other, left
 
     def describe(self, index: int) -> str:
-        """The image's file."""
+        """Return the path of an image."""
         return str(self.images[index].path)
 
 
-def mixup(first: Image, second: Image, share: float) -> Image:
-    """The weighted mean, rounded to bytes; `share` is the weight of the first."""
-    return np.rint(share * first.astype(np.float32) + (1 - share) * second.astype(np.float32)).astype(np.uint8)
+def mixup(first: Image, second: Image, weight: float) -> Image:
+    """The weighted mean, rounded to bytes; `weights` is the weight of the first."""
+    return np.rint(weight * first.astype(np.float32) + (1 - weight) * second.astype(np.float32)).astype(np.uint8)
 
 
-def cutmix(first: Image, second: Image, share: float, middle: tuple[float, float]) -> tuple[Image, float]:
-    """The first with a rectangle of the second at the same place, and the share that is left of the first.
+def cutmix(first: Image, second: Image, fraction: float, center: tuple[float, float]) -> tuple[Image, float]:
+    """Return the first crop with a rectangle of the second at the same place, and the fraction left of the first.
 
     Args:
-        first: a crop.
-        second: of the same size.
-        share: what would be left if the rectangle, which has the shape of the crop, lay inside it.
-        middle: y and x of the rectangle's middle as shares of the sides; it is cut at the borders.
+        first: crop.
+        second: crop of the same size.
+        fraction: fraction that would be left if the rectangle, which has the crop's aspect, lay inside it.
+        center: y and x of the rectangle's center as fractions of the sides; the rectangle is cut at the borders.
     """
     size = np.array(first.shape[:2])
-    half = np.sqrt(1 - share) * size / 2
-    low, high = (np.clip(np.rint(np.array(middle) * size + side), 0, size).astype(int) for side in (-half, half))
+    half = np.sqrt(1 - fraction) * size / 2
+    low, high = (np.clip(np.rint(np.array(center) * size + side), 0, size).astype(int) for side in (-half, half))
     mixed = first.copy()
     mixed[low[0] : high[0], low[1] : high[1]] = second[low[0] : high[0], low[1] : high[1]]
     return mixed, 1 - float((high - low).prod() / size.prod())
 
 
 def random_frame(size: Size, input_size: Size, augment: Augment, rng: np.random.Generator) -> Frame:
-    """A crop of random area, aspect and place, scaled to the input.
+    """Draw a crop of random area, aspect and position, scaled to the input.
 
-    Source: torchvision's RandomResizedCrop, but that sides are not rounded to whole pixels: crops that do not fit are
-    drawn again; in the end it is the largest of a possible aspect, in the middle.
+    Source: torchvision's RandomResizedCrop, without rounding sides to whole pixels: crops that do not fit are drawn again;
+    after ten tries it is the largest central crop of a possible aspect.
     """
     height, width = size
     sides = np.array([float(width), float(height)])
@@ -293,7 +292,7 @@ def random_frame(size: Size, input_size: Size, augment: Augment, rng: np.random.
 
 
 def _drawn_sides(sides: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Width and height of a crop, in pixels of the image."""
+    """Draw the width and height of a crop, in pixels of the image."""
     for _ in range(_TRIES):
         area = rng.uniform(*augment.area) * sides.prod()
         aspect = np.exp(rng.uniform(*np.log(augment.aspect)))

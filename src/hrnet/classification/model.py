@@ -1,38 +1,33 @@
-"""The classification network: a backbone, and four maps that join on the way down to one vector."""
+"""The classification network: a backbone, and a head that joins its four maps into one vector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hrnet.classification.processor import ClassificationOutput, ClassificationProcessor
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.inference.processor import BoxPrompts
-from hrnet.io.geometry import Frame, Size
 from hrnet.nn.backbone import Bottleneck, conv_bn, init_kaiming
 from hrnet.nn.task import Batch, TaskModel
-from hrnet.results import Classification, Source
+from hrnet.results import Classification
 
 # The vector's width as a multiple of the first bottleneck's. Source: arXiv 1908.07919, section 3.3 (128, 256, 512, 1024
 # channels after the expansion, then 2048), and HRNet-Image-Classification.
 VECTOR_WIDTHS = 64
 
 
-class ClassificationOutput(NamedTuple):
-    """What the network returns: one score a class, before the softmax."""
-
-    logits: Float[Tensor, "n k"]
-
-
 class ClassificationHead(nn.Module):
-    """Each map widened by a bottleneck; from the highest resolution downwards, halved and added to the next.
+    """A bottleneck per map; from the highest resolution down, each map is halved and added to the next.
 
     The sums have no activation. (The paper gives the stride-2 convolutions 256 outputs; only the first has so few.)
+
+    Args:
+        widths: channels of the backbone's maps.
+        spec: of the network.
     """
 
     def __init__(self, widths: Sequence[int], spec: ClassificationSpec) -> None:
@@ -55,69 +50,40 @@ class ClassificationHead(nn.Module):
         return self.classifier(self.expand(x).mean(dim=(-2, -1)))
 
     def widened(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n _ _ _"]]:
-        """Each map after its bottleneck, with 128, 256, 512, 1024 channels in the published networks."""
+        """Return each map after its bottleneck, with 128, 256, 512, 1024 channels in the published networks."""
         return [widen(x) for widen, x in zip(self.widen, maps, strict=True)]
 
 
 class ClassificationModel(TaskModel[ClassificationSpec, Classification]):
-    """One class an image."""
+    """A classification network."""
 
     def __init__(self, spec: ClassificationSpec) -> None:
         super().__init__(spec)
+        self.processor = ClassificationProcessor(spec)
         self.head = ClassificationHead(spec.backbone.widths, spec)
         init_kaiming(self)
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput[Float[Tensor, "n k"]]:
         return ClassificationOutput(self.head(self.backbone(self.normalize(images))))
 
     def widening(self) -> nn.ModuleList:
         return self.head.widen
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Cross entropy with the targets `labels` (`n`, whole numbers from 0), mean over the batch.
+        """Return the cross entropy with the targets `labels` (`n`, integers from 0), mean over the batch.
 
-        Where samples are mixed there are `others`, their second labels, and `share`, the weight of the first ones.
+        Mixed samples have `second_labels`, and `weights` of the first labels.
         """
         logits = self(batch.images).logits.float()
         targets, smoothing = batch.targets, self.spec.label_smoothing
-        if "others" not in targets:
+        if "second_labels" not in targets:
             labels = targets["labels"].long()
             return {"classes": functional.cross_entropy(logits, labels, label_smoothing=smoothing)}
         first, second = (
             functional.cross_entropy(logits, targets[name].long(), label_smoothing=smoothing, reduction="none")
-            for name in ("labels", "others")
+            for name in ("labels", "second_labels")
         )
-        return {"classes": torch.lerp(second, first, targets["share"].float()).mean()}
+        return {"classes": torch.lerp(second, first, targets["weights"].float()).mean()}
 
     def named_outputs(self) -> dict[str, tuple[str, ...]]:
         return {"head.classifier": self.spec.class_names}
-
-    def merge_flip(
-        self, outputs: ClassificationOutput, mirrored: ClassificationOutput, input_size: Size
-    ) -> ClassificationOutput:
-        """The mean of the logits (so the geometric mean of the odds), not of the probabilities."""
-        return ClassificationOutput((outputs.logits + mirrored.logits) / 2)
-
-    def decode(self, outputs: ClassificationOutput, frames: Sequence[Frame]) -> list[Classification]:
-        """One result an image: the probability of each class."""
-        scores = torch.softmax(outputs.logits.float(), dim=-1).cpu().numpy()
-        return [Classification(row, self.spec.class_names) for row, _ in zip(scores, frames, strict=True)]
-
-    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
-        """The middle of the image, as published."""
-        return [middle_frame(size, self.spec)]
-
-    def join(self, results: Sequence[Classification], boxes: BoxPrompts, source: Source) -> Classification:
-        """That of the one input."""
-        return replace(results[0], source=source)
-
-
-def middle_frame(size: Size, spec: ClassificationSpec) -> Frame:
-    """The middle of an image of this height and width in the network's input."""
-    height, width = size
-    rows, columns = spec.input_size
-    span = spec.crop_share * min(width, height * columns / rows)
-    # `around` brings its center half a pixel to the right and below the middle of the input.
-    shift = 0.5 * span / columns
-    center = ((width - 1) / 2 + shift, (height - 1) / 2 + shift)
-    return Frame.around(center, span, spec.input_size, size)

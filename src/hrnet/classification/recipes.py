@@ -1,4 +1,4 @@
-"""Classification training runs: the published ones with their figures, and ours."""
+"""Classification recipes: the published ones with their figures, and ours."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class ClassificationData:
 ClassificationRecipe = Recipe[ClassificationSpec, ClassificationData]
 
 
-# What no data set has as a class, so that its own take its place.
+# Placeholder that no data set has as a class: the data set's own classes replace it.
 OWN_CLASSES = ("of the data set",)
 
-# Source: the released training code and arXiv 1908.07919, section 7: 0.1 for 256 images a step are 0.05 for 128.
+# Source: the released training code and arXiv 1908.07919, section 7: 0.1 for 256 images per step is 0.05 for 128.
 _SGD = TrainSpec(
     epochs=100,
     batch=128,
@@ -76,8 +76,8 @@ def _imagenet(
     augment: Augment | None = None,
     train: TrainSpec = _SGD,
 ) -> ClassificationRecipe:
-    """Errors are in percent, as they were published."""
-    errors = f"error {error} %" + (f", of the best five {top_5_error} %" if top_5_error is not None else "")
+    """Return a published recipe; errors are in percent, as published."""
+    errors = f"error {error} %" + (f", top-5 {top_5_error} %" if top_5_error is not None else "")
     return ClassificationRecipe(
         name=f"classification-imagenet-{name}",
         model=ClassificationSpec(num_classes=1000, backbone=backbone),
@@ -98,7 +98,7 @@ _PUBLISHED = (
     _imagenet("w44", hrnet(44), 21.1, 5.6),
     _imagenet("w48", hrnet(48), 20.7, 5.5),
     _imagenet("w64", hrnet(64), 20.5, 5.4),
-    # Of these two no more is known than that the schedule is a cosine over 300 epochs and that CutMix is used.
+    # Only the cosine schedule over 300 epochs and the use of CutMix were published for these two.
     _imagenet("w18-cutmix", hrnet(18), 22.1, augment=_CUTMIX, train=_COSINE),
     _imagenet("w48-cutmix", hrnet(48), 18.9, augment=_CUTMIX, train=_COSINE),
 )
@@ -124,7 +124,7 @@ RECIPES: dict[str, ClassificationRecipe] = {
                 backbone=_TINY_IMAGES,
                 input_size=(64, 64),
                 head_width=8,
-                crop_share=1.0,
+                crop_fraction=1.0,
                 label_smoothing=0.1,
             ),
             data=ClassificationData(

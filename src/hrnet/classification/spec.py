@@ -10,20 +10,20 @@ from hrnet.nn.spec import HRNetSpec, hrnet
 
 @dataclass(frozen=True, slots=True)
 class ClassificationSpec:
-    """Everything that fixes a classification network and how it is used.
+    """A classification network and its use, as data.
 
     Attributes:
-        class_names: in the order of the network's outputs; none: they are called class_0, class_1 ...
-        num_classes: how many; may be left out (0) where the names say it, and is their number once the spec is made.
-        backbone: any that returns all four maps.
+        class_names: names of the classes, in the order of the outputs; empty for class_0, class_1 ...
+        num_classes: number of classes; 0 takes it from the names.
+        backbone: backbone that returns all four maps.
         input_size: height and width of the input.
         head_bias: whether the head's convolutions have biases, which the batch norms after them make redundant: the
             published networks have them, those of Paddle's SSLD and of mmpretrain do not.
         head_width: middle channels of the head's bottleneck at stride 4; each lower resolution has twice as many, and the
-            vector at the end 64 times; 32 in the published networks.
-        crop_share: what is looked at, as a share of the largest part of the image that has the input's aspect. As
-            published: the shorter side becomes 256 pixels, of which the middle 224 are looked at.
-        label_smoothing: share of each target that is spread evenly over all classes in the loss.
+            final vector 64 times; 32 in the published networks.
+        crop_fraction: side of the central crop as a fraction of the largest crop with the input's aspect. As published:
+            the shorter side becomes 256 pixels, of which the central 224 are used.
+        label_smoothing: fraction of each target that is spread evenly over all classes in the loss.
     """
 
     class_names: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class ClassificationSpec:
     input_size: Size = (224, 224)
     head_bias: bool = True
     head_width: int = 32
-    crop_share: float = 224 / 256
+    crop_fraction: float = 224 / 256
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -46,13 +46,13 @@ class ClassificationSpec:
                 f"and there are {len(self.class_names)} names."
             )
         if len(set(self.class_names)) != self.num_classes:
-            raise ValueError("Two classes have one name.")
+            raise ValueError("class_names must differ from one another.")
         if min(self.input_size) < 32:
             raise ValueError(f"input_size is at least 32 x 32, not {self.input_size}.")
-        if self.head_width < 1 or not 0 < self.crop_share <= 1 or not 0 <= self.label_smoothing < 1:
+        if self.head_width < 1 or not 0 < self.crop_fraction <= 1 or not 0 <= self.label_smoothing < 1:
             raise ValueError(
-                "head_width starts at 1, crop_share lies above 0 up to 1, label_smoothing from 0 to below 1: "
-                f"{self.head_width}, {self.crop_share}, {self.label_smoothing}."
+                "head_width starts at 1, crop_fraction lies above 0 up to 1, label_smoothing from 0 to below 1: "
+                f"{self.head_width}, {self.crop_fraction}, {self.label_smoothing}."
             )
         if self.backbone.high_resolution_only:
             raise ValueError("Classification reads all four maps; the backbone must not be high_resolution_only.")

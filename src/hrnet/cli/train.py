@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     options, recipe = _parse(find_recipe(name), rest)
     first = process_rank() == 0
     if options.dry_run:
-        text = plan(recipe, init=options.init, device=options.device, on_message=_print_message)
+        text = plan(recipe, init=options.init, flip=options.flip, device=options.device, on_message=_print_message)
         if first:
             print(text)
         return 0

@@ -164,6 +164,10 @@ class DetectionEvaluator:
         labels = np.concatenate([truth.labels[truth.counted] for truth in truths.values()])
         return np.bincount(labels, minlength=len(self.spec.class_names))
 
+    def measures(self) -> dict[str, Measure]:
+        """Return how to read the metrics."""
+        return _measures()
+
     def findings(self) -> Findings:
         """Return precision-recall curves, the confusion matrix, and the worst and some random images."""
         truths = self._annotations()

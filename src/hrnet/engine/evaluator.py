@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from hrnet.engine.findings import Findings
+from hrnet.engine.findings import Findings, Measure
 
 
 @runtime_checkable
@@ -24,6 +24,10 @@ class Evaluator(Protocol):
 
     def compute(self) -> dict[str, float]:
         """Metrics by name."""
+        ...
+
+    def measures(self) -> Mapping[str, Measure]:
+        """Return how to read the metrics; ``name/detail`` is read as ``name`` where it is not listed."""
         ...
 
     def findings(self) -> Findings:

@@ -13,6 +13,8 @@ from hrnet.nn.spec import ModelSpec
 
 if TYPE_CHECKING:
     from hrnet.engine.job import Job
+    from hrnet.engine.scoring import EvaluationOptions
+    from hrnet.inference.prediction import PredictionOptions
     from hrnet.nn.backbone_model import BackboneModel
     from hrnet.nn.task import TaskModel
 
@@ -33,6 +35,8 @@ class Task(Generic[Spec, Data]):
         spec: type of the networks as data.
         build: function that returns a network with new weights.
         processor: function that returns the NumPy side of a network.
+        prediction: function that returns the type of the options of `hrnet predict`; None for tasks that predict nothing.
+        evaluation: function that returns the type of the options of `hrnet evaluate`; None for tasks without metrics.
         recipes: function that returns the training recipes by name; all have data options of one type.
         prepare: function that opens a recipe's data and builds its model.
         nested_choices: True if the choices inside the spec are subcommands of `hrnet train`.
@@ -42,6 +46,8 @@ class Task(Generic[Spec, Data]):
     spec: type[Spec]
     build: Callable[[Spec], TaskModel[Any, Any] | BackboneModel]
     processor: Callable[[Spec], Processor[Any]] | None = None
+    prediction: Callable[[], type[PredictionOptions[Any]]] | None = None
+    evaluation: Callable[[], type[EvaluationOptions]] | None = None
     recipes: Callable[[], Mapping[str, Recipe[Spec, Data]]] = dict
     prepare: Callable[[Recipe[Spec, Data]], Job] = _refuse_training
     nested_choices: bool = True

@@ -162,3 +162,9 @@ def shown(value: object) -> str:
         return (value if isinstance(value, str) else reprlib.repr(value))[:80]
     except ValueError:  # a number of thousands of digits
         return f"a very long {type(value).__name__}"
+
+
+def number_in_name(path: Path) -> int | None:
+    """Return the number that a file's name ends in, as 139 of 000000000139.jpg; None without one."""
+    digits = path.stem[len(path.stem.rstrip("0123456789")) :]
+    return int(digits) if digits.isascii() and digits else None

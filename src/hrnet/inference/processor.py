@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-from hrnet.io.geometry import Color, Frame, Size
+from hrnet.io.geometry import Color, Frame, Image, Size
 from hrnet.results import Source
 
+ImageSource = str | Path | np.ndarray
 Result = TypeVar("Result")
 # ImageNet's mean color as bytes, nearly 0 after normalization: the color of padding where black is not neutral.
 MEAN_COLOR = (124, 116, 104)
@@ -35,6 +37,21 @@ class BoxPrompts:
         """Return one box that covers an image of this height and width."""
         height, width = size
         return cls(np.array([[0.0, 0.0, width - 1.0, height - 1.0]]), np.ones(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An image to predict.
+
+    Attributes:
+        source: path, or RGB bytes `h w 3`.
+        prompts: boxes for a top-down model; None asks the detector, or takes the whole image.
+        read: returns the pixels of a path in place of `read_image`.
+    """
+
+    source: ImageSource
+    prompts: BoxPrompts | None = None
+    read: Callable[[], Image] | None = None
 
 
 class Processor(ABC, Generic[Result]):
@@ -66,6 +83,18 @@ class Processor(ABC, Generic[Result]):
             size: height and width of the image.
             prompts: boxes to run on; the whole image unless the model `takes_boxes`.
         """
+
+    def check_detector(self, class_names: tuple[str, ...]) -> None:
+        """Raise InputError where a detector of these classes does not detect what a top-down model needs."""
+
+    def select_prompts(self, detections: Any, score_threshold: float) -> BoxPrompts:
+        """Return the boxes of a detector's result that a top-down model runs on.
+
+        Args:
+            detections: result of the detector.
+            score_threshold: minimum score of a detection.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no boxes.")
 
     @abstractmethod
     def decode(self, outputs: Any, frames: Sequence[Frame]) -> list[Result]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hrnet.errors import InputError
-from hrnet.formats.files import read_json
+from hrnet.formats.files import number_in_name, read_json
 from hrnet.inference.processor import BoxPrompts
 from hrnet.pose.skeletons import Skeleton
 from hrnet.results import Detections
@@ -85,17 +85,11 @@ def person_boxes(found: Detections, score: float) -> BoxPrompts:
 
 def box_key(path: Path, table: dict[str, BoxPrompts]) -> str | None:
     """The entry of an image: its file name, its stem, or the number that its stem ends in; None without one."""
-    number = image_digits(path)
+    number = number_in_name(path)
     for key in (path.name, path.stem, None if number is None else str(number)):
         if key in table:
             return key
     return None
-
-
-def image_digits(path: Path) -> int | None:
-    """The number that the name of an image ends in, as 139 of 000000000139.jpg; None without one."""
-    digits = path.stem[len(path.stem.rstrip("0123456789")) :]
-    return int(digits) if digits.isascii() and digits else None
 
 
 def _mapping_entries(content: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:

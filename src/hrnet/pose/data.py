@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
@@ -26,7 +26,8 @@ from hrnet.io.geometry import Frame, Image, Size, flip_order, warp
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
 from hrnet.pose.boxes import box_key, read_boxes
-from hrnet.pose.model import crop_frame
+from hrnet.pose.codecs import Codec, make_codec
+from hrnet.pose.processor import crop_frame
 from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_upper
 from hrnet.pose.spec import PoseSpec
 
@@ -366,8 +367,32 @@ def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, .
 _hold_out = hold_out
 
 
+class CropLabels(NamedTuple):
+    """Keypoints of one crop.
+
+    Attributes:
+        keypoints: pixels of the crop.
+        visibility: 0 for unlabeled keypoints, else 1.
+        absent: keypoints known to lie outside the crop.
+    """
+
+    keypoints: Float[np.ndarray, "k 2"]
+    visibility: Float[np.ndarray, " k"]
+    absent: Bool[np.ndarray, " k"]
+
+    def encode(self, codec: Codec) -> dict[str, np.ndarray]:
+        """Return the training targets: heatmaps, empty for absent keypoints, and their weights."""
+        heatmaps, weights = codec.encode(self.keypoints[None], self.visibility[None])
+        absent = self.absent
+        return {
+            "heatmaps": heatmaps[0] * ~absent[:, None, None],
+            "weights": np.where(absent, np.float32(1), weights[0]),
+        }
+
+
 class PoseDataset:
-    """Crops of objects. Asked with a `SampleKey` it augments, with a number it does not."""
+    """Crops of objects. A `SampleKey` gives an augmented crop with the targets `heatmaps` and `weights`, an index the plain
+    crop without targets."""
 
     def __init__(self, instances: Sequence[Instance], spec: PoseSpec, augment: Augment, seed: int = 0) -> None:
         self.instances = instances
@@ -380,11 +405,12 @@ class PoseDataset:
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
         if isinstance(key, SampleKey):
-            return self._augmented(key)
+            image, frame, labels = self.augmented(key)
+            return Sample(image, frame, labels.encode(make_codec(self.spec.codec, frame.size)), key.sample)
         instance = self.instances[key]
         frame = crop_frame(instance.box, self.spec, instance.size)
         image = warp(self._read(instance), frame, antialias=self.augment.antialias)
-        return Sample(image, frame, self._targets(instance, frame, None), key)
+        return Sample(image, frame, {}, key)
 
     def describe(self, index: int) -> str:
         """The image's file."""
@@ -393,9 +419,10 @@ class PoseDataset:
     def _read(self, instance: Instance) -> Image:
         return read_labeled(instance.path, instance.size)
 
-    def _augmented(self, draw: SampleKey) -> Sample:
-        augment, rng = self.augment, random_generator(self.seed, draw)
-        instance = self.instances[draw.sample]
+    def augmented(self, key: SampleKey) -> tuple[Image, Frame, CropLabels]:
+        """Return an augmented crop, its place in the image, and the keypoints in it."""
+        augment, rng = self.augment, random_generator(self.seed, key)
+        instance = self.instances[key.sample]
         image = self._read(instance)
         box, enlarge = instance.box, 1.0
         cut = self._portrait(instance, rng) if rng.random() < augment.portrait else None
@@ -420,7 +447,7 @@ class PoseDataset:
             moved, self.spec, instance.size, enlarge=enlarge, rotation=rotation, flip=bool(rng.random() < augment.flip)
         )
         crop = recolor(warp(image, frame, antialias=augment.antialias), augment.color, rng)
-        return Sample(crop, frame, self._targets(instance, frame, cut), draw.sample)
+        return crop, frame, self.labels(instance, frame, cut)
 
     def _portrait(self, instance: Instance, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
         """The part of the image around the upper body, cut somewhere between the shoulders and the knees."""
@@ -436,7 +463,14 @@ class PoseDataset:
         box = np.clip(box, 0, [width - 1, height - 1, width - 1, height - 1])
         return box if min(box[2:] - box[:2]) >= 16 else None
 
-    def _targets(self, instance: Instance, frame: Frame, cut: Float[np.ndarray, 4] | None) -> dict[str, np.ndarray]:
+    def labels(self, instance: Instance, frame: Frame, cut: Float[np.ndarray, 4] | None = None) -> CropLabels:
+        """Return the keypoints of an object in a crop.
+
+        Args:
+            instance: the object.
+            frame: the crop.
+            cut: the part of the image, x1 y1 x2 y2, outside of which the crop is black.
+        """
         points = frame.to_input(instance.keypoints)
         visibility = instance.visibility.copy()
         if np.linalg.det(frame.matrix[:, :2]) < 0:
@@ -448,15 +482,12 @@ class PoseDataset:
             seen = (place >= cut[:2]).all(1) & (place <= cut[2:]).all(1)
             if not self.augment.empty_outside:
                 visibility = visibility * seen  # nothing can be learned from black
-        targets: dict[str, np.ndarray] = {
-            "keypoints": points.astype(np.float32),
-            "visibility": np.minimum(visibility, 1).astype(np.float32),
-        }
+        absent = np.zeros(len(points), dtype=bool)
         if self.augment.empty_outside:
             height, width = frame.size
             inside = (points > -0.5).all(1) & (points < np.array([width, height]) - 0.5).all(1)
-            targets["absent"] = (visibility > 0) & ~(inside & seen)
-        return targets
+            absent = (visibility > 0) & ~(inside & seen)
+        return CropLabels(points.astype(np.float32), np.minimum(visibility, 1).astype(np.float32), absent)
 
 
 def _clipped_normal(rng: np.random.Generator, deviation: float, limit: float) -> float:

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from hrnet.engine.findings import Case, Chart, Findings, Measure, Series
 from hrnet.io.geometry import flip_order
 from hrnet.pose.data import Instance, image_number
-from hrnet.pose.model import people
 from hrnet.pose.oks import oks_ap, precision_by_recall, results_to_coco
+from hrnet.pose.processor import join_poses
 from hrnet.pose.skeletons import Skeleton, left_right
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Poses
@@ -86,7 +86,7 @@ class PoseEvaluator:
         for index in sorted(self.results):
             positions[self.instances[index].image_id].append(index)
         return {
-            image_id: people(
+            image_id: join_poses(
                 [self.results[index] for index in indices],
                 np.stack([self.instances[index].box for index in indices]),
                 np.array([self.instances[index].score for index in indices]),
@@ -177,9 +177,10 @@ class PoseEvaluator:
         if self.truth is not None and self._finds_all():
             found = precision_by_recall(self.truth, self.coco_results(), *self._oks_protocol())
             charts += (_precision_recall(found),) if found else ()
-        return Findings(charts, cases, _LEGEND, baseline, _BLIND, self._measures())
+        return Findings(charts, cases, _LEGEND, baseline, _BLIND, self.measures())
 
-    def _measures(self) -> dict[str, Measure]:
+    def measures(self) -> dict[str, Measure]:
+        """Return how to read the metrics."""
         length = "the torso" if _has_torso(self.spec.skeleton) else "the longer side of the box"
         pcks = {f"PCK@{share}": f"keypoints within {share} of {length}, %" for share in PCK_SHARES}
         pcks |= {

@@ -32,6 +32,10 @@ class Result(Protocol):
         """Return plain lists and numbers with the key ``task``."""
         ...
 
+    def to_file_dict(self) -> dict[str, Any]:
+        """Return `to_dict` without what `attachments` hold."""
+        ...
+
     def to_json(self) -> str:
         """Return `to_dict` as one line of JSON."""
         ...
@@ -73,6 +77,10 @@ class ResultBase:
 
     def to_dict(self) -> dict[str, Any]:
         raise NotImplementedError
+
+    def to_file_dict(self) -> dict[str, Any]:
+        """Return `to_dict`: nothing is attached."""
+        return self.to_dict()
 
     def to_json(self) -> str:
         """Return `to_dict` as one line of JSON."""

@@ -47,14 +47,10 @@ class SemanticMap(ResultBase):
             counts += np.bincount(flat[start : start + _BINCOUNT_PIXELS], minlength=IGNORE_INDEX + 1)
         return counts[: len(self.names)] / self.labels.size
 
-    def to_dict(self, runs: bool = True) -> dict[str, Any]:
-        """Return plain numbers: the fraction of each class in the image, to a millionth, and the whole map.
-
-        Args:
-            runs: whether the map is given, as `runs`: label and length in turn, row by row from the top left.
-        """
+    def to_file_dict(self) -> dict[str, Any]:
+        """Return plain numbers: the size and the fraction of each class in the image, to a millionth."""
         fractions = self.fractions()
-        content: dict[str, Any] = {
+        return {
             "task": "segmentation",
             "size": list(self.labels.shape),
             "classes": [
@@ -62,12 +58,13 @@ class SemanticMap(ResultBase):
                 for label in np.flatnonzero(fractions).tolist()
             ],
         }
-        if runs:
-            flat = self.labels.ravel()
-            starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-            lengths = np.diff(np.append(starts, flat.size))
-            content["runs"] = np.stack([flat[starts], lengths], axis=1).ravel().tolist()
-        return content
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `to_file_dict` and the map as `runs`: label and length in turn, row by row from the top left."""
+        flat = self.labels.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+        lengths = np.diff(np.append(starts, flat.size))
+        return self.to_file_dict() | {"runs": np.stack([flat[starts], lengths], axis=1).ravel().tolist()}
 
     def summary(self, threshold: float = 0.3) -> str:
         """Return the percentages of the largest classes."""

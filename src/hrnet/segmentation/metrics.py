@@ -137,6 +137,10 @@ class SegmentationEvaluator:
         if len(others) > _WORST:
             del self._kept[min(others, key=lambda other: (self._kept[other].error, -other))]
 
+    def measures(self) -> dict[str, Measure]:
+        """Return how to read the metrics."""
+        return _measures()
+
     def findings(self) -> Findings:
         """The confusion matrix, the worst and some other images, and what the most frequent class would score."""
         if not self.confusion.any():

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from hrnet.io.geometry import Frame, Image, Size, warp
+from hrnet.results import SemanticMap, Source
 from hrnet.segmentation.processor import STRIP_ELEMENTS, SegmentationOutput, SegmentationProcessor, image_frame
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
 from hrnet.segmentation.upsampling import best_classes, interpolate, logit_positions
-
-if TYPE_CHECKING:
-    from hrnet.segmentation.model import SegmentationModel
 
 Forward = Callable[[UInt8[np.ndarray, "n h w c"]], SegmentationOutput]
 
@@ -91,40 +89,27 @@ class Windowed:
             image: RGB image.
             forward: network from images `n h w 3` of bytes to output arrays.
         """
-        height, width = image.shape[:2]
-        levels = [_Level(self, image, forward, scale) for scale in self.mode.scales]
-        labels = np.empty((height, width), np.uint8)
-        rows = max(1, STRIP_ELEMENTS // (len(self.processor.class_names) * width))
-        for top in range(0, height, rows):
-            strip = range(top, min(top + rows, height))
-            total = None
-            for level in levels:
-                scores = level.scores(strip)
-                if len(levels) > 1 and not self.mode.published:
-                    scores = _softmax(scores)
-                total = scores if total is None else np.add(total, scores, out=total)
-            assert total is not None
-            labels[strip.start : strip.stop] = best_classes(total)
-        return labels
+        # The published exponentials may overflow, silently as in the released code.
+        with np.errstate(over="ignore", invalid="ignore"):
+            height, width = image.shape[:2]
+            levels = [_Level(self, image, forward, scale) for scale in self.mode.scales]
+            labels = np.empty((height, width), np.uint8)
+            rows = max(1, STRIP_ELEMENTS // (len(self.processor.class_names) * width))
+            for top in range(0, height, rows):
+                strip = range(top, min(top + rows, height))
+                total = None
+                for level in levels:
+                    scores = level.scores(strip)
+                    if len(levels) > 1 and not self.mode.published:
+                        scores = _softmax(scores)
+                    total = scores if total is None else np.add(total, scores, out=total)
+                assert total is not None
+                labels[strip.start : strip.stop] = best_classes(total)
+            return labels
 
-
-def segment(
-    image: Image,
-    model: SegmentationModel,
-    forward: Callable[[Any], SegmentationOutput],
-    mode: InferenceMode,
-    batch: int | None = None,
-) -> UInt8[np.ndarray, "h w"]:
-    """Return the label of every pixel of an image, from a forward of tensors."""
-    import torch
-
-    from hrnet.nn.task import as_arrays, scale_images
-
-    @torch.inference_mode()
-    def run(images: np.ndarray) -> SegmentationOutput:
-        return as_arrays(forward(scale_images(torch.from_numpy(images).permute(0, 3, 1, 2))))
-
-    return Windowed(SegmentationProcessor(model.spec), mode, batch).segment(image, run)
+    def predict(self, image: Image, forward: Forward, source: Source) -> SemanticMap:
+        """Return the label map of an image as a result; arguments as of `segment`."""
+        return SemanticMap(self.segment(image, forward), self.processor.class_names, source)
 
 
 class _Level:

@@ -179,12 +179,11 @@ def _verdict(remarks: Sequence[Remark]) -> tuple[str, str]:
     return "fine", "No sign of failure was found."
 
 
-def _format(value: float, measure: Measure | None) -> str:
-    """Percentages to a tenth, shares to a thousandth, errors to a hundredth."""
+def format_metric(value: float, measure: Measure | None) -> str:
+    """Return a metric as text: percentages and errors to a hundredth, fractions to a ten-thousandth."""
     if measure is None or not math.isfinite(value):
         return number(value)
-    digits = 1 if measure.perfect > 1 else 3 if measure.perfect else 2
-    return f"{value:.{digits}f}"
+    return f"{value:.{4 if measure.perfect == 1 else 2}f}"
 
 
 def _row(evaluation: Evaluation, name: str) -> _Row:
@@ -193,8 +192,8 @@ def _row(evaluation: Evaluation, name: str) -> _Row:
     value, guess = evaluation.metrics.get(name), findings.baseline.get(name)
     return _Row(
         name,
-        "not measured" if value is None else _format(value, measure),
-        "" if guess is None else _format(guess, measure),
+        "not measured" if value is None else format_metric(value, measure),
+        "" if guess is None else format_metric(guess, measure),
         measure.meaning if measure and name in findings.measures else "",
     )
 
@@ -236,7 +235,7 @@ def _table(table: Mapping[str, Mapping[str, float]], evaluation: Evaluation) -> 
     rows = []
     for part in parts:
         texts = [
-            _format(column[part], measure_of(name, findings.measures)) if part in column else "–"  # noqa: RUF001
+            format_metric(column[part], measure_of(name, findings.measures)) if part in column else "–"  # noqa: RUF001
             for name, column in table.items()
         ]
         guess = findings.baseline.get(f"{first}/{part}")

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from hrnet.io.geometry import Frame, flip_points
-from hrnet.pose.heatmap import HeatmapCodec
-from hrnet.pose.model import oks_nms
+from hrnet.pose.codecs import ClassicCodec, UdpCodec, make_codec
+from hrnet.pose.processor import oks_nms
 from hrnet.pose.skeletons import COCO
 from hrnet.pose.spec import CodecSpec
 
@@ -16,6 +15,20 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 PROTOCOL = dict(np.load(GOLDEN / "pose-protocol.npz"))
 CODECS = dict(np.load(GOLDEN / "pose-codecs.npz"))
 SIZE = (256, 192)
+
+
+def codec_spec(kind: str, **fields: bool) -> CodecSpec:
+    return CodecSpec(**{"kind": kind, **fields})
+
+
+def codec_of(
+    kind: str, size: tuple[int, int] = SIZE, pairs: tuple[tuple[int, int], ...] = (), **fields: bool
+) -> ClassicCodec:
+    codec = make_codec(codec_spec(kind, **fields), size, pairs)
+    assert isinstance(codec, ClassicCodec)
+    return codec
+
+
 KINDS = {"msra": CodecSpec("classic", per_axis=True), "dark": CodecSpec("dark"), "udp": CodecSpec("udp")}
 
 
@@ -35,26 +48,26 @@ def test_crops_are_the_published_affine_maps(size: tuple[int, int]) -> None:
 
 
 def test_keypoints_are_the_published_ones() -> None:
-    codec = HeatmapCodec(CodecSpec(), SIZE, COCO.pairs)
-    points, scores = codec.decode(torch.from_numpy(PROTOCOL["heatmaps"].astype(np.float32)))
+    codec = make_codec(CodecSpec(), SIZE, COCO.pairs)
+    points, scores = codec.decode(PROTOCOL["heatmaps"].astype(np.float32))
     for index, row in enumerate(PROTOCOL["centre_scale_256x192"][:6]):
-        found = crop(row, SIZE, 0).to_source(points[index].double().numpy())
+        found = crop(row, SIZE, 0).to_source(points[index].astype(np.float64))
         np.testing.assert_allclose(found, PROTOCOL["keypoints"][index], atol=1e-3)  # float32 in the reference
-    np.testing.assert_array_equal(scores.numpy(), PROTOCOL["scores"][..., 0])
+    np.testing.assert_array_equal(scores, PROTOCOL["scores"][..., 0])
 
 
 def test_targets_are_the_published_ones() -> None:
-    codec = HeatmapCodec(CodecSpec(), SIZE, COCO.pairs)
-    heatmaps, weights = codec.encode(torch.from_numpy(PROTOCOL["joints"]), torch.from_numpy(PROTOCOL["visible"]))
-    np.testing.assert_allclose(heatmaps.numpy(), PROTOCOL["targets"], atol=1e-6)  # float32 rounding of exp
-    np.testing.assert_array_equal(weights.numpy(), PROTOCOL["target_weights"][..., 0])
+    codec = make_codec(CodecSpec(), SIZE, COCO.pairs)
+    heatmaps, weights = codec.encode(PROTOCOL["joints"], PROTOCOL["visible"])
+    np.testing.assert_allclose(heatmaps, PROTOCOL["targets"], atol=1e-6)  # float32 rounding of exp
+    np.testing.assert_array_equal(weights, PROTOCOL["target_weights"][..., 0])
 
 
 def test_mirrored_heatmaps_come_back_as_published() -> None:
-    mirrored = torch.from_numpy(PROTOCOL["heatmaps"][:1].astype(np.float32))
-    codec = HeatmapCodec(CodecSpec(flip_shift=False), SIZE, COCO.pairs)
-    np.testing.assert_array_equal(codec.flip_back(mirrored).numpy(), PROTOCOL["heatmaps_flipped_back"])
-    shifted = HeatmapCodec(CodecSpec(), SIZE, COCO.pairs).flip_back(mirrored).numpy()
+    mirrored = PROTOCOL["heatmaps"][:1].astype(np.float32)
+    codec = ClassicCodec(CodecSpec(flip_shift=False), SIZE, COCO.pairs)
+    np.testing.assert_array_equal(codec.flip_back(mirrored), PROTOCOL["heatmaps_flipped_back"])
+    shifted = ClassicCodec(CodecSpec(), SIZE, COCO.pairs).flip_back(mirrored)
     np.testing.assert_array_equal(shifted[..., 1:], PROTOCOL["heatmaps_flipped_back"][..., :-1])
     np.testing.assert_array_equal(shifted[..., 0], PROTOCOL["heatmaps_flipped_back"][..., 0])
 
@@ -80,24 +93,22 @@ def test_oks_nms_keeps_the_published_poses(threshold: float) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_targets_are_those_of_mmpose(name: str) -> None:
-    codec = HeatmapCodec(KINDS[name], SIZE)
-    heatmaps, weights = codec.encode(
-        torch.from_numpy(CODECS["keypoints_input_px"]), torch.from_numpy(CODECS["visible"])
-    )
-    np.testing.assert_allclose(heatmaps.numpy(), CODECS[f"{name}_targets"], atol=1e-5)  # float32 exp in the reference
-    np.testing.assert_array_equal(weights.numpy(), CODECS[f"{name}_weights"])
+    codec = make_codec(KINDS[name], SIZE)
+    heatmaps, weights = codec.encode(CODECS["keypoints_input_px"], CODECS["visible"])
+    np.testing.assert_allclose(heatmaps, CODECS[f"{name}_targets"], atol=1e-5)  # float32 exp in the reference
+    np.testing.assert_array_equal(weights, CODECS[f"{name}_weights"])
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_decoded_points_are_those_of_mmpose(name: str) -> None:
-    codec = HeatmapCodec(KINDS[name], SIZE)
-    points, scores = codec.decode(torch.from_numpy(CODECS["heatmaps"].astype(np.float32)))
+    codec = make_codec(KINDS[name], SIZE)
+    points, scores = codec.decode(CODECS["heatmaps"].astype(np.float32))
     expected = CODECS[f"{name}_decoded_input_px"]
     if name == "udp":
         # mmpose stretches the points to the whole width here and shrinks them again on the way to the image.
         expected = expected * (np.array(SIZE[::-1]) - 1) / np.array(SIZE[::-1])
-    np.testing.assert_allclose(points.numpy(), expected, atol=1e-2)  # float32 logarithms, times the stride
-    np.testing.assert_array_equal(scores.numpy(), CODECS[f"{name}_scores"])
+    np.testing.assert_allclose(points, expected, atol=1e-2)  # float32 logarithms, times the stride
+    np.testing.assert_array_equal(scores, CODECS[f"{name}_scores"])
 
 
 # The classic target is a Gaussian around the rounded place, whose neighbors are equal, so that the quarter offset adds
@@ -106,38 +117,38 @@ def test_decoded_points_are_those_of_mmpose(name: str) -> None:
 @pytest.mark.parametrize("size", [(256, 192), (192, 160), (128, 96)])
 def test_encoding_and_decoding_come_back(kind: str, tolerance: float, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
-    points = torch.from_numpy(rng.uniform(24, np.array(size[::-1]) - 24, (40, 5, 2)))
-    codec = HeatmapCodec(CodecSpec(kind), size)  # type: ignore[arg-type]  # the parameters are the three kinds
-    heatmaps, weights = codec.encode(points, torch.ones(40, 5))
+    points = rng.uniform(24, np.array(size[::-1]) - 24, (40, 5, 2))
+    codec = codec_of(kind, size)
+    heatmaps, weights = codec.encode(points, np.ones((40, 5)))
     found, scores = codec.decode(heatmaps)
     assert weights.all()
     assert (scores > 0.8).all()
-    assert (found - points).abs().max() <= tolerance
+    assert np.abs(found - points).max() <= tolerance
 
 
 @pytest.mark.parametrize("kind", ["classic", "dark", "udp"])
 def test_a_batch_of_one_is_a_row_of_a_batch(kind: str) -> None:
-    heatmaps = torch.rand(4, 3, 64, 48)
-    codec = HeatmapCodec(CodecSpec(kind), SIZE)  # type: ignore[arg-type]  # as above
+    heatmaps = np.random.default_rng(0).random((4, 3, 64, 48), np.float32)
+    codec = codec_of(kind)
     points, _ = codec.decode(heatmaps)
     for row in range(4):
         # Smoothing may sum in another order for another batch.
-        torch.testing.assert_close(codec.decode(heatmaps[row : row + 1])[0][0], points[row], atol=1e-3, rtol=0)
+        np.testing.assert_allclose(codec.decode(heatmaps[row : row + 1])[0][0], points[row], atol=1e-3)
 
 
 def test_udp_mirrors_without_a_shift() -> None:
     """The heatmap of a mirrored keypoint, mirrored back, is the keypoint's own: what `udp` is for."""
-    codec = HeatmapCodec(CodecSpec("udp"), SIZE, ((0, 1),))
-    points = torch.tensor([[[50.3, 80.2], [120.9, 33.1]]])
-    mirrored = torch.from_numpy(flip_points(points.numpy(), SIZE[1], ((0, 1),)))
-    straight, _ = codec.encode(points, torch.ones(1, 2))
-    turned, _ = codec.encode(mirrored, torch.ones(1, 2))
-    torch.testing.assert_close(codec.flip_back(turned), straight, atol=1e-6, rtol=0)
+    codec = UdpCodec(CodecSpec("udp"), SIZE, ((0, 1),))
+    points = np.array([[[50.3, 80.2], [120.9, 33.1]]])
+    mirrored = flip_points(points, SIZE[1], ((0, 1),))
+    straight, _ = codec.encode(points, np.ones((1, 2)))
+    turned, _ = codec.encode(mirrored, np.ones((1, 2)))
+    np.testing.assert_allclose(codec.flip_back(turned), straight, atol=1e-6)
 
 
 def test_nothing_found_is_the_origin_with_score_zero() -> None:
     for kind in ("classic", "dark", "udp"):
-        points, scores = HeatmapCodec(CodecSpec(kind), SIZE).decode(torch.zeros(1, 2, 64, 48))
+        points, scores = codec_of(kind).decode(np.zeros((1, 2, 64, 48), np.float32))
         assert not points.any()
         assert not scores.any()
 
@@ -160,12 +171,12 @@ def test_every_place_up_to_the_border_comes_back(
     kind: str, border: float, near: float, deep: float, size: tuple[int, int]
 ) -> None:
     rng = np.random.default_rng(0)
-    points = torch.from_numpy(rng.uniform(0, np.array(size[::-1]) - 1, (400, 3, 2)))
-    codec = HeatmapCodec(CodecSpec(kind), size)  # type: ignore[arg-type]  # the parameters are the three kinds
-    found, scores = codec.decode(codec.encode(points, torch.ones(400, 3))[0])
-    error = (found - points).abs().amax(-1)
-    place = points / torch.tensor(codec.stride)
-    depth = torch.minimum(place, torch.tensor(codec.heatmap_size[::-1]) - 1 - place).amin(-1)
+    points = rng.uniform(0, np.array(size[::-1]) - 1, (400, 3, 2))
+    codec = codec_of(kind, size)
+    found, scores = codec.decode(codec.encode(points, np.ones((400, 3)))[0])
+    error = np.abs(found - points).max(-1)
+    place = points / codec.stride
+    depth = np.minimum(place, np.array(codec.heatmap_size[::-1]) - 1 - place).min(-1)
     assert error.max() <= border
     assert error[depth > 2.5].max() <= near
     assert (depth > 8).sum() > 50
@@ -177,40 +188,40 @@ def test_every_place_up_to_the_border_comes_back(
 @pytest.mark.parametrize("kind", ["dark", "udp"])
 def test_a_keypoint_that_is_not_there_stays_near_its_peak(kind: str) -> None:
     """Noise is nearly flat in places, where one Newton step may lead anywhere; the released code follows it."""
-    heatmaps = 0.05 * torch.randn(20, 5, 64, 48, generator=torch.Generator().manual_seed(0))
-    codec = HeatmapCodec(CodecSpec(kind), SIZE)  # type: ignore[arg-type]  # as above
+    heatmaps = 0.05 * np.random.default_rng(0).standard_normal((20, 5, 64, 48), np.float32)
+    codec = codec_of(kind)
     points, _ = codec.decode(heatmaps)
-    place = heatmaps.flatten(2).argmax(-1)
-    peaks = torch.stack([place % 48, place // 48], -1)
-    assert (points / torch.tensor(codec.stride) - peaks).abs().max() <= 2 + 1e-4  # the limit, and float32
+    place = heatmaps.reshape(20, 5, -1).argmax(-1)
+    peaks = np.stack([place % 48, place // 48], -1)
+    assert np.abs(points / codec.stride - peaks).max() <= 2 + 1e-4  # the limit, and float32
 
 
 @pytest.mark.parametrize("kind", ["classic", "dark", "udp"])
 def test_negative_heatmaps_find_nothing(kind: str) -> None:
-    codec = HeatmapCodec(CodecSpec(kind), SIZE)  # type: ignore[arg-type]  # as above
-    points, scores = codec.decode(-torch.rand(2, 3, 64, 48) - 0.1)
+    codec = codec_of(kind)
+    points, scores = codec.decode(-np.random.default_rng(0).random((2, 3, 64, 48), np.float32) - 0.1)
     assert not points.any()  # and not nan, which counts as any
     assert (scores < 0).all()
 
 
 def test_what_is_far_outside_or_unlabeled_is_not_learned() -> None:
-    points = torch.tensor([[[50.0, 60.0], [-25.0, 60.0], [-31.0, 60.0], [500.0, 60.0], [50.0, 60.0]]])
-    heatmaps, weights = HeatmapCodec(CodecSpec(), SIZE).encode(points, torch.tensor([[1.0, 2, 1, 1, 0]]))
+    points = np.array([[[50.0, 60.0], [-25.0, 60.0], [-31.0, 60.0], [500.0, 60.0], [50.0, 60.0]]])
+    heatmaps, weights = make_codec(CodecSpec(), SIZE).encode(points, np.array([[1.0, 2, 1, 1, 0]]))
     # Three sigma are six heatmap pixels: -25 rounds to -5 (truncated from -5.75), whose Gaussian reaches in; -31 to -7.
     assert weights.tolist() == [[1, 1, 1, 0, 0]]
-    assert (heatmaps.amax((-2, -1)) > 0).tolist() == [[True, True, False, False, False]]
+    assert (heatmaps.max((-2, -1)) > 0).tolist() == [[True, True, False, False, False]]
     assert heatmaps[0, 0, 15, 13] == 1
 
 
 def test_mirroring_the_input_mirrors_the_targets() -> None:
     """Between pixel centers: a keypoint of the mirrored crop has the mirrored heatmap, of its partner."""
     for kind in ("dark", "udp"):
-        codec = HeatmapCodec(CodecSpec(kind, flip_shift=False), SIZE, ((0, 1),))
-        points = torch.tensor([[[52.0, 80.0], [120.0, 32.0]]])
+        codec = codec_of(kind, SIZE, ((0, 1),), flip_shift=False)
+        points = np.array([[[52.0, 80.0], [120.0, 32.0]]])
         # Mirrored about the middle of the heatmap: width - 4 - x counts input pixels from heatmap pixel to heatmap pixel.
-        mirrored = torch.tensor([[[188.0, 0.0]]]) + points.flip(1) * torch.tensor([-1.0, 1.0])
+        mirrored = np.array([[[188.0, 0.0]]]) + points[:, ::-1] * np.array([-1.0, 1.0])
         if kind == "udp":
-            mirrored = torch.from_numpy(flip_points(points.numpy(), SIZE[1], ((0, 1),)))
-        straight, _ = codec.encode(points, torch.ones(1, 2))
-        turned, _ = codec.encode(mirrored, torch.ones(1, 2))
-        torch.testing.assert_close(codec.flip_back(turned), straight, atol=1e-6, rtol=0)
+            mirrored = flip_points(points, SIZE[1], ((0, 1),))
+        straight, _ = codec.encode(points, np.ones((1, 2)))
+        turned, _ = codec.encode(mirrored, np.ones((1, 2)))
+        np.testing.assert_allclose(codec.flip_back(turned), straight, atol=1e-6)
