@@ -19,12 +19,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
+from tiny import tiny_hrnet
 from torch import Tensor
 
 from hrnet.cli import main
 from hrnet.errors import InputError
 from hrnet.io.zoo import load
-from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.pose.recipes import RECIPES
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
@@ -32,10 +32,9 @@ from hrnet.tasks import build_model, recipe_to_json, spec_to_json
 
 # Of the processor: the clock on the wall also counts what else the machine does.
 SECONDS = 5
-STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
 SPEC = PoseSpec(
     Skeleton(("beak", "tail", "horn")),
-    HRNetSpec(STAGES, 1, 2, high_resolution_only=True, stem_width=4),
+    tiny_hrnet(high_resolution_only=True),
     input_size=(32, 32),
 )
 State = dict[str, Any]

@@ -6,24 +6,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import tiny_hrnet
 
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
 from hrnet.io.atomic import atomic_path, read_header, write_text
 from hrnet.io.checkpoint import load_model, load_state, save_model
-from hrnet.nn.spec import HRNetSpec, ModelSpec, StageSpec
+from hrnet.nn.spec import ModelSpec
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.tasks import build_model, spec_to_json
 
-STAGES = (StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1))
-WHOLE = HRNetSpec(STAGES, 1, 4, stem_width=8)
-V1 = HRNetSpec(STAGES, 1, 4, high_resolution_only=True, stem_width=8)
+WHOLE = tiny_hrnet()
+V1 = tiny_hrnet(high_resolution_only=True)
 SPECS: dict[str, ModelSpec] = {
     "pose": PoseSpec(Skeleton(("eye", "nose")), V1),
     "classification": ClassificationSpec(("cat", "dog"), backbone=WHOLE),
-    "segmentation": SegmentationSpec(("sky", "ground"), backbone=HRNetSpec(STAGES, 1, 4, "bilinear", stem_width=8)),
+    "segmentation": SegmentationSpec(("sky", "ground"), backbone=tiny_hrnet(fusion_upsample="bilinear")),
 }
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_hrnet
 
 import hrnet.io.published
 import hrnet.io.zoo
 from hrnet.errors import InputError
 from hrnet.io.download import DeadLinkError, UnreachableError, fetch, locked
 from hrnet.io.published import PublishedCheckpoint
-from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
@@ -183,13 +183,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
         fetch("http://127.0.0.1:9/file", tmp_path / "x.pth", SHA)
 
 
-TINY = HRNetSpec(
-    (StageSpec((4, 8), 1, 1), StageSpec((4, 8, 8), 1, 1), StageSpec((4, 8, 8, 8), 1, 1)),
-    bottlenecks=1,
-    bottleneck_width=4,
-    stem_width=4,
-    high_resolution_only=True,
-)
+TINY = tiny_hrnet(high_resolution_only=True)
 
 
 @pytest.fixture

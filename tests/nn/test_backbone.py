@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 import timm
 import torch
+from tiny import tiny_hrnet
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,12 +15,7 @@ from hrnet.nn.backbone import HRNet, count_multiply_accumulates, init_kaiming, i
 from hrnet.nn.kernels import norm_relu_conv
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 
-TINY = HRNetSpec(
-    stages=(StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 2), StageSpec((4, 8, 16, 32), 1, 2)),
-    bottlenecks=1,
-    bottleneck_width=4,
-    stem_width=8,
-)
+TINY = tiny_hrnet(modules=2)
 # Widths that change at every stage, which no published network has.
 EXOTIC = HRNetSpec(
     stages=(StageSpec((4, 10), 1, 1), StageSpec((6, 8, 12), 1, 1), StageSpec((6, 10, 14, 18), 1, 1)),
@@ -112,7 +108,7 @@ def test_padding_by_hand_changes_nothing() -> None:
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_bilinear_fusion_needs_no_padding(align_corners: bool) -> None:
     # Oracle: the definition, one output at a time; odd sizes, where no factor of two fits. Tolerance: order of the sum.
-    spec = HRNetSpec(TINY.stages, 1, 4, "bilinear", align_corners, stem_width=8)
+    spec = replace(TINY, fusion_upsample="bilinear", align_corners=align_corners)
     model = HRNet(spec).eval()
     randomize_norms(model)
     fusion = model.get_submodule("stage4.1.fuse_layers")
@@ -135,7 +131,7 @@ def test_high_resolution_only_is_the_first_map_of_all() -> None:
     # Property, exact: V1 leaves away what does not reach the first map.
     whole = HRNet(TINY).eval()
     randomize_norms(whole)
-    alone = HRNet(HRNetSpec(TINY.stages, 1, 4, high_resolution_only=True, stem_width=8)).eval()
+    alone = HRNet(replace(TINY, high_resolution_only=True)).eval()
     alone.load_state_dict({key: value for key, value in whole.state_dict().items() if key in alone.state_dict()})
     images = torch.randn(1, 3, 64, 32)
     (found,) = _maps(alone, images)
@@ -237,7 +233,7 @@ def test_momentum_reaches_every_norm() -> None:
 
 
 def test_another_number_of_channels() -> None:
-    spec = HRNetSpec(TINY.stages, 1, 4, in_channels=5, stem_width=8)
+    spec = replace(TINY, in_channels=5)
     assert [tuple(x.shape) for x in HRNet(spec)(torch.randn(2, 5, 32, 32))] == [
         (2, 4, 8, 8),
         (2, 8, 4, 4),

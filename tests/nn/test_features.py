@@ -8,22 +8,18 @@ from typing import Any
 import pytest
 import timm
 import torch
+from tiny import tiny_hrnet
 
 import hrnet
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet_small_v1
+from hrnet.nn.spec import hrnet_small_v1
 from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import COCO
 from hrnet.pose.spec import PoseSpec
 
-TINY = HRNetSpec(
-    stages=(StageSpec((4, 8), 1), StageSpec((4, 8, 16), 1), StageSpec((4, 8, 16, 32), 1)),
-    bottlenecks=1,
-    bottleneck_width=4,
-    stem_width=8,
-)
+TINY = tiny_hrnet()
 
 
 def classifier() -> ClassificationModel:

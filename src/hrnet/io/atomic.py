@@ -1,4 +1,4 @@
-"""Files that must not be lost: written whole or not at all, and read with a clear word where they are damaged."""
+"""Files that must not be lost: written completely or not at all, and read with a clear error where they are damaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hrnet.errors import InputError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder that becomes `path` when the block ends well, and vanishes when it does not.
+    """Give a temporary name in the same folder, which becomes `path` if the block succeeds and is removed if it fails.
 
     The bytes are on the disk before the name changes, and the name before this returns.
 
@@ -58,13 +58,13 @@ def check_free(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Returns when the bytes of a file are on the disk."""
+    """Wait until the bytes of a file are on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete what `atomic_path` had begun in a process that was killed."""
+    """Delete the temporary files of `atomic_path` of a process that was killed."""
     for path in folder.glob(".*.partial"):
         path.unlink(missing_ok=True)
 
@@ -73,7 +73,7 @@ def _is_full(error: OSError | SafetensorError) -> bool:
     full = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
         return error.errno in full
-    # What writes safetensors gives the system's number only as text.
+    # The safetensors library gives the system's error number only as text.
     return any(f"(os error {number})" in str(error) for number in full)
 
 
@@ -93,13 +93,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
+    """Write a text file, completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a safetensors file.
+    """Return header and tensors of a safetensors file.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -110,13 +110,13 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no intact .safetensors file ({error}); copy it again.") from None
+        raise InputError(f"{path} is not an intact .safetensors file ({error}); copy it again.") from None
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """Header of a safetensors file, without its tensors."""
+    """Return the header of a safetensors file, without its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no intact .safetensors file ({error}); copy it again.") from None
+        raise InputError(f"{path} is not an intact .safetensors file ({error}); copy it again.") from None

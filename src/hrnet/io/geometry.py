@@ -20,7 +20,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """Where a network input lies in its image.
+    """The place of a network input in its image.
 
     Attributes:
         matrix: 2x3 affine map from image pixels to input pixels.
@@ -44,16 +44,16 @@ class Frame:
         flip: bool = False,
         unbiased: bool = False,
     ) -> Frame:
-        """A crop around a point.
+        """Return the frame of a crop around a point.
 
         Args:
-            center: the point (x, y) of the image that comes to the middle of the input.
+            center: point (x, y) of the image at the middle of the input.
             span: image pixels that the width of the input covers.
             size: height and width of the input.
             source_size: height and width of the image.
-            rotation: degrees by which the content turns counter-clockwise, as seen, in the input.
-            flip: mirror left and right, about the center.
-            unbiased: count lengths between pixel centers (width - 1), not in pixels. The published networks were
+            rotation: degrees by which the content rotates counter-clockwise, as seen, in the input.
+            flip: True to flip left and right, about the center.
+            unbiased: True to count lengths between pixel centers (width - 1), not in pixels. The published networks were
                 trained with False, where the middle of the input is (width / 2, height / 2), half a pixel to the right
                 and below its center; UDP (arXiv 1911.07524) uses True.
         """
@@ -70,17 +70,17 @@ class Frame:
 
     @classmethod
     def resize(cls, source_size: Size, size: Size) -> Frame:
-        """The whole image at another size, edges on edges (the convention of every common resize function)."""
+        """Return the frame of the whole image at another size, edges on edges, as every common resize function."""
         scale_y, scale_x = size[0] / source_size[0], size[1] / source_size[1]
         matrix = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2]])
         return cls(matrix, size, source_size)
 
     def to_input(self, points: Points) -> Points:
-        """Points of the image in pixels of the input."""
+        """Return points of the image in pixels of the input."""
         return points @ self.matrix[:, :2].T + self.matrix[:, 2]
 
     def to_source(self, points: Points) -> Points:
-        """Points of the input in pixels of the image."""
+        """Return points of the input in pixels of the image."""
         return (points - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
 
     @property
@@ -90,14 +90,14 @@ class Frame:
 
 
 def warp(image: Image, frame: Frame, *, antialias: bool = True, fill: Color = (0, 0, 0)) -> Image:
-    """What the frame shows of the image: bilinear, one color where it reaches beyond.
+    """Resample an image as a frame says: bilinear, with one color outside of the image.
 
     Args:
         image: RGB image of the size `frame.source_size`.
-        frame: where to look.
-        antialias: average whole blocks of pixels first where the input is at most half as fine as the image;
+        frame: map from the image to the input.
+        antialias: True to average whole blocks of pixels first where the input is at most half as fine as the image;
             the published protocol (False) skips pixels instead.
-        fill: the color.
+        fill: color outside of the image.
     """
     matrix = frame.matrix
     factor = max(int(1 / frame.scale), 1) if antialias else 1
@@ -108,12 +108,12 @@ def warp(image: Image, frame: Frame, *, antialias: bool = True, fill: Color = (0
 
 
 def warp_labels(labels: UInt8[np.ndarray, "h w"], frame: Frame, outside: int) -> UInt8[np.ndarray, "H W"]:
-    """What the frame shows of a label map: at every pixel of the input the label of the image's pixel that it lies on.
+    """Resample a label map as a frame says: every pixel of the input gets the label of the nearest pixel of the image.
 
     Args:
-        labels: of an image of the size `frame.source_size`.
-        frame: where to look.
-        outside: the label of what lies beyond the image.
+        labels: label map of an image of the size `frame.source_size`.
+        frame: map from the image to the input.
+        outside: label outside of the image.
     """
     matrix = frame.matrix
     if max(labels.shape) > _CV2_LARGEST:
@@ -129,19 +129,19 @@ _CV2_LARGEST = 32_000
 
 
 def _shrink(image: np.ndarray, frame: Frame, factor: int) -> tuple[np.ndarray, Float[np.ndarray, "2 3"]]:
-    """The part of the image that the frame shows, averaged over blocks, and the matrix from there to the input.
+    """Return the part of the image that the frame shows, averaged over blocks, and the matrix from there to the input.
 
     Blocks are counted from the corner of the image, so that the same image gives the same blocks in every frame.
     """
     height, width = frame.size
     corners = frame.to_source(np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float) - 0.5)
     blocks = np.array([image.shape[1], image.shape[0]]) // -factor * -1
-    # One block more on each side is what bilinear reading reaches for; what is left is never empty.
+    # Bilinear sampling needs one block more on each side; the part is never empty.
     low = np.clip(np.floor(corners.min(0) / factor).astype(int) - 1, 0, blocks - 1)
     high = np.clip(np.ceil(corners.max(0) / factor).astype(int) + 2, low + 1, blocks)
     part = image[low[1] * factor : high[1] * factor, low[0] * factor : high[0] * factor]
     if factor > 1:
-        # The last block of a row or column may be incomplete: it is filled up with its last pixel.
+        # The last block of a row or column may be incomplete: it is padded with its last pixel.
         below, right = (high - low)[::-1] * factor - part.shape[:2]
         part = cv2.copyMakeBorder(part, 0, int(below), 0, int(right), cv2.BORDER_REPLICATE)
         part = cv2.resize(part, tuple(int(side) for side in high - low), interpolation=cv2.INTER_AREA)
@@ -151,25 +151,25 @@ def _shrink(image: np.ndarray, frame: Frame, factor: int) -> tuple[np.ndarray, F
 
 
 def clip_boxes(boxes: Float[np.ndarray, "n 4"], size: Size) -> Float[np.ndarray, "n 4"]:
-    """Boxes x1 y1 x2 y2 cut at the borders of an image."""
+    """Return boxes x1 y1 x2 y2 clipped at the borders of an image."""
     height, width = size
     return np.clip(boxes, 0, np.array([width, height, width, height]))
 
 
 def flip_points(points: Points, width: int, pairs: tuple[tuple[int, int], ...]) -> Points:
-    """Keypoints of the mirrored image: x becomes width - 1 - x and left and right change names.
+    """Return the keypoints of the flipped image: x becomes width - 1 - x and left and right change names.
 
     Args:
         points: `n k 2` or `k 2`, in pixels.
-        width: of the image.
-        pairs: indices of a left and a right keypoint.
+        width: width of the image.
+        pairs: indices of a left and a right keypoint each.
     """
-    mirrored = points * np.array([-1, 1]) + np.array([width - 1, 0])
-    return np.take(mirrored, flip_order(points.shape[-2], pairs), axis=-2)
+    flipped = points * np.array([-1, 1]) + np.array([width - 1, 0])
+    return np.take(flipped, flip_order(points.shape[-2], pairs), axis=-2)
 
 
 def flip_order(count: int, pairs: tuple[tuple[int, int], ...]) -> list[int]:
-    """For each of `count` keypoints the index of its mirror partner (itself where it has none)."""
+    """Return, for each of `count` keypoints, the index of its left-right partner (itself where it has none)."""
     order = list(range(count))
     for left, right in pairs:
         order[left], order[right] = right, left

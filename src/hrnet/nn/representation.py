@@ -1,4 +1,4 @@
-"""What heads read from the four maps of the backbone: V1 one map, V2 their concatenation, V2p a pyramid.
+"""The representations that heads read: V1 one map of the backbone, V2 the concatenation of all four, V2p a pyramid.
 
 V1 is the first map alone (the backbone with `high_resolution_only`) and needs no code here.
 
@@ -21,7 +21,7 @@ from hrnet.nn.kernels import chunked_norm_relu_conv, is_exporting, norm_relu_con
 
 
 def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = False) -> Float[Tensor, "n c h w"]:
-    """V2: all maps, from high to low resolution, at the size of the first."""
+    """Return V2: all maps, from high to low resolution, at the size of the first."""
     size = maps[0].shape[-2:]
     coarse = [functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners) for x in maps[1:]]
     return torch.cat([maps[0], *coarse], dim=1)
@@ -31,8 +31,8 @@ class ConcatConv2d(nn.Conv2d):
     """A convolution of `concatenate(maps)` that never holds the concatenation; weights as of the plain convolution.
 
     A convolution of a concatenation is a sum over its parts. With one pixel wide kernels it is also the same before and
-    after the enlargement, since the weights of bilinear neighbors add up to one: each map is convolved at its own
-    resolution, an eighth of the work for 1 + 2 + 4 + 8 parts. With wider kernels the enlarged maps are made again for
+    after upsampling, since the weights of bilinear neighbors add up to one: each map is convolved at its own
+    resolution, an eighth of the work for 1 + 2 + 4 + 8 parts. With wider kernels the upsampled maps are recomputed for
     the gradient instead of being kept.
     """
 
@@ -44,7 +44,7 @@ class ConcatConv2d(nn.Conv2d):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # takes the parts of the concatenation
         self, maps: Sequence[Float[Tensor, "n _ _ _"]], channels: slice = slice(None)
     ) -> Float[Tensor, "n c h w"]:
-        """All, or some, of the output channels."""
+        """Return all, or some, of the output channels."""
         assert self.bias is not None
         first, *weights = self.weight[channels].split(self.widths, dim=1)
         size = (maps[0].shape[-2], maps[0].shape[-1])
@@ -52,7 +52,7 @@ class ConcatConv2d(nn.Conv2d):
         for x, weight in zip(maps[1:], weights, strict=True):
             if self.kernel_size == (1, 1):
                 # In place: nothing needs the values before.
-                total += self._enlarge(functional.conv2d(x, weight), size)
+                total += self._upsample(functional.conv2d(x, weight), size)
             elif torch.is_grad_enabled():
                 total += checkpoint(self._convolve, x, weight, size, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -60,9 +60,9 @@ class ConcatConv2d(nn.Conv2d):
         return total
 
     def _convolve(self, x: Tensor, weight: Tensor, size: Size) -> Tensor:
-        return functional.conv2d(self._enlarge(x, size), weight, padding=self.padding)
+        return functional.conv2d(self._upsample(x, size), weight, padding=self.padding)
 
-    def _enlarge(self, x: Tensor, size: Size) -> Tensor:
+    def _upsample(self, x: Tensor, size: Size) -> Tensor:
         return functional.interpolate(x, size=size, mode="bilinear", align_corners=self.align_corners)
 
 
@@ -92,23 +92,23 @@ class PixelHead(nn.Module):
 
 
 def concat_conv_bn(widths: Sequence[int], outputs: int, kernel: int, align_corners: bool) -> nn.Sequential:
-    """As `conv_bn` with bias and ReLU, of the V2 representation."""
+    """Build a convolution of the V2 representation, with bias, batch norm and ReLU."""
     return nn.Sequential(
         ConcatConv2d(widths, outputs, kernel, align_corners), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
 
 
 class Pyramid(nn.Module):
-    """V2p: the concatenation reduced to one width, pooled to every level, each level with its own 3x3 convolution.
+    """V2p: the concatenation reduced to one width and pooled to every level, each with its own 3x3 convolution.
 
-    Every level is pooled from the stride-4 map at once, not from the level above it. No batch norm, no activation.
+    Every level is pooled directly from the stride-4 map, not from the level above it. No batch norm, no activation.
 
     Args:
         widths: channels of the maps of the backbone.
         outputs: channels of every level.
-        num_levels: how many levels, the first at stride 4 times `stride`.
+        num_levels: number of levels, the first at stride 4 times `stride`.
         pooling: average as published, or maximum.
-        stride: of the last convolutions; 2 in the FCOS networks, which start at stride 8.
+        stride: stride of the last convolutions; 2 in the FCOS networks, which start at stride 8.
     """
 
     def __init__(
