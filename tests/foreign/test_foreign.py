@@ -448,7 +448,7 @@ def test_truncated_files_are_named(keep: float, modern: bool, tmp_path: Path) ->
     torch.save(theirs, path, _use_new_zipfile_serialization=modern)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(InputError, match=r"weights\.pth is no intact checkpoint"):
+    with pytest.raises(InputError, match=r"weights\.pth is not an intact checkpoint"):
         read_foreign(path)
 
 

@@ -19,18 +19,18 @@ from hrnet.nn.backbone import HRNet
 from hrnet.nn.spec import BackboneSpec, HRNetSpec, ModelSpec
 from hrnet.tasks import build_model, task_of
 
-# The one tensor that every HRNet has, and once: it makes the second branch. What stands before its name is a wrapper.
+# The tensor that every HRNet has exactly once: it makes the second branch. The prefix of its name is a wrapper.
 _ANCHOR = "transition1.1.0.0.weight"
 _BACKBONE = re.compile(r"(?:backbone\.(?:body\.)?)?((?:conv[12]|bn[12]|layer1|transition[123]|stage[234])\..+)")
-# What stands beside the weights: those of the loss's classes, the constant of frozen norms, anchors without weights.
+# Tensors beside the weights: class weights of the loss, the constant of frozen norms, anchors without weights.
 _LOSS = re.compile(r"(module\.)?loss\..+")
 _CONSTANT = re.compile(r".+\.eps")
 _ANCHORS = re.compile(r"rpn\.anchor_generator\..+")
-# Source: files of hrnet_w32-36af842e and hrnet_w48-8ef0771d, whose tensors mmpose names in its logs: three bottlenecks a
+# Source: files of hrnet_w32-36af842e and hrnet_w48-8ef0771d, whose tensors mmpose names in its logs: three bottlenecks per
 # branch and what follows, with which the backbones of the pose networks were trained on ImageNet.
 _IMAGENET_POSE = "head.0.0.0.conv1.weight"
 _IMAGENET_CLASSES = 1000
-# Source: that of all norms here, and of torch's.
+# Source: the epsilon of all norms here, and torch's default.
 _EPS = 1e-5
 _REFUSED = (
     ("a bottom-up pose network", re.compile(r"(final|deconv)_layers\.|(keypoint_)?head\.(final|deconv)_layers\.")),
@@ -44,8 +44,8 @@ class Recognized:
     Attributes:
         spec: the network as data.
         state: weights that fit it exactly.
-        origin: whose way of writing it is.
-        dropped: what the file holds beside, and is left out.
+        origin: code base that wrote it.
+        dropped: names of the file's other tensors, which are left out.
     """
 
     spec: ModelSpec
@@ -59,12 +59,12 @@ class Recognized:
 
 
 def describe(spec: ModelSpec) -> str:
-    """Task, width, variant, outputs and the fusion's upsampling, in one line."""
+    """Return task, width, variant, outputs and the fusion's upsampling in one line."""
     return f"{task_of(spec).name}, {describe_backbone(spec.backbone)}, {spec.outputs}"
 
 
 def describe_backbone(spec: HRNetSpec) -> str:
-    """Width, variant, depth and the fusion's upsampling, in one line."""
+    """Return width, variant, depth and the fusion's upsampling in one line."""
     maps = "V1 (the stride-4 map)" if spec.high_resolution_only else "V2 (all four maps)"
     modules = "-".join(str(stage.modules) for stage in spec.stages)
     blocks = "-".join(str(stage.blocks) for stage in spec.stages)
@@ -75,32 +75,32 @@ def describe_backbone(spec: HRNetSpec) -> str:
 
 
 def identify(path: Path) -> Recognized:
-    """The network of a published checkpoint.
+    """Recognize the network of a published checkpoint.
 
     Raises:
-        InputError: the file is missing, damaged, holds more than weights, or no network that this version knows.
+        InputError: the file is missing or damaged, holds more than weights, or no network that this version knows.
     """
     return match(read_weights(path), str(path))
 
 
 def read_foreign(path: Path) -> tuple[ModelSpec, State]:
-    """As `identify`: the spec, and weights that fit it exactly."""
+    """Return the spec of a published checkpoint and weights that fit it exactly; see `identify`."""
     found = identify(path)
     return found.spec, found.state
 
 
 def recognize(state: Mapping[str, Tensor], source: str = "This state dict") -> tuple[ModelSpec, State]:
-    """As `match`: the spec, and weights that fit it exactly."""
+    """Return the spec of a state dict and weights that fit it exactly; see `match`."""
     found = match(state, source)
     return found.spec, found.state
 
 
 def match(state: Mapping[str, Tensor], source: str) -> Recognized:
-    """As `identify`, of weights that are read already.
+    """Recognize the network of weights in memory; otherwise as `identify`.
 
     Args:
-        state: as the other code base names it, with or without ``module.``, ``model.`` and the like.
-        source: where it comes from, for messages.
+        state: weights by the other code base's names, with or without ``module.``, ``model.`` and the like.
+        source: name of their file, for messages.
     """
     bare, dropped = _unwrap_names(state, source)
     for kind, sign in _REFUSED:
@@ -128,12 +128,12 @@ def match(state: Mapping[str, Tensor], source: str) -> Recognized:
 
 
 def read_backbone(path: Path) -> tuple[HRNetSpec, State]:
-    """Only the backbone, of any file that has one, as weights to start from: ImageNet's pose networks, detectors, OCR.
+    """Return the backbone alone, of any file that has one, as start weights.
 
-    Fusion is given as ``nearest``; which upsampling the weights were trained with is not in the file.
+    Its fusion is assumed ``nearest``: the file does not tell which upsampling the weights were trained with.
 
     Raises:
-        InputError: as `identify`; here a head does not matter.
+        InputError: as for `identify`; the head does not matter here.
     """
     bare, _ = _unwrap_names(read_weights(path), str(path))
     spec, found = _backbone_of(bare, str(path))
@@ -156,7 +156,7 @@ def _backbone_of(bare: State, source: str) -> tuple[HRNetSpec, State]:
 
 
 def _without_head(bare: State, dropped: tuple[str, ...], source: str) -> Recognized:
-    """The backbone of a file that holds nothing else, or the head of ImageNet's classes that is of no use here."""
+    """Return the backbone of a file that holds nothing else but perhaps an unknown head of ImageNet's classes."""
     spec, found = _backbone_of(bare, source)
     others = tuple(name for name in bare if not _BACKBONE.fullmatch(name))
     if others and not _is_imagenet_head(bare, others):
@@ -168,9 +168,9 @@ def _without_head(bare: State, dropped: tuple[str, ...], source: str) -> Recogni
 
 
 def _is_imagenet_head(bare: State, others: tuple[str, ...]) -> bool:
-    """Whether what stands beside a backbone is the head of another network of ImageNet: one matrix with a row a class.
+    """Return True if the tensors beside a backbone are an unknown ImageNet head: one matrix has a row per class.
 
-    Names of a head that is known are none of it: where some of them are missing, the file is damaged.
+    Names of a known head rule that out: if some of them are missing, the file is damaged.
     """
     if _IMAGENET_POSE in bare:
         return True
@@ -184,7 +184,7 @@ def _fitting(origin: Origin, names: Iterable[str]) -> int:
 
 
 def _unknown_head(spec: HRNetSpec, others: tuple[str, ...], source: str) -> str:
-    """What is said of a backbone with a head that is not known: the nearest layout, and the first names that differ."""
+    """Return the message about a backbone with an unknown head: the nearest layout and the first names that differ."""
     fits = [_fitting(origin, others) for origin in ORIGINS]
     nearest = ORIGINS[fits.index(max(fits))]
     near = f", the nearest layout is {nearest.name}, which has {nearest.sign}" if max(fits) else ""
@@ -205,10 +205,10 @@ def _some(names: tuple[str, ...] | list[str], count: int = 3) -> str:
 
 
 def _unwrap_names(state: Mapping[str, Tensor], source: str) -> tuple[State, tuple[str, ...]]:
-    """Names without what stands before the whole network, such as module. (DataParallel) or model. (loss wrapper).
+    """Strip the prefix of the whole network, such as module. (DataParallel) or model. (loss wrapper).
 
     Returns:
-        The network's tensors, and the names of those that stand beside it.
+        The network's tensors, and the names of those beside it.
     """
     prefixes = [name.removesuffix(_ANCHOR) for name in state if name == _ANCHOR or name.endswith(f".{_ANCHOR}")]
     if len(prefixes) != 1:
@@ -222,12 +222,12 @@ def _unwrap_names(state: Mapping[str, Tensor], source: str) -> tuple[State, tupl
     dropped = []
     for whole, value in state.items():
         name = whole.removeprefix(wrapper)
-        # The weights of the loss stand beside the wrapped network, not inside.
+        # The weights of the loss are beside the wrapped network, not inside.
         if _LOSS.fullmatch(whole) or _ANCHORS.fullmatch(name):
             dropped.append(whole)
         elif _CONSTANT.fullmatch(name):
             if value.numel() != 1 or abs(float(value) - _EPS) > _EPS / 100:
-                raise InputError(f"{source}: {whole} is not {_EPS}, as of all HRNets; get the file again.")
+                raise InputError(f"{source}: {whole} is not {_EPS}, as in all HRNets; get the file again.")
             dropped.append(whole)
         elif name in bare:
             raise InputError(f"{source} holds {name} twice, with and without {wrapper}; name the file of one network.")
@@ -249,7 +249,7 @@ def _rename(state: State, origin: Origin) -> State:
 
 
 def _with_counters(state: State) -> State:
-    """Batch counters of zero where a file has none at all: they were added in PyTorch 0.4.1 and serve only training."""
+    """Add batch counters of zero where a file has none at all: PyTorch 0.4.1 added them, and only training uses them."""
     if any(name.endswith(".num_batches_tracked") for name in state):
         return state
     norms = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]

@@ -1,7 +1,7 @@
-"""How each code base names the layers of a head: regular expressions of whole names, and the names here.
+"""Tables of the names that each code base gives the layers of a head: regular expressions of whole names, and ours.
 
-The backbone's names are everywhere the same, so they need no table. Source: the files that the repositories named at
-each table have published.
+The backbone's names are the same everywhere and need no table. Source: the files published by the repositories that each
+table names.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ MMPOSE_0: Names = ((r"keypoint_head\.final_layer\.(weight|bias)", r"head.\1"),)
 
 
 def _pixel_head(prefix: str, ours: str = "head") -> Names:
-    """The head on the concatenated maps, which others number: convolution, norm, ReLU, convolution.
+    """Return the names of a head on the concatenated maps, which others number: convolution, norm, ReLU, convolution.
 
     Args:
-        prefix: expression of the layers' common name.
-        ours: its name here.
+        prefix: expression of the layers' common prefix.
+        ours: name of the head here.
     """
     layers = (("0", "project"), ("1", "norm"), ("3", "classify"))
     return tuple((rf"{prefix}\.{number}\.(.+)", rf"{ours}.{layer}.\1") for number, layer in layers)
@@ -67,9 +67,9 @@ def _mmseg_head(prefix: str, ours: str = "head") -> Names:
 OFFICIAL_SEGMENTATION: Names = _pixel_head("last_layer")
 MMSEG: Names = _mmseg_head("decode_head")
 
-# The same two, with object context. The released norms are wrapped with what stands for their activation.
+# The same two, with OCR. The released norms are wrapped together with a placeholder of their activation.
 _BLOCK = r"ocr_distri_head\.object_context_block"
-OFFICIAL_CONTEXT: Names = (
+OFFICIAL_OCR: Names = (
     *_pixel_head("aux_head", "head.guess"),
     (r"conv3x3_ocr\.([01]\..+)", r"head.features.\1"),
     *(
@@ -89,7 +89,7 @@ OFFICIAL_CONTEXT: Names = (
     (r"cls_head\.(.+)", r"head.classify.\1"),
 )
 _MMSEG_BLOCK = r"decode_head\.1\.object_context_block"
-MMSEG_CONTEXT: Names = (
+MMSEG_OCR: Names = (
     *_mmseg_head(r"decode_head\.0", "head.guess"),
     *(
         (rf"{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
@@ -134,10 +134,10 @@ _FIRST_PYRAMID = (
 
 
 def _region_heads(prefix: str) -> Names:
-    """The heads of mmdetection; the one stage of Faster and Mask R-CNN has no number.
+    """Return the names of mmdetection's heads; the one stage of Faster and Mask R-CNN has no number.
 
     Args:
-        prefix: expression of what stands before the heads that look into regions.
+        prefix: expression of the prefix of the region heads.
     """
     proposals = (
         (rf"rpn_head\.rpn_{theirs}\.(.+)", rf"detector.rpn.{ours}.\1")

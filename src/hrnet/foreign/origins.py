@@ -1,4 +1,4 @@
-"""The code bases whose files are read: how each is told from all others, and what it computes otherwise."""
+"""The code bases whose files are read: the tensor that identifies each, and what it computes differently."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hrnet.nn.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One code base's way of writing one kind of network.
+    """One kind of network as one code base writes it.
 
     Attributes:
-        name: for messages.
-        sign: the tensor that tells it from all others.
+        name: name for messages.
+        sign: name of the tensor that tells it from all others.
         names: regular expressions of whole names of the head, and the names here; the backbone's need no table.
-        spec: the network as data.
-        complete: adds, or changes, what the other code base computes otherwise.
-        note: what `complete` leaves out, for messages.
+        spec: function that returns the network as data.
+        complete: function that adds or changes weights where the other code base computes differently.
+        note: parts that `complete` drops, for messages.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Origin:
 
 
 def _activated_norms(state: State) -> State:
-    """Source: InPlaceABN, which all networks of the PyTorch 0.4 era used: its scale is |weight| + 1e-5."""
+    """Return the state with the scales of InPlaceABN, |weight| + 1e-5, which all networks of the PyTorch 0.4 era used."""
     norms = {name.removesuffix("running_var") for name in state if name.endswith(".running_var")}
     return {
         name: value.abs() + 1e-5 if name.endswith(".weight") and name.removesuffix("weight") in norms else value
@@ -44,30 +44,30 @@ def _activated_norms(state: State) -> State:
 
 
 def _from_blue_first(state: State) -> State:
-    """Source: mmdetection's settings of FCOS over HRNet, whose images keep OpenCV's order of colors."""
+    """Return the state for RGB images. Source: mmdetection's settings of FCOS over HRNet keep OpenCV's BGR."""
     return state | {"backbone.conv1.weight": state["backbone.conv1.weight"].flip(1)}
 
 
 def _zero_bias(state: State) -> State:
-    """The convolution before mmseg's batch norm has no bias, ours has the published one: zero is the same."""
+    """Add a bias of zero to the convolution before the batch norm, which has none in mmseg and one as published."""
     return state | {"head.project.bias": torch.zeros(state["head.project.weight"].shape[0])}
 
 
 def _zero_biases(state: State) -> State:
-    """As `_zero_bias`, for the two convolutions of mmseg's OCR."""
+    """Add biases of zero to the two such convolutions of mmseg's OCR."""
     layers = ("head.guess.project", "head.features.0")
     return state | {f"{layer}.bias": torch.zeros(state[f"{layer}.weight"].shape[0]) for layer in layers}
 
 
 def _background_last(state: State) -> State:
-    """Before mmdetection 2 the first class was the background. Here it is the last, has no box and no mask."""
+    """Move the background from the first class, as before mmdetection 2, to the last, which has no box and no mask."""
     changed = dict(state)
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
         if layer.startswith("detector.box_heads.") and layer.endswith(".classify"):
             changed[name] = value.roll(-1, 0)
             boxes = f"{layer.removesuffix('classify')}regress.{kind}"
-            # A stage that corrects all classes alike has four rows.
+            # A class-agnostic stage has four rows.
             if state[boxes].shape[0] == 4 * value.shape[0]:
                 changed[boxes] = state[boxes][4:]
         elif layer.startswith("detector.mask_heads.stages.") and layer.endswith(".logits"):
@@ -110,20 +110,20 @@ ORIGINS = (
     Origin(
         "a segmentation network with OCR",
         "aux_head.1.num_batches_tracked",
-        names.OFFICIAL_CONTEXT,
-        shapes.official_context,
+        names.OFFICIAL_OCR,
+        shapes.official_ocr,
     ),
     Origin(
         "a segmentation network with OCR of PyTorch 0.4 (InPlaceABN)",
         "cls_head.weight",
-        names.OFFICIAL_CONTEXT,
-        shapes.official_context,
+        names.OFFICIAL_OCR,
+        shapes.official_ocr,
         complete=_activated_norms,
     ),
     Origin(
         "an mmseg network with OCR",
         "decode_head.1.conv_seg.weight",
-        names.MMSEG_CONTEXT,
+        names.MMSEG_OCR,
         shapes.segmentation,
         complete=_zero_biases,
     ),

@@ -1,4 +1,4 @@
-"""The tensors of a file, read so that nothing in the file can act: no code runs, and no more is read than is there."""
+"""Safe reading of the tensors of a file: no code of the file runs, and no more memory is used than it has bytes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hrnet.foreign.shapes import State
 from hrnet.io.atomic import read_tensors
 from hrnet.io.warnings import suppress_warnings
 
-# An archive of torch is stored as it is. What claims to unpack to so many times its size was made to fill the memory.
+# torch stores archives uncompressed. One that claims to unpack to this many times its size was made to fill the memory.
 _MOST_UNPACKED, _SMALL = 3, 1 << 20
 
 
 class _Number:
-    """Stands where a training checkpoint holds a number of NumPy, such as its best score: read over, never made."""
+    """A placeholder for a NumPy number of a training checkpoint, such as its best score; the number is never made."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -30,13 +30,13 @@ class _Number:
         pass
 
 
-_PASSED_OVER: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_Number, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 ]
 
 
 def read_weights(path: Path) -> State:
-    """All tensors of a file (.pth, .pt, .tar through torch's restricted reader; .safetensors), out of their envelope.
+    """Return all tensors of a file (.pth, .pt, .tar through torch's restricted reader; .safetensors), unwrapped.
 
     Raises:
         InputError: the file is missing, damaged, or holds more than weights.
@@ -47,20 +47,20 @@ def read_weights(path: Path) -> State:
         return read_tensors(path)[1]
     _check_archive(path)
     try:
-        # What torch advises is no advice to who has the file.
-        with suppress_warnings, torch.serialization.safe_globals(_PASSED_OVER):
+        # torch's warnings do not help the user of a file.
+        with suppress_warnings, torch.serialization.safe_globals(_PLACEHOLDERS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's word for a class or function that the file wants to have called.
+        # torch's word for a class or function that the file asks to call.
         if "GLOBAL" in str(error):
             raise InputError(
                 f"{path} holds Python objects beside its weights, which are never loaded, since they could run code; "
                 "where you trust its origin, save its state dict alone with torch.save(model.state_dict(), ...)."
             ) from None
-        raise InputError(f"{path} is no intact checkpoint; get it again.") from None
+        raise InputError(f"{path} is not an intact checkpoint; get it again.") from None
     except Exception as error:
         # A damaged file can make the reader fail in any way: EOFError, RuntimeError, KeyError, UnicodeDecodeError ...
-        raise InputError(f"{path} is no intact checkpoint ({type(error).__name__}); get it again.") from None
+        raise InputError(f"{path} is not an intact checkpoint ({type(error).__name__}); get it again.") from None
     state = _open_envelope(content)
     if state is None:
         raise InputError(f"{path} holds no weights (a mapping from names to tensors); get the checkpoint of a network.")
@@ -71,21 +71,21 @@ def read_weights(path: Path) -> State:
 
 
 def _check_archive(path: Path) -> None:
-    """Raises InputError where a zip archive would unpack to far more than it is."""
+    """Raise InputError where a zip archive would unpack to far more than its size."""
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(entry.file_size for entry in archive.infolist())
     except Exception as error:
-        # As of torch's reader: a damaged directory can make this one fail in any way.
-        raise InputError(f"{path} is no intact checkpoint ({type(error).__name__}); get it again.") from None
+        # As with torch's reader, a damaged directory can make this one fail in any way.
+        raise InputError(f"{path} is not an intact checkpoint ({type(error).__name__}); get it again.") from None
     if claimed > _MOST_UNPACKED * path.stat().st_size + _SMALL:
         raise InputError(f"{path} would unpack to {claimed} bytes, far more than it has; get it again.")
 
 
 def _open_envelope(content: Any) -> State | None:
-    """The innermost mapping of tensors, or None. Training checkpoints put it beside optimizer, epoch and the like."""
+    """Return the innermost mapping of tensors, or None; training checkpoints wrap it with optimizer, epoch and so on."""
     for _ in range(4):
         if not isinstance(content, Mapping):
             return None
@@ -100,6 +100,6 @@ def _open_envelope(content: Any) -> State | None:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Real numbers, all of them there: the restricted reader also makes sparse, quantized and empty (meta) tensors."""
+    """Return True for dense real numbers; the restricted reader also makes sparse, quantized and meta tensors."""
     usual = value.layout == torch.strided and value.device.type == "cpu"
     return usual and not (value.is_quantized or value.is_complex())

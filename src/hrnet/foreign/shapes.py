@@ -1,6 +1,6 @@
-"""What names and shapes say: the network as data, of a state whose tensors are named as here.
+"""Specs from the names and shapes of a state whose tensors have our names.
 
-What they cannot say is assumed as published; see the package's docstring.
+What these cannot tell is assumed as published; see the package's docstring.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ALIGNED_CLASSES = (150, 171)
 
 
 def backbone_spec(state: State, upsample: Upsample = "nearest", align_corners: bool = False) -> HRNetSpec:
-    """The backbone that these names and shapes belong to. Indices are counted, so a wrong one is found as missing."""
+    """Return the spec of the backbone. Indices are counted, so that a wrong one is reported as missing."""
 
     def count(pattern: str) -> int:
         found = (re.match(rf"backbone\.{pattern}", name) for name in state)
@@ -124,7 +124,7 @@ def mmpose_v2(state: State) -> PoseSpec:
 
 
 def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
-    context = _context(state)
+    ocr = _ocr(state)
     weight = state["head.classify.weight"]
     count = weight.shape[0]
     known = {len(CITYSCAPES): CITYSCAPES, len(LIP): LIP}
@@ -135,11 +135,11 @@ def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
         input_size=_SEGMENTATION_SIZES.get(count, (512, 512)),
         head_kernel=weight.shape[-1],
         squash=count == len(LIP),
-        context=context,
+        context=ocr,
     )
 
 
-def _context(state: State) -> ContextSpec | None:
+def _ocr(state: State) -> ContextSpec | None:
     weight = state.get("head.query.0.0.weight")
     return None if weight is None else ContextSpec(channels=weight.shape[1], key_channels=weight.shape[0])
 
@@ -148,7 +148,7 @@ def official_segmentation(state: State) -> SegmentationSpec:
     return segmentation(state, align_corners=state["head.classify.weight"].shape[0] in _ALIGNED_CLASSES)
 
 
-def official_context(state: State) -> SegmentationSpec:
+def official_ocr(state: State) -> SegmentationSpec:
     return segmentation(state, align_corners=True)
 
 

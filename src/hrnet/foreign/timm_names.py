@@ -1,4 +1,4 @@
-"""The way back: a classification network in the names that timm and the official code share."""
+"""A classification network in the names that timm and the official code share: the inverse of the tables."""
 
 from __future__ import annotations
 

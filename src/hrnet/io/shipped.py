@@ -12,13 +12,13 @@ class Shipped:
     """A model inside the package.
 
     Attributes:
-        task: what it does.
-        file: its name in `assets`.
+        task: task of the model.
+        file: name of its file in `assets`.
         size: height and width of its input.
-        metric: the figure that docs/reproduce.md measures, with its name.
-        code_license: of the code that made it.
-        data: what it was trained on.
-        data_license: what is known of that data's license.
+        metric: figure that docs/reproduce.md measures, with its name.
+        code_license: license of the code that made it.
+        data: training data.
+        data_license: license of the data, as far as known.
     """
 
     task: str
