@@ -19,7 +19,8 @@ from hrnet.detection.processor import boxes_to_input, image_frame
 from hrnet.detection.spec import DetectionSpec, faster_rcnn, hybrid_task_cascade, mask_rcnn
 from hrnet.engine.recipe import SMALL_BACKBONE
 from hrnet.formats.records import ImageRecord, Object, Runs
-from hrnet.nn.task import MEAN_COLOR, SampleKey
+from hrnet.inference.processor import MEAN_COLOR
+from hrnet.nn.task import SampleKey
 
 COLORS = np.array(
     [[255, 0, 0], [0, 0, 255], [0, 255, 0], [255, 255, 0], [255, 0, 255], [0, 255, 255], [0, 0, 0], MEAN_COLOR]

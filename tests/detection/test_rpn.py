@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from hrnet.detection import rpn
-from hrnet.detection.boxes import GroundTruth
+from hrnet.detection.boxes import GroundTruth, encode_boxes
 from hrnet.detection.rpn import BACKGROUND, IGNORED, RPN, RPNMaps, level_anchors, match, sample
 from hrnet.detection.spec import RCNNSpec
 
@@ -130,7 +130,7 @@ def test_perfect_maps_cost_nothing_and_propose_the_objects() -> None:
     for level, values in enumerate(anchors):
         owners = match(values, boxes, 0.7, 0.3, best_of_objects=True)
         side = found.logits[level].shape[-1]
-        truth = rpn.encode_boxes(boxes[owners.clamp(min=0)], values)
+        truth = encode_boxes(boxes[owners.clamp(min=0)], values)
         found.logits[level][0] = torch.where(owners >= 0, 20.0, -20.0).view(side, side, 3).permute(2, 0, 1)
         found.deltas[level][0] = truth.view(side, side, 12).permute(2, 0, 1)
     # An anchor that lies best in one level alone is an object's best of all; none but these matter here.

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from hrnet.inference.processor import MEAN_COLOR
 from hrnet.io.geometry import Frame, warp
-from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD, MEAN_COLOR, Batch, Sample
+from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD, Batch, Sample
 
 
 def sample(height: int, width: int, count: int, index: int = 0, channels: int = 3) -> Sample:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hrnet.pose.skeletons import COCO, LSP, MPII, Skeleton, infer_oks_sigmas, infer_pairs, infer_upper
+from hrnet.formats.sides import infer_pairs
+from hrnet.pose.skeletons import COCO, LSP, MPII, Skeleton, infer_oks_sigmas, infer_upper
 
 
 @pytest.mark.parametrize("skeleton", [COCO, LSP, MPII])
