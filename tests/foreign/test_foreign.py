@@ -435,7 +435,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": theirs, "extra": Hostile(marker)}, tmp_path / "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Hostile(marker)))
     for name in ("zip.pth", "plain.pth"):
-        with pytest.raises(InputError, match=r"holds Python objects|no intact"):
+        with pytest.raises(InputError, match=r"holds Python objects|not an intact"):
             read_foreign(tmp_path / name)
     assert not marker.exists()
 
@@ -463,7 +463,7 @@ def test_truncated_files_are_named(keep: float, modern: bool, tmp_path: Path) ->
         ({"state_dict": {}}, "holds no weights"),
         ({"fc.weight": torch.zeros(3)}, "holds no HRNet"),
         ({"x": torch.zeros(1).expand(10**9)}, "claims 4000000000 bytes"),
-        ({"x": torch.zeros(2, 2).to_sparse()}, "holds no weights|no intact"),
+        ({"x": torch.zeros(2, 2).to_sparse()}, "holds no weights|not an intact"),
         ({"x": torch.zeros(2, 2, dtype=torch.complex64)}, "holds no weights"),
         ({"x": torch.empty(2, device="meta")}, "holds no weights"),
     ],
@@ -479,7 +479,7 @@ def test_paths_without_a_file_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="does not exist or is no file"):
             read_foreign(path)
     (tmp_path / "text.pth").write_text("<html>404 not found</html>")
-    with pytest.raises(InputError, match="no intact checkpoint"):
+    with pytest.raises(InputError, match="not an intact checkpoint"):
         read_foreign(tmp_path / "text.pth")
 
 

@@ -113,7 +113,7 @@ def test_damaged_and_strange_files_are_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (whole[:-100], whole[:50], b"", b"\xff" * 64):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"no intact \.safetensors file"):
+        with pytest.raises(InputError, match=r"not an intact \.safetensors file"):
             load_model(path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="hrnet convert"):

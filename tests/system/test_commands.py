@@ -87,7 +87,7 @@ def test_json_lines_are_all_that_is_printed(tmp_path: Path, capsys: pytest.Captu
     [
         (["predict", "posse", "x.jpg"], "no model 'posse'"),
         (["predict", "notes.txt", "x.jpg"], "is no model file"),
-        (["predict", "empty.safetensors", "x.jpg"], "no intact .safetensors"),
+        (["predict", "empty.safetensors", "x.jpg"], "not an intact .safetensors"),
         (["evaluate", "pose", "--images", ".", "--annotations", "gone.json"], "gone.json cannot be read"),
         (["train", "pose-none"], "no recipe 'pose-none'"),
         (["train", "pose-lsp"], "cannot be read"),
