@@ -69,6 +69,11 @@ def test_commands_and_options_exist(name: str, monkeypatch: pytest.MonkeyPatch):
         if verb == ["train"]:
             recipe = words[1] if words[1] in recipes() else "pose-own"
             help_text += _help("train", recipe)
+        if verb == ["evaluate"]:
+            shipped = ("pose", "segmentation", "detection")
+            help_text += "".join(
+                _help("evaluate", model) for model in shipped if words[1] not in shipped or words[1] == model
+            )
         assert len(help_text) > 100, f"{name}: {command}"
         missing = {
             option
