@@ -69,10 +69,10 @@ def test_commands_and_options_exist(name: str, monkeypatch: pytest.MonkeyPatch):
         if verb == ["train"]:
             recipe = words[1] if words[1] in recipes() else "pose-own"
             help_text += _help("train", recipe)
-        if verb == ["evaluate"]:
+        if verb[0] in ("predict", "evaluate"):  # the options of a command are those of the model's task
             shipped = ("pose", "segmentation", "detection")
             help_text += "".join(
-                _help("evaluate", model) for model in shipped if words[1] not in shipped or words[1] == model
+                _help(*verb, model) for model in shipped if words[1] not in shipped or words[1] == model
             )
         assert len(help_text) > 100, f"{name}: {command}"
         missing = {

@@ -78,6 +78,9 @@ NOT_YET = ("src/", "docs/data.md")
 HELP = (
     ("--help",),
     ("predict", "--help"),
+    ("predict", "pose", "--help"),
+    ("predict", "segmentation", "--help"),
+    ("predict", "detection", "--help"),
     ("evaluate", "--help"),
     ("evaluate", "pose", "--help"),
     ("evaluate", "segmentation", "--help"),
