@@ -1,4 +1,4 @@
-"""What tests of detectors are fed with: the maps of a small backbone, and objects at random places."""
+"""Inputs of the tests of detectors: the maps of a small backbone, random boxes and ground truth."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def backbone() -> HRNetSpec:
 
 @pytest.fixture
 def maps_of(backbone: HRNetSpec) -> Callable[[int, int], list[Tensor]]:
-    """Makes the maps of a number of square images, given the side of the finest."""
+    """Make the maps of a number of square images, given the side of the finest."""
 
     def made(count: int, side: int) -> list[Tensor]:
         return [torch.randn(count, width, side // 2**i, side // 2**i) for i, width in enumerate(backbone.widths)]
@@ -32,7 +32,7 @@ def maps_of(backbone: HRNetSpec) -> Callable[[int, int], list[Tensor]]:
 
 @pytest.fixture
 def random_boxes() -> Callable[..., Tensor]:
-    """Makes a number of boxes between 0 and an extent."""
+    """Make a number of boxes between 0 and an extent."""
 
     def made(count: int, extent: float = 100.0) -> Tensor:
         points = torch.rand(count, 2, 2) * extent
@@ -43,7 +43,7 @@ def random_boxes() -> Callable[..., Tensor]:
 
 @pytest.fixture
 def objects_of() -> Callable[..., GroundTruth]:
-    """Makes the objects of one image; without a crowd unless one is given."""
+    """Make the ground truth of one image, without a crowd unless one is given."""
 
     def made(boxes: Tensor, labels: Tensor, crowd: Tensor | None = None) -> GroundTruth:
         return GroundTruth(boxes, labels, torch.zeros(0, 4) if crowd is None else crowd)

@@ -33,7 +33,7 @@ SHAPE = np.array([[0.2, 0], [0.8, 0], [1, 0.3], [1, 0.9], [0.6, 1], [0, 1], [0, 
 
 
 def shape(label: int, box: tuple[int, int, int, int], how: str = "polygons") -> tuple[Object, np.ndarray]:
-    """An object, and which pixels of the image are its own."""
+    """An object with its mask."""
     x1, y1, x2, y2 = box
     polygon = np.array([x1, y1]) + SHAPE * [x2 - x1, y2 - y1]
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
@@ -59,7 +59,7 @@ def image(folder: Path, number: int, things: list[tuple[Object, np.ndarray]]) ->
     return ImageRecord(path, SIZE, number, objects=tuple(thing for thing, _ in things))
 
 
-def test_maps_of_pixels_go_where_their_images_go(tmp_path: Path) -> None:
+def test_label_maps_follow_their_images(tmp_path: Path) -> None:
     # Oracle: the image, every pixel of which has the color of its class, in a mosaic with pasted objects.
     rng = np.random.default_rng(0)
     spec = replace(SPEC, detector=replace(hybrid_task_cascade(), semantic_classes=8))
@@ -111,7 +111,7 @@ def painted(view: View) -> np.ndarray:
 
 
 def check(view: View) -> None:
-    """Labels and image say the same."""
+    """Compare the labels with the image."""
     shown = painted(view)
     size = shown.shape
     # A slanted side of pixels is off by up to a pixel of the image, and so wide is what mixes two colors.
@@ -143,14 +143,14 @@ AUGMENTS = {
     "published": Augment(),
     "sizes": Augment(sizes=((48, 64), (64, 64), (96, 128))),
     "scale": Augment(scale=(0.4, 2.5)),
-    "mosaic": Augment(scale=(0.8, 1.6), mosaic=1),
-    "paste": Augment(scale=(0.7, 1.5), paste=1),
+    "mosaic": Augment(scale=(0.8, 1.6), mosaic=1.0),
+    "paste": Augment(scale=(0.7, 1.5), paste=1.0),
     "all": Augment(scale=(0.5, 1.5), mosaic=0.5, paste=0.5, antialias=True),
 }
 
 
 @pytest.mark.parametrize("name", AUGMENTS)
-def test_labels_lie_where_the_image_shows_the_objects(images: list[ImageRecord], name: str) -> None:
+def test_labels_match_the_image(images: list[ImageRecord], name: str) -> None:
     objects = 0
     for seed in range(30):
         view = augmented(images, seed % len(images), SPEC, AUGMENTS[name], np.random.default_rng(seed))
@@ -160,10 +160,10 @@ def test_labels_lie_where_the_image_shows_the_objects(images: list[ImageRecord],
 
 
 @pytest.mark.parametrize("fit", ["canvas", "sides"])
-def test_boxes_are_cut_and_kept_by_their_share(images: list[ImageRecord], fit: str) -> None:
+def test_boxes_are_clipped_and_kept_by_their_visible_fraction(images: list[ImageRecord], fit: str) -> None:
     """Oracle: the corners of the labeled box through the matrix, and the area of what lies in the input."""
     spec = replace(SPEC, fit=fit, detector=faster_rcnn())
-    augment = Augment(scale=(0.5, 3), keep=0.4)
+    augment = Augment(scale=(0.5, 3.0), keep=0.4)
     lost = ignored = 0
     for seed in range(60):
         view = augmented(images, seed % 6, spec, augment, np.random.default_rng(seed))
@@ -191,7 +191,7 @@ def test_boxes_are_cut_and_kept_by_their_share(images: list[ImageRecord], fit: s
 
 
 def test_without_augmentation_the_sample_is_the_plain_image(images: list[ImageRecord]) -> None:
-    data = DetectionDataset(images, SPEC, Augment(flip=0))
+    data = DetectionDataset(images, SPEC, Augment(flip=0.0))
     plain, sample = data[1], data[SampleKey(3, 1)]
     np.testing.assert_array_equal(sample.image, plain.image)
     np.testing.assert_array_equal(sample.frame.matrix, plain.frame.matrix)
@@ -200,8 +200,8 @@ def test_without_augmentation_the_sample_is_the_plain_image(images: list[ImageRe
     assert data.describe(1).endswith("1.png")
 
 
-def test_a_mirrored_sample_is_the_mirrored_image(images: list[ImageRecord]) -> None:
-    """Oracle: numpy's flip, exact where nothing is scaled; of the chips too."""
+def test_a_flipped_sample_is_the_flipped_image(images: list[ImageRecord]) -> None:
+    """Oracle: numpy's flip, exact where nothing is scaled; of the mask crops too."""
     spec = replace(SPEC, input_size=(96, 96))
     plain, flipped = (
         augmented(images, 2, replace(spec, input_size=SIZE), Augment(flip=flip), np.random.default_rng(0))
@@ -216,7 +216,7 @@ def test_a_mirrored_sample_is_the_mirrored_image(images: list[ImageRecord]) -> N
         assert (other.mask_crop() != one.mask_crop()[:, ::-1]).mean() < 0.005
 
 
-def test_what_shows_no_image_has_the_mean_color(images: list[ImageRecord]) -> None:
+def test_padding_has_the_mean_color(images: list[ImageRecord]) -> None:
     """Also where colors are changed."""
     view = augmented(images, 0, SPEC, Augment(scale=(0.5, 0.5), color=0.5), np.random.default_rng(2))
     whole = boxes_to_input(np.array([[0, 0, *SIZE[::-1]]], float), view.frame)[0]
@@ -226,7 +226,7 @@ def test_what_shows_no_image_has_the_mean_color(images: list[ImageRecord]) -> No
     assert (view.image[outside] == MEAN_COLOR).all()
 
 
-def test_sizes_are_drawn(images: list[ImageRecord]) -> None:
+def test_sizes_are_random(images: list[ImageRecord]) -> None:
     """Oracle: the size of the canvas, and for sides the rule of the shorter and the longer one."""
     sizes = ((48, 64), (64, 64), (96, 128))
     found = {
@@ -250,7 +250,7 @@ def test_a_crop_lies_anywhere(images: list[ImageRecord]) -> None:
     for factor in (0.5, 2.0):
         corners: list[np.ndarray] = []
         for seed in range(200):
-            frame = random_frame(plain, Augment(scale=(factor, factor), flip=0), np.random.default_rng(seed))
+            frame = random_frame(plain, Augment(scale=(factor, factor), flip=0.0), np.random.default_rng(seed))
             x1, y1, x2, y2 = boxes_to_input(np.array([[0, 0, *SIZE[::-1]]], float), frame)[0]
             if factor < 1:
                 assert min(x1, y1) >= -1e-9
@@ -264,14 +264,14 @@ def test_a_crop_lies_anywhere(images: list[ImageRecord]) -> None:
         assert share.max(0) == pytest.approx([1, 1], abs=0.05)
 
 
-def test_what_is_hidden_is_cut_from_the_objects_behind(images: list[ImageRecord]) -> None:
+def test_occluded_parts_are_removed_from_masks_and_boxes(images: list[ImageRecord]) -> None:
     """Oracle: sets of pixels, counted here."""
-    augment = Augment(flip=0)
+    augment = Augment(flip=0.0)
     hidden = ignored = gone = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         behind, other = (
-            augmented(images, int(rng.integers(6)), SPEC, replace(augment, scale=(0.6, 2)), rng) for _ in range(2)
+            augmented(images, int(rng.integers(6)), SPEC, replace(augment, scale=(0.6, 2.0)), rng) for _ in range(2)
         )
         view = paste_objects(behind, other, 0.5, rng)
         before = [one for one in behind.objects if not one.ignored]
@@ -304,7 +304,7 @@ def test_what_is_hidden_is_cut_from_the_objects_behind(images: list[ImageRecord]
     assert min(hidden, ignored, gone) > 0
 
 
-def test_targets_tell_what_counts_for_nothing(tmp_path: Path) -> None:
+def test_targets_of_ignored_objects(tmp_path: Path) -> None:
     boxed, mask = shape(1, (10, 10, 30, 30), "box")
     crowd, group = shape(2, (40, 10, 80, 30))
     hard, third = shape(3, (10, 40, 30, 60))
@@ -316,7 +316,7 @@ def test_targets_tell_what_counts_for_nothing(tmp_path: Path) -> None:
         (clear, fourth),
     ]
     one = image(tmp_path, 0, things)
-    view = augmented([one], 0, SPEC, Augment(flip=0), np.random.default_rng(0))
+    view = augmented([one], 0, SPEC, Augment(flip=0.0), np.random.default_rng(0))
     targets = targets_of(view, SPEC)
     assert {name: (value.dtype, value.shape) for name, value in targets.items()} == {
         "count": (np.int64, ()),
@@ -337,7 +337,7 @@ def test_targets_tell_what_counts_for_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_a_sample_follows_from_its_draw_alone(images: list[ImageRecord]) -> None:
+def test_a_sample_depends_on_its_key_alone(images: list[ImageRecord]) -> None:
     data = DetectionDataset(images, SPEC, AUGMENTS["all"], seed=5)
     first = data[SampleKey(2, 3)]
     other = data[SampleKey(3, 3)]
@@ -350,6 +350,6 @@ def test_a_sample_follows_from_its_draw_alone(images: list[ImageRecord]) -> None
 
 
 @pytest.mark.parametrize("wrong", [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"keep": 1.5}, {"sizes": ((8, 64),)}])
-def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
+def test_invalid_values_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Augment(**wrong)  # type: ignore[arg-type]  # that they are refused is what is tested
+        Augment(**wrong)  # pyright: ignore[reportArgumentType]  # invalid on purpose

@@ -39,7 +39,7 @@ SPEC = centernet()
 
 @pytest.fixture
 def small(backbone) -> Callable[..., CenterNet]:
-    """Makes a narrow detector, given the number of classes and what else is not as published."""
+    """Make a narrow detector, given the number of classes and changes of the spec."""
 
     def made(num_classes: int, **changes: object) -> CenterNet:
         return CenterNet(backbone.widths, num_classes, replace(SPEC, width=16, **changes))
@@ -50,24 +50,24 @@ def small(backbone) -> Callable[..., CenterNet]:
 # ---- the network
 
 
-@pytest.mark.parametrize("gaze", ["left", "right", "up", "down"])
+@pytest.mark.parametrize("direction", ["left", "right", "up", "down"])
 @pytest.mark.parametrize("with_gradient", [True, False])
-def test_corner_pooling_is_the_largest_value_in_sight(gaze, with_gradient) -> None:
+def test_corner_pooling_is_the_running_maximum(direction, with_gradient) -> None:
     """Oracle: a loop over cells. No rounding: values are only chosen."""
     x = torch.randn(2, 3, 7, 10, requires_grad=with_gradient)
-    found = corner_pool(x, gaze)
+    found = corner_pool(x, direction)
     for row, column in itertools.product(range(7), range(10)):
         seen = {
             "left": x[..., row, : column + 1],
             "right": x[..., row, column:],
             "up": x[..., : row + 1, column],
             "down": x[..., row:, column],
-        }[gaze]
+        }[direction]
         assert torch.equal(found[..., row, column], seen.amax(-1))
 
 
-def test_gradient_of_corner_pooling_goes_to_the_values_chosen() -> None:
-    """Oracle: counting by hand; a value is chosen by all who see no larger one."""
+def test_gradient_of_corner_pooling_goes_to_the_maxima() -> None:
+    """Oracle: counting by hand; a value is the maximum of all cells before the next larger one."""
     x = torch.tensor([[[[1.0, 4.0, 2.0, 3.0]]]], requires_grad=True)
     corner_pool(x, "right").sum().backward()
     # Seen to the right: 4 4 3 3.
@@ -81,7 +81,7 @@ def test_gradient_of_corner_pooling_goes_to_the_values_chosen() -> None:
 
 
 def _reach(branch: torch.nn.Module, row: int, column: int) -> Tensor:
-    """Which cells of the input change the output at one cell, over many inputs (a maximum looks at one cell a time)."""
+    """Return the cells of the input that change the output at one cell, over many inputs (one per maximum)."""
     branch.eval()
     x = torch.randn(64, 8, 24, 24, requires_grad=True)
     branch(x)[:, :, row, column].sum().backward()
@@ -89,7 +89,7 @@ def _reach(branch: torch.nn.Module, row: int, column: int) -> Tensor:
     return x.grad.abs().sum((0, 1)) > 0
 
 
-def test_corners_look_along_edges_and_inside() -> None:
+def test_receptive_field_of_cascade_corner_pooling() -> None:
     """Property of cascade corner pooling: what lies before the corner does not matter (beyond the reach of the three
     convolutions in a row), what lies diagonally inside does, which corner pooling alone could not see."""
     reach = _reach(CascadePooling(8, ("down", "right")), 10, 10)
@@ -102,7 +102,7 @@ def test_corners_look_along_edges_and_inside() -> None:
     assert reach[:6, :6].any()
 
 
-def test_centers_look_along_row_and_column() -> None:
+def test_receptive_field_of_center_pooling() -> None:
     reach = _reach(CenterPooling(8), 10, 10)
     for before, after in itertools.product((slice(0, 7), slice(14, 24)), repeat=2):
         assert not reach[before, after].any()
@@ -116,7 +116,7 @@ def test_centers_look_along_row_and_column() -> None:
 
 
 @pytest.mark.parametrize("iou", [0.3, 0.7])
-def test_radius_is_how_far_corners_may_be_off(iou) -> None:
+def test_gaussian_radius_is_the_largest_valid_shift(iou) -> None:
     """Oracle: all ways to move the two corners by the radius along the axes; the worst has exactly this IoU. Float64:
     rounding below 1e-12."""
     sides = torch.tensor([[10.0, 10.0], [3.0, 40.0], [100.0, 7.0], [1.0, 1.0], [200.0, 150.0]], dtype=torch.float64)
@@ -184,7 +184,7 @@ def test_embeddings_are_pulled_and_pushed() -> None:
 
 
 def perfect(boxes: Tensor, labels: Tensor, num_classes: int, size: tuple[int, int]) -> TripletMaps:
-    """What a network would say that knows one image: single cells, other cells unsure, each object another number."""
+    """Return ideal outputs for one image: high logits at the points, one embedding per object."""
     points = encode_points(boxes, size)
     heatmaps = torch.full((1, 3, num_classes, *size), -9.0)
     embeddings, offsets = torch.zeros(1, 2, *size), torch.zeros(1, 3, 2, *size)
@@ -209,7 +209,7 @@ BOXES = torch.tensor(
 LABELS = torch.tensor([0, 1, 2, 1, 0])
 
 
-def test_perfect_outputs_give_the_boxes_back() -> None:
+def test_ideal_outputs_decode_to_the_boxes() -> None:
     """Round trip: points are exact but for float32 (2e-5 at 256). Corners of other objects of the class do not pair:
     their embeddings differ. The third box is one of the large ones, and ends on the edge of the input."""
     found = decode_triplets(perfect(BOXES, LABELS, 3, (64, 64)), SPEC)
@@ -224,7 +224,7 @@ def test_perfect_outputs_give_the_boxes_back() -> None:
     assert found.boxes.shape == (1, 100, 4)
 
 
-def test_loss_of_perfect_outputs_is_near_zero(objects_of) -> None:
+def test_loss_of_ideal_outputs_is_near_zero(objects_of) -> None:
     outputs = perfect(BOXES, LABELS, 3, (64, 64))
     terms = triplet_loss(outputs, [objects_of(BOXES, LABELS)], SPEC)
     # 36 864 cells, each squared 1e-4 times 1e-4; pull, push and offsets are zero but for rounding.
@@ -239,7 +239,7 @@ def test_loss_of_perfect_outputs_is_near_zero(objects_of) -> None:
     assert worse["centers"] > 10
 
 
-def test_nothing_is_learned_in_a_crowd(objects_of) -> None:
+def test_crowds_are_ignored(objects_of) -> None:
     heatmaps = torch.zeros(1, 3, 2, 16, 16, requires_grad=True)
     outputs = TripletMaps(heatmaps, torch.zeros(1, 2, 16, 16), torch.zeros(1, 3, 2, 16, 16))
     one = objects_of(torch.tensor([[4.0, 4, 20, 20]]), torch.tensor([1]), torch.tensor([[32.0, 32, 64, 64]]))
@@ -330,17 +330,17 @@ def test_a_batch_of_one_is_a_row_of_a_batch(small, maps_of) -> None:
     model = small(3).eval()
     maps = maps_of(3, 16)
     with torch.inference_mode():
-        together, alone = model.forward_maps(maps), model.forward_maps([x[1:2] for x in maps])
-    for one, other in zip(together, alone, strict=True):
+        batch, alone = model.forward_maps(maps), model.forward_maps([x[1:2] for x in maps])
+    for one, other in zip(batch, alone, strict=True):
         assert torch.allclose(one[1:2], other, atol=1e-5)
 
 
-def test_layers_of_classes_have_an_output_for_each(small) -> None:
+def test_class_layers_have_one_output_per_class(small) -> None:
     model = small(7)
     assert [model.get_submodule(name.removeprefix("d.")).out_channels for name in model.class_layers("d.")] == [7] * 3
 
 
-def test_compiled_forward_finds_the_same(backbone, openvino_outputs) -> None:
+def test_compiled_forward_equals_torch(backbone, openvino_outputs) -> None:
     """Oracle: torch. OpenVINO adds in another order: scores within 1e-5; boxes, where no other score is as near, within
     0.01 pixels. Two images, though one was traced."""
     model = DetectionModel(

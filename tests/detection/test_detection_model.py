@@ -48,7 +48,7 @@ SPEC = DetectionSpec(("cat", "dog"), DETECTOR, TINY, (64, 96), "canvas", frozen_
         ((50, 10), replace(SPEC, input_size=(64, 96)), (64, 13), (64, 96)),
     ],
 )
-def test_how_a_image_lies_in_an_input(source, spec, shown, size) -> None:
+def test_frame_of_an_image(source, spec, shown, size) -> None:
     """Oracle: the rules by hand; the whole image, edges on edges, at the top left."""
     frame = image_frame(source, spec)
     assert (frame.size, frame.source_size) == (size, source)
@@ -85,8 +85,8 @@ def test_results_are_in_pixels_of_the_image() -> None:
     assert np.array_equal(found.masks.dense(1), second)
 
 
-def test_decoding_a_mirrored_frame() -> None:
-    """Property: a box comes back through the frame of a mirrored image."""
+def test_decoding_a_flipped_frame() -> None:
+    """Property: a box comes back through the frame of a flipped image."""
     model = DetectionModel(replace(SPEC, detector=replace(DETECTOR, masks="none")))
     frame = Frame.around((30.0, 20.0), 80.0, (64, 96), (40, 60), flip=True)
     box = np.array([[12.0, 8, 31, 33]])
@@ -119,7 +119,7 @@ def test_frozen_norms_keep_their_statistics_and_learn_their_weights(frozen: bool
     assert not any(layer.training for layer in model.eval().modules())
 
 
-def test_every_input_has_its_own_results() -> None:
+def test_results_do_not_depend_on_the_batch() -> None:
     """Property: one image gives the same, alone and beside another; the spec's number of results, scores falling."""
     model = DetectionModel(replace(SPEC, detector=replace(DETECTOR, score_threshold=0.01, stages=(BoxStage(),)))).eval()
     images = torch.rand(2, 3, 64, 96)
@@ -134,8 +134,8 @@ def test_every_input_has_its_own_results() -> None:
     assert model.join([result], whole, Path("a.jpg")).source == Path("a.jpg")
 
 
-def test_layers_with_names() -> None:
-    """Each layer has as many outputs as names, each its own."""
+def test_named_outputs() -> None:
+    """Each layer has one name per output."""
     names = DetectionModel(SPEC).named_outputs()
     assert set(names) == {
         "detector.box_heads.0.classify",
@@ -150,7 +150,7 @@ def test_layers_with_names() -> None:
 @pytest.mark.parametrize(
     "detector", [DETECTOR, replace(DETECTOR, masks="interleaved", semantic_classes=4)], ids=["mask", "htc"]
 )
-def test_what_is_dense_is_compiled_and_the_rest_runs_in_torch(detector: RCNNSpec, openvino_outputs) -> None:
+def test_dense_outputs_are_compiled_and_finished_in_torch(detector: RCNNSpec, openvino_outputs) -> None:
     """Oracle: the module itself, in single precision, whose sums OpenVINO makes in another order."""
     torch.manual_seed(0)
     model = DetectionModel(replace(SPEC, detector=replace(detector, score_threshold=0.01, num_detections=40))).eval()

@@ -22,7 +22,7 @@ STRIDES = (8, 16, 32, 64, 128)
 
 @pytest.fixture
 def small(backbone) -> Callable[..., FCOS]:
-    """Makes a narrow detector, given the number of classes and what else is not as published."""
+    """Make a narrow detector, given the number of classes and changes of the spec."""
 
     def made(num_classes: int, **changes: object) -> FCOS:
         return FCOS(backbone.widths, num_classes, replace(SPEC, pyramid_width=32, **changes))
@@ -80,7 +80,7 @@ def test_points_in_crowds_are_ignored_unless_in_an_object(objects_of) -> None:
     assert found.ignored.any()
 
 
-def test_centerness_and_overlap_of_distances() -> None:
+def test_centerness_and_iou_of_distances() -> None:
     """Oracles: arXiv 1904.01355, equation 3, by hand; torchvision's IoU of the boxes. Float32: 1e-6."""
     assert centerness_targets(torch.tensor([[5.0, 7, 5, 7]])).item() == 1
     assert centerness_targets(torch.tensor([[1.0, 2, 4, 8]])).item() == pytest.approx(0.25)
@@ -137,7 +137,7 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
 
 
 def perfect(assigned: PointTargets, num_classes: int, size: int) -> FCOSMaps:
-    """What a network would say that knows one image."""
+    """Return ideal outputs for one image."""
     sides = [math.ceil(size / stride) for stride in STRIDES]
     logits = torch.full((len(assigned.labels), num_classes), -9.0)
     inside = assigned.labels >= 0
@@ -149,25 +149,25 @@ def perfect(assigned: PointTargets, num_classes: int, size: int) -> FCOSMaps:
     return FCOSMaps(*([x.reshape(1, -1, side, side) for x, side in zip(part, sides, strict=True)] for part in parts))
 
 
-def test_perfect_outputs_give_the_boxes_back(small, objects_of) -> None:
-    """Round trip: every point of an object says the same box, up to float32 (1e-4 at 256)."""
+def test_ideal_outputs_decode_to_the_boxes(small, objects_of) -> None:
+    """Round trip: every point of an object gives the same box, up to float32 (1e-4 at 256)."""
     boxes = torch.tensor(
         [[3.3, 5.1, 77.7, 40.2], [100.0, 60, 256, 256], [90.5, 5.0, 120.0, 30.9], [10.1, 80, 95, 230.7]]
     )
     labels = torch.tensor([0, 1, 2, 1])
     model = small(3)
     found = model.decode(perfect(assign(grid_of(256), objects_of(boxes, labels), None), 3, 256), (256, 256))
-    sure = found.scores[0] > 0
-    assert sure.sum() == 4
-    order, expected = found.boxes[0, sure, 0].argsort(), boxes[:, 0].argsort()
-    assert torch.allclose(found.boxes[0, sure][order], boxes[expected], atol=1e-4, rtol=0)
-    assert torch.equal(found.labels[0, sure][order], labels[expected])
-    # Points on their objects' centers are the surest; none is farther than half a stride.
-    assert (found.scores[0, sure] > 0.5).all()
+    distinct = found.scores[0] > 0
+    assert distinct.sum() == 4
+    order, expected = found.boxes[0, distinct, 0].argsort(), boxes[:, 0].argsort()
+    assert torch.allclose(found.boxes[0, distinct][order], boxes[expected], atol=1e-4, rtol=0)
+    assert torch.equal(found.labels[0, distinct][order], labels[expected])
+    # Points on their objects' centers are the distinctst; none is farther than half a stride.
+    assert (found.scores[0, distinct] > 0.5).all()
 
 
 @pytest.mark.parametrize("num_classes", [1, 80, 1200])
-def test_suppression_is_that_of_torchvision(random_boxes, num_classes) -> None:
+def test_nms_is_that_of_torchvision(random_boxes, num_classes) -> None:
     """Oracle: torchvision's, image by image. Boxes are only chosen, so all is equal."""
     boxes = torch.stack([random_boxes(400, 300) for _ in range(3)])
     scores, labels = torch.rand(3, 400), torch.randint(num_classes, (3, 400))
@@ -203,7 +203,7 @@ def test_distances_keep_their_decimals_in_half_precision(small, maps_of, monkeyp
         assert (expected.max() / expected.min() > 1.001) or edges.shape[-1] == 1
 
 
-def test_unsure_classes_are_left_out_before_centerness(small) -> None:
+def test_score_threshold_applies_before_centerness(small) -> None:
     """Oracle: the released settings: the threshold is on the class alone, so a score may be lower."""
     maps = random_maps(1, 1, 128)
     for level in range(5):
@@ -225,25 +225,25 @@ def test_a_batch_of_one_is_a_row_of_a_batch(small, maps_of) -> None:
     model = small(3, score_threshold=0.0).eval()
     maps = maps_of(3, 32)
     with torch.inference_mode():
-        together, alone = model(maps, (128, 128)), model([x[1:2] for x in maps], (128, 128))
-    assert torch.allclose(together.scores[1:2], alone.scores, atol=1e-6)
-    sure = alone.scores[0] - alone.scores[0].roll(-1) > 1e-6
-    assert torch.allclose(together.boxes[1, sure], alone.boxes[0, sure], atol=1e-3)
+        batch, alone = model(maps, (128, 128)), model([x[1:2] for x in maps], (128, 128))
+    assert torch.allclose(batch.scores[1:2], alone.scores, atol=1e-6)
+    distinct = alone.scores[0] - alone.scores[0].roll(-1) > 1e-6
+    assert torch.allclose(batch.boxes[1, distinct], alone.boxes[0, distinct], atol=1e-3)
 
 
-def test_layers_of_classes_have_an_output_for_each(small) -> None:
+def test_class_layers_have_one_output_per_class(small) -> None:
     model = small(7)
     assert [model.get_submodule(name.removeprefix("d.")).out_channels for name in model.class_layers("d.")] == [7]
 
 
-def test_compiled_forward_finds_the_same(backbone, openvino_outputs) -> None:
+def test_compiled_forward_equals_torch(backbone, openvino_outputs) -> None:
     """Oracle: torch. OpenVINO adds in another order: scores within 1e-5; boxes, where no other score is as near, within
     0.01 pixels. Two images, though one was traced."""
     model = DetectionModel(
         DetectionSpec(("a", "b"), replace(SPEC, pyramid_width=32), backbone, (96, 96), "canvas")
     ).eval()
     assert isinstance(model.detector, FCOS)
-    # Untrained heads say the same everywhere.
+    # New heads give the same outputs everywhere.
     torch.nn.init.normal_(model.detector.classify.weight, std=0.3)
     torch.nn.init.normal_(model.detector.regress.weight, std=0.1)
     torch.nn.init.constant_(model.detector.get_parameter("regress.bias"), 2.5)
@@ -254,10 +254,10 @@ def test_compiled_forward_finds_the_same(backbone, openvino_outputs) -> None:
     assert (expected.scores > 0).sum() > 20
     assert torch.allclose(found.scores, expected.scores, atol=1e-5)
     gaps = expected.scores - torch.cat([expected.scores[:, 1:], torch.zeros(2, 1)], 1)
-    sure = (gaps > 2e-5) & (gaps.roll(1, 1).abs() > 2e-5)
-    assert sure.sum() > 10
-    assert torch.allclose(found.boxes[sure], expected.boxes[sure], atol=0.01)
-    assert torch.equal(found.labels[sure], expected.labels[sure])
+    distinct = (gaps > 2e-5) & (gaps.roll(1, 1).abs() > 2e-5)
+    assert distinct.sum() > 10
+    assert torch.allclose(found.boxes[distinct], expected.boxes[distinct], atol=0.01)
+    assert torch.equal(found.labels[distinct], expected.labels[distinct])
 
 
 @pytest.mark.parametrize(("width", "published"), [(18, 17.5), (32, 37.3)])
@@ -268,7 +268,7 @@ def test_number_of_parameters(width, published) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(published, abs=0.05)
 
 
-def test_a_new_network_begins_with_distances_of_each_levels_range() -> None:
+def test_initial_distances_fit_the_range_of_each_level() -> None:
     # Oracle: 24, 64 and 128 pixels, of ranges from nothing, 64 and 128.
     spec = replace(fcos(), pyramid_width=32, ranges=((-1.0, 64.0), (64.0, 128.0), (128.0, 1e8)))
     model = FCOS((8, 16), 1, spec)

@@ -88,7 +88,7 @@ def bounds(mask: np.ndarray) -> np.ndarray:
 def made(
     seed: int, images: int, classes: int, objects: int, *, masks: bool = True
 ) -> tuple[list[ImageRecord], dict[str, Any], list[Detections]]:
-    """Images with up to so many discs, some of them crowds, some images empty; and what an unsure detector finds."""
+    """Make images with up to a number of discs, some of them crowds, some images empty; and noisy predictions."""
     rng = np.random.default_rng(seed)
     names = tuple(f"class {label}" for label in range(classes))
     truth: dict[str, Any] = {
@@ -135,24 +135,24 @@ def made(
 
 
 @pytest.mark.parametrize(("classes", "objects", "masks"), [(3, 9, True), (3, 9, False), (1, 4, True), (40, 30, False)])
-def test_figures_equal_pycocotools(classes: int, objects: int, masks: bool) -> None:
+def test_metrics_equal_pycocotools(classes: int, objects: int, masks: bool) -> None:
     metrics = check(*made(classes, 14, classes, objects, masks=masks))
     assert 0.1 < metrics["AP"] < 0.9  # neither trivial end
     assert ("mask-AP" in metrics) == masks
 
 
-def test_figures_of_500_objects_and_as_many_boxes() -> None:
+def test_metrics_of_500_objects_and_as_many_boxes() -> None:
     """COCO counts the best 100 of each class in an image; VOC all of them."""
     metrics = check(*made(7, 1, 2, 900, masks=False))
     assert metrics["AR100"] < metrics["VOC-AP50"]
 
 
-def test_figures_of_1200_classes_most_of_which_are_not_there() -> None:
+def test_metrics_of_1200_classes_most_of_which_are_not_there() -> None:
     metrics = check(*made(1, 4, 1200, 12, masks=False))
     assert len(metrics) < 60
 
 
-def test_figures_on_coco_equal_pycocotools(shared: Path) -> None:
+def test_metrics_on_coco_equal_pycocotools(shared: Path) -> None:
     """Polygons, crowds as run lengths, stated areas: read by the reader of data sets here, by pycocotools there."""
     path = shared / "data/tiny_coco/annotations/instances_val2017.json"
     truth = json.loads(path.read_text())
@@ -172,7 +172,7 @@ def test_figures_on_coco_equal_pycocotools(shared: Path) -> None:
     assert 0.3 < metrics["mask-AP"] < 0.99
 
 
-def test_the_truth_is_perfect() -> None:
+def test_labels_as_predictions_are_perfect() -> None:
     images, truth, _ = made(0, 12, 3, 8)
     names = tuple(entry["name"] for entry in truth["categories"])
     evaluator = DetectionEvaluator(images, spec_of(names))
@@ -186,7 +186,7 @@ def test_the_truth_is_perfect() -> None:
     assert all(case.error == 0 for case in evaluator.findings().cases)
 
 
-def test_nothing_found_is_zero_and_nothing_labeled_is_no_figure() -> None:
+def test_metrics_without_predictions_and_without_labels() -> None:
     images, truth, _ = made(0, 6, 2, 5)
     names = tuple(entry["name"] for entry in truth["categories"])
     evaluator = DetectionEvaluator(images, spec_of(names))
@@ -201,8 +201,8 @@ def test_nothing_found_is_zero_and_nothing_labeled_is_no_figure() -> None:
     assert not empty.findings().cases
 
 
-def test_what_is_difficult_is_neither_right_nor_wrong() -> None:
-    """Closed form: one of two objects is found, first; what shows the difficult one costs nothing."""
+def test_difficult_objects_are_ignored() -> None:
+    """Closed form: one of two objects is found, first; the prediction of the difficult one is ignored."""
     boxes = np.array([[0, 0, 50, 50], [60, 60, 100, 100], [110, 10, 150, 50.0]])
     objects = tuple(Object(0, "", box=box, difficult=i == 2) for i, box in enumerate(boxes))
     evaluator = DetectionEvaluator([ImageRecord(Path("a.png"), SIZE, 1, objects=objects)], spec_of(("thing",)))
@@ -224,7 +224,7 @@ def test_compressed_masks_are_what_pycocotools_writes() -> None:
         assert one["counts"].encode() == expected["counts"]
 
 
-def test_classes_have_cocos_numbers(shared: Path) -> None:
+def test_default_category_ids_are_those_of_coco(shared: Path) -> None:
     content = json.loads((shared / "data/tiny_coco/annotations/instances_val2017.json").read_text())
     numbers = {entry["name"]: entry["id"] for entry in content["categories"]}
     assert dict(zip(COCO, default_ids(COCO), strict=True)) == numbers

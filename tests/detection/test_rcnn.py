@@ -72,7 +72,7 @@ def test_regions_are_pooled_from_the_level_of_their_size() -> None:
 
 
 @pytest.mark.parametrize("name", ["faster", "cascade"])
-def test_stages_see_the_boxes_of_the_stage_before(name: str) -> None:
+def test_stages_run_on_the_boxes_of_the_stage_before(name: str) -> None:
     """Oracle: the stages written out; logits are averaged, boxes are the last stage's."""
     model = small(FAMILIES[name])
     regions = to_regions(objects_of(6).boxes[None])
@@ -81,8 +81,8 @@ def test_stages_see_the_boxes_of_the_stage_before(name: str) -> None:
         found = model.predict_regions(levels, None, regions, SIZE)
         seen, logits, boxes = regions, [], regions
         for stage, head in zip(CASCADE, model.box_heads, strict=False):
-            said, deltas = head(pool_regions(levels, seen, 7))
-            logits.append(said)
+            one, deltas = head(pool_regions(levels, seen, 7))
+            logits.append(one)
             boxes = decode_boxes(deltas, seen[:, None, 1:], stage.stds).clamp(min=0)
             boxes = torch.minimum(boxes, torch.tensor([96.0, 64, 96, 64]))
             seen = torch.cat([seen[:, :1], boxes[:, 0]], 1)
@@ -99,8 +99,8 @@ def test_results_are_the_best_of_each_class() -> None:
     found = model._select(boxes, scores)
     expected = []
     for label in range(3):
-        sure = (scores[:, label] > 0.2).nonzero()[:, 0]
-        kept = sure[nms(boxes[sure, label], scores[sure, label], 0.5)]
+        indices = (scores[:, label] > 0.2).nonzero()[:, 0]
+        kept = indices[nms(boxes[indices, label], scores[indices, label], 0.5)]
         expected += [(scores[i, label].item(), label, boxes[i, label].tolist()) for i in kept.tolist()]
     expected = sorted(expected, reverse=True)[:12]
     assert found[1].tolist() == [score for score, _, _ in expected]
@@ -153,8 +153,8 @@ def test_losses_of_a_stage() -> None:
                 math.log((x2 - x1) / (a2 - a1)) / 0.2,
                 math.log((y2 - y1) / (b2 - b1)) / 0.2,
             ]
-            for said, value in zip(deltas[i, label].tolist(), truth, strict=True):
-                off = abs(said - value)
+            for delta, value in zip(deltas[i, label].tolist(), truth, strict=True):
+                off = abs(delta - value)
                 distance += off - 0.5 if off >= 1 else off**2 / 2
     assert found["classes"].item() == pytest.approx(entropy / 5, rel=1e-5)
     assert found["boxes"].item() == pytest.approx(distance / 5, rel=1e-4)
@@ -165,15 +165,15 @@ def test_a_batch_is_its_inputs(name: str) -> None:
     """Property: an input's results do not depend on its neighbors. Tolerance: sums in another order."""
     model, maps = small(FAMILIES[name], score_threshold=0.01).eval(), maps_of(3)
     with torch.inference_mode():
-        together, alone = model(maps, SIZE), model([x[1:2] for x in maps], SIZE)
-    assert (together.scores > 0).any()
-    assert torch.equal(together.labels[1:2], alone.labels)
-    assert torch.allclose(together.scores[1:2], alone.scores, atol=1e-5)
-    assert torch.allclose(together.boxes[1:2], alone.boxes, atol=1e-2)
-    assert (together.masks is None) == (model.mask_heads is None)
-    if together.masks is not None and alone.masks is not None:
-        assert together.masks.shape == (3, 12, 28, 28)
-        assert torch.allclose(together.masks[1:2].sigmoid(), alone.masks.sigmoid(), atol=1e-3)
+        batch, alone = model(maps, SIZE), model([x[1:2] for x in maps], SIZE)
+    assert (batch.scores > 0).any()
+    assert torch.equal(batch.labels[1:2], alone.labels)
+    assert torch.allclose(batch.scores[1:2], alone.scores, atol=1e-5)
+    assert torch.allclose(batch.boxes[1:2], alone.boxes, atol=1e-2)
+    assert (batch.masks is None) == (model.mask_heads is None)
+    if batch.masks is not None and alone.masks is not None:
+        assert batch.masks.shape == (3, 12, 28, 28)
+        assert torch.allclose(batch.masks[1:2].sigmoid(), alone.masks.sigmoid(), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -197,7 +197,7 @@ def test_losses_and_gradients_are_finite(name: str, counts: tuple[int, int], num
         assert losses["proposals"] == 0
 
 
-def test_stages_count_by_their_weights() -> None:
+def test_losses_of_stages_are_weighted() -> None:
     """Oracle: with the same seed, the losses of a cascade are linear in the weights of its stages."""
     objects, maps = [objects_of(3)], maps_of(1)
     model = small(FAMILIES["cascade"])
@@ -214,7 +214,7 @@ def test_stages_count_by_their_weights() -> None:
 
 
 def test_the_same_seed_gives_the_same_loss() -> None:
-    """What resuming a training needs: the engine seeds every step."""
+    """Resuming needs this: the engine seeds every step."""
     model, maps, objects = small(FAMILIES["htc"]), maps_of(1), [objects_of(9)]
     losses = []
     for seed in (1, 1, 2):

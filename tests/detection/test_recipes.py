@@ -1,6 +1,7 @@
 """Detection runs: the published settings, opening any data, and steps on it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import load_file
 
-from hrnet.cli import main
 from hrnet.detection.boxes import GroundTruth
 from hrnet.detection.rcnn import RCNN
 from hrnet.detection.recipes import RECIPES, SCHEDULES, SMALL, DetectionRecipe, prepare
@@ -27,8 +26,7 @@ from hrnet.detection.spec import (
     hybrid_task_cascade,
     mask_rcnn,
 )
-from hrnet.engine.recipe import BEST, SMALL_BACKBONE, STATE
-from hrnet.engine.train import Trainer
+from hrnet.engine.recipe import SMALL_BACKBONE
 from hrnet.errors import InputError
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, SampleKey
@@ -177,7 +175,7 @@ def small(recipe: DetectionRecipe, folder: Path, **changes: Any) -> DetectionRec
     )  # fmt: skip
 
 
-def test_a_data_set_of_any_classes_is_learned_and_a_part_held_out(tmp_path: Path) -> None:
+def test_classes_of_the_data_set_and_hold_out(tmp_path: Path) -> None:
     job = prepare(small(RECIPES["detection-own"], paint(tmp_path)))
     assert job.model.spec.class_names == ("ring", "bar")
     assert job.validation is not None
@@ -190,7 +188,7 @@ def test_a_data_set_of_any_classes_is_learned_and_a_part_held_out(tmp_path: Path
     assert any("2 images are held out" in message for message in job.messages)
 
 
-def test_classes_of_the_recipe_stay_where_one_is_common(tmp_path: Path) -> None:
+def test_classes_of_the_recipe_stay_if_one_is_common(tmp_path: Path) -> None:
     recipe = small(RECIPES["detection-coco-faster-w18-1x"], paint(tmp_path, kinds=("dog", "unicorn")))
     job = prepare(recipe)
     assert job.model.spec.class_names == recipe.model.class_names
@@ -199,7 +197,7 @@ def test_classes_of_the_recipe_stay_where_one_is_common(tmp_path: Path) -> None:
     assert labels == {recipe.model.class_names.index("dog")}
 
 
-def test_aliases_bring_several_sets_together(tmp_path: Path) -> None:
+def test_aliases_join_several_data_sets(tmp_path: Path) -> None:
     first = paint(tmp_path / "first", kinds=("pedestrian", "lamp"))
     second = paint(tmp_path / "second", kinds=("cow", "person"))
     recipe = small(RECIPES["detection-person"], first)
@@ -221,7 +219,7 @@ def test_the_semantic_branch_follows_the_classes(tmp_path: Path) -> None:
     assert job.model.spec.detector.semantic_classes == 3  # the classes, and what is none of them
 
 
-def test_the_semantic_branch_learns_maps_of_pixels(tmp_path: Path) -> None:
+def test_semantic_branch_with_label_maps(tmp_path: Path) -> None:
     # Oracle: the maps; a class for every pixel of a column, mirrored with the image.
     folder, maps = paint(tmp_path / "set"), tmp_path / "maps"
     maps.mkdir()
@@ -248,7 +246,7 @@ def test_the_semantic_branch_learns_maps_of_pixels(tmp_path: Path) -> None:
     assert losses["semantic"] > 0
 
 
-def test_maps_of_pixels_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
+def test_unusable_label_maps_are_one_message(tmp_path: Path) -> None:
     # Oracle: the cure is named.
     folder, maps = paint(tmp_path / "set"), tmp_path / "maps"
     recipe = small(RECIPES["detection-coco-htc-w18-20e"], folder, stuff=(maps,))
@@ -265,8 +263,8 @@ def test_maps_of_pixels_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> 
         prepare(other)
 
 
-def test_the_semantic_branch_is_left_out_where_a_byte_has_no_room_for_its_classes(tmp_path: Path) -> None:
-    """Oracle: 255 stands for nothing and one number for what is no object, so that 254 classes are the most."""
+def test_semantic_branch_is_left_out_above_254_classes(tmp_path: Path) -> None:
+    """Oracle: 255 is ignored and one class is the background, which leaves 254."""
     for count in (254, 255):
         kinds = tuple(f"class {number}" for number in range(count))
         job = prepare(small(RECIPES["detection-pennfudan-htc"], paint(tmp_path / str(count), kinds=kinds)))
@@ -287,42 +285,26 @@ def test_the_semantic_branch_is_left_out_where_a_byte_has_no_room_for_its_classe
         ("own-mask", {}, "boxes only, and this model learns masks"),
     ],
 )
-def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
+def test_unusable_data_is_one_message(tmp_path: Path, name: str, changes: dict[str, Any], words: str) -> None:
     recipe = small(RECIPES[f"detection-{name}"], paint(tmp_path, outlines=False))
     with pytest.raises(InputError, match=words):
         prepare(replace(recipe, data=replace(recipe.data, **changes)))
 
 
-def test_without_an_object_nothing_is_trained(tmp_path: Path) -> None:
+def test_training_without_objects_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No object of the model's classes is labeled"):
         prepare(small(RECIPES["detection-own"], paint(tmp_path, count=1)))
 
 
 @pytest.mark.parametrize("family", ["htc", "fcos", "centernet"])
-def test_stopped_and_gone_on_with(tmp_path: Path, family: str, capsys: Any) -> None:
-    """Oracle: the run that was not stopped, to the bit: what is sampled at random follows from the step."""
+def test_resumed_run_equals_the_uninterrupted_run(
+    tmp_path: Path, family: str, check_resume: Callable[[list[str]], None]
+) -> None:
+    """Random samples depend on the step alone."""
     recipe = small(RECIPES[f"detection-pennfudan-{family}"], tmp_path, hold_out=3)
     path = tmp_path / "recipe.json"
     path.write_text(recipe_to_json(recipe))
     folder = paint(tmp_path / "set")
     arguments = ["train", str(path), "--device", "cpu", "--data.images", str(folder)]
     arguments += ["--data.annotations", str(folder / "labels.json")]
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main([*arguments, "--out", str(whole)]) == 0
-    step = Trainer.step
-
-    def once(self: Trainer, *given: Any) -> Any:
-        if self.position.step == 2:
-            self.signals.received = 15
-        return step(self, *given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "step", once)
-        assert main([*arguments, "--out", str(run)]) == 0
-    assert "stopped after step 3 of 4" in capsys.readouterr().err
-    assert main(["train", str(run), "--resume", "--device", "cpu"]) == 0
-    for file in (STATE, BEST):
-        ours, theirs = load_file(run / file), load_file(whole / file)
-        assert ours.keys() == theirs.keys()
-        for name, value in theirs.items():
-            assert np.array_equal(value, ours[name]), name
+    check_resume(arguments)

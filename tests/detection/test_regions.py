@@ -39,7 +39,7 @@ def test_the_gradient_of_pooling(cells: int, legacy: bool, size: tuple[int, int]
     torch.testing.assert_close(own.grad, expected.grad, rtol=1e-9, atol=1e-9)
 
 
-def test_no_regions_at_all() -> None:
+def test_no_regions() -> None:
     level = torch.randn(2, 5, *SIZE, requires_grad=True)
     pooled = pool_regions([level], torch.zeros(0, 5), 7)
     (pooled.sum() + level.sum()).backward()

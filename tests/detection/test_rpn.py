@@ -38,10 +38,10 @@ def test_anchors() -> None:
     assert torch.allclose(found, torch.tensor(expected))
 
 
-@pytest.mark.parametrize("together", [1 << 24, 700])
-def test_matching(together: int, monkeypatch) -> None:
+@pytest.mark.parametrize("chunk", [1 << 24, 700])
+def test_matching(chunk: int, monkeypatch) -> None:
     """Oracle: the rules, anchor by anchor and then object by object; all at once or a few objects at a time."""
-    monkeypatch.setattr(rpn, "IOU_CHUNK_ELEMENTS", together)
+    monkeypatch.setattr(rpn, "IOU_CHUNK_ELEMENTS", chunk)
     regions, boxes = random_boxes(300), random_boxes(12)
     overlaps = box_iou(regions, boxes)
     expected = []
@@ -60,13 +60,13 @@ def test_matching(together: int, monkeypatch) -> None:
     assert plain != expected
 
 
-def test_without_objects_all_is_background() -> None:
+def test_all_regions_are_background_without_objects() -> None:
     assert match(random_boxes(5), torch.zeros(0, 4), 0.7, 0.3, best_of_objects=True).tolist() == [BACKGROUND] * 5
     assert match(torch.zeros(0, 4), random_boxes(5), 0.7, 0.3, best_of_objects=True).tolist() == []
 
 
 def test_samples_are_counted_not_consumed() -> None:
-    """The same seed gives the same; at most the share is on objects; what is missing there the background fills."""
+    """The same seed gives the same; at most the fraction is positive; negatives fill up the rest."""
     on, off = torch.arange(100), torch.arange(100, 1000)
     torch.manual_seed(3)
     first = sample(on, off, 64, 0.25)
@@ -120,7 +120,7 @@ def test_proposals() -> None:
         assert not proposals.boxes[image, len(expected) :].any()
 
 
-def test_perfect_maps_cost_nothing_and_propose_the_objects() -> None:
+def test_ideal_maps_have_no_loss_and_propose_the_objects() -> None:
     """Oracle: encoding and decoding are inverse: where every anchor on an object says so, and where it is, the loss is that
     of saturated logits (exp(-20) each), and the objects are proposed, up to single precision."""
     boxes = torch.tensor([[3.0, 5, 39, 37], [20, 22, 60, 58]])
@@ -140,7 +140,7 @@ def test_perfect_maps_cost_nothing_and_propose_the_objects() -> None:
     assert box_iou(boxes, proposals.boxes[0][:20]).amax(1).min() > 0.999
 
 
-def test_background_in_a_crowd_is_not_learned() -> None:
+def test_background_in_a_crowd_is_ignored() -> None:
     """Oracle: with a crowd over everything only anchors on objects are left, so sure logits there cost nothing."""
     found = maps_of(1)
     found.logits[0][:], found.logits[1][:] = 30.0, 30.0

@@ -27,7 +27,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_specs_go_through_json(name: str) -> None:
+def test_specs_round_trip_through_json(name: str) -> None:
     spec = DetectionSpec(class_names=("cat", "dog"), detector=FAMILIES[name](), fit="canvas", input_size=(320, 384))
     assert spec_from_json(spec_to_json(spec)) == spec
 
@@ -88,6 +88,6 @@ def test_as_many_parameters_as_published(name: str) -> None:
         (lambda: FCOSSpec(ranges=()), "at least 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make: Callable[[], object], message: str) -> None:
+def test_invalid_specs_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import load_file
 
 from hrnet.cli import main
-from hrnet.engine.recipe import BEST, SMALL_BACKBONE, STATE
+from hrnet.engine.recipe import BEST, SMALL_BACKBONE
 from hrnet.engine.train import Trainer
 from hrnet.errors import InputError
 from hrnet.io.checkpoint import save_model
@@ -255,8 +254,9 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
         prepare(of_own(tmp_path))
 
 
-def test_from_the_command_line_stopped_and_gone_on_with(tmp_path: Path, capsys: Any) -> None:
-    """Oracle: the run that was not stopped, to the bit."""
+def test_dry_run_and_resumed_run_from_the_command_line(
+    tmp_path: Path, capsys: Any, check_resume: Callable[[list[str]], None]
+) -> None:
     path = tmp_path / "recipe.json"
     path.write_text(recipe_to_json(of_own(tmp_path)))
     folder = own(tmp_path / "set")
@@ -267,22 +267,4 @@ def test_from_the_command_line_stopped_and_gone_on_with(tmp_path: Path, capsys: 
     assert "training samples     4" in said.out
     assert "learns the data set's 3 classes: sky, left arm, right arm" in said.err
     assert not (tmp_path / "none").exists()
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert main([*arguments, "--out", str(whole)]) == 0
-    step = Trainer.step
-
-    def once(self: Trainer, *given: Any) -> Any:
-        if self.position.step == 2:
-            self.signals.received = 15
-        return step(self, *given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "step", once)
-        assert main([*arguments, "--out", str(run)]) == 0
-    assert "stopped after step 3 of 4" in capsys.readouterr().err
-    assert main(["train", str(run), "--resume", "--device", "cpu"]) == 0
-    for file in (STATE, BEST):
-        ours, theirs = load_file(run / file), load_file(whole / file)
-        assert ours.keys() == theirs.keys()
-        for name, value in theirs.items():
-            assert np.array_equal(value, ours[name]), name
+    check_resume(arguments)

@@ -80,15 +80,15 @@ DetectionRecipe = Recipe[DetectionSpec, DetectionData]
 
 
 Schedule = Literal["1x", "2x", "20e", "28e"]
-# Source: the released configurations: epochs, and those at which the rate falls. mmdetection's own 2x falls at 16 and 22
-# instead.
+# Source: the released configurations: epochs and milestones. Those of mmdetection's own 2x are 16 and 22.
 SCHEDULES: dict[Schedule, tuple[int, tuple[int, int]]] = {
     "1x": (12, (8, 11)),
     "2x": (24, (20, 23)),
     "20e": (20, (16, 19)),
     "28e": (28, (24, 27)),
 }
-# Source: the released ones: SGD with momentum, weight decay of everything, 500 steps from a third of the rate, L2 norm to 35.
+# Source: the released configurations: SGD with momentum, weight decay of all parameters, 500 warm-up steps from a third of
+# the learning rate, gradient norm clipped to 35.
 _SGD = TrainSpec(
     batch=16,
     optimizer="sgd",
@@ -99,9 +99,9 @@ _SGD = TrainSpec(
     warmup_start=1 / 3,
     gradient_clip=35,
 )
-# Source: the released FCOS, mmdetection: half the rate, which does not rise but jumps; biases twice as fast, without decay.
+# Source: the released FCOS, mmdetection: half the learning rate, constant warm-up; twice the rate and no decay for biases.
 _SGD_FCOS = replace(_SGD, learning_rate=0.01, warmup="constant", bias_rate=2.0, decay_biases=False)
-# Source: the released configurations: three sizes, one of which is drawn; and of FCOS any short side between two.
+# Source: the released configurations: one of three sizes; for FCOS any short side between two.
 _MULTI_SCALE = Augment(sizes=((1000, 1600), (600, 1000), (800, 1333)))
 _MULTI_SCALE_FCOS = Augment(sizes=((640, 1333), (800, 1333)), sizes_between=True)
 _COCO_DATA = DetectionData(
@@ -174,7 +174,7 @@ def _fcos(
 
 def _centernet(width: int, ap: float) -> DetectionRecipe:
     """Source: arXiv 1904.08189 and 1808.01244, with 480 000 steps of 48 images, the rate falling at 450 000. How HRNet was
-    put under CenterNet was never published; its norms are trained here."""
+    used in CenterNet was never published; its norms are trained here."""
     return DetectionRecipe(
         name=f"detection-coco-centernet-w{width}",
         model=DetectionSpec(COCO, centernet(), hrnet(width), input_size=(511, 511), fit="canvas", frozen_norms=False),
@@ -182,7 +182,7 @@ def _centernet(width: int, ap: float) -> DetectionRecipe:
         train=TrainSpec(
             epochs=195, batch=48, learning_rate=2.5e-4, milestones=(183,), sync_norm=True, evaluate_every=5
         ),
-        published=_figure(ap, f"{_PAPER}: at the images' own size, with their mirror images"),
+        published=_figure(ap, f"{_PAPER}: original image sizes, flip test"),
     )
 
 
@@ -240,7 +240,7 @@ _PUBLISHED = (
 
 
 def _small(detector: RCNNSpec) -> RCNNSpec:
-    """A detector that looks into regions, for one small image on a CPU: narrow heads, fewer regions."""
+    """Return an R-CNN for small images on a CPU: narrow heads, fewer regions."""
     return replace(
         detector,
         pyramid_width=96,
@@ -249,21 +249,20 @@ def _small(detector: RCNNSpec) -> RCNNSpec:
         region_samples=128,
         train_proposals=(500, 300),
         test_proposals=(300, 200),
-        # The last head learns with a quarter of the weight, and on little data is not the best.
+        # The last head is trained with a quarter of the weight, and is not the best one on little data.
         average_masks=True,
         semantic_classes=2 if detector.semantic_classes else 0,
     )
 
 
 def _standing(detector: DetectorSpec) -> DetectorSpec:
-    """For people in small images, who are one to three times as high as wide, and never 512 pixels high."""
+    """Return the detector for people in small images: ratios of one to three, no level for heights of 512 pixels."""
     return (
         replace(detector, anchor_ratios=(1.0, 2.0, 3.0), num_levels=4) if isinstance(detector, RCNNSpec) else detector
     )
 
 
-# Four levels: none of the objects that fit into a small canvas wants a fifth. Points near the middle of an object learn it,
-# as those near its edges say little where there are few images.
+# Four levels, as no object of a small canvas needs a fifth. Center sampling helps where there are few images.
 SMALL_FCOS = replace(
     fcos(),
     pyramid_width=96,
@@ -294,7 +293,7 @@ def _ours(
 ) -> DetectionRecipe:
     return DetectionRecipe(
         name=f"detection-{name}",
-        # The norms are trained: there are no weights of so small a network whose statistics could be kept.
+        # The norms are trained, as this small backbone has no pretrained statistics.
         model=DetectionSpec(classes, detector, SMALL_BACKBONE, input_size, fit="canvas", frozen_norms=False),
         data=data,
         train=replace(train, batch=8, learning_rate=1e-3),
@@ -317,13 +316,13 @@ RECIPES: dict[str, DetectionRecipe] = {
                 (256, 320),
                 DetectionData(images=(Path("data/pennfudan"),), augment=_PASTE),
                 ("person",),
-                # Scored once, at the end: the images to score on are those that the figures are of.
+                # Scored once, at the end: the validation images are the test images of the figures.
                 replace(OURS, epochs=epochs, evaluate_every=epochs, warmup_steps=30),
             )
             for family, detector in SMALL.items()
             for epochs in (14 if isinstance(detector, RCNNSpec) else 30,)
         ),
-        # Cells: none is upside down, but the microscope knows no up, and mirroring is all that is done to it.
+        # Blood cells: horizontal flips only, though a microscope has no upright orientation.
         _ours(
             "bccd",
             SMALL_FCOS,
