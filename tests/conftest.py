@@ -68,7 +68,7 @@ def check_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Trainer, "step", interrupted)
             assert main([*arguments, "--out", str(run)]) == 0
-        assert "after step 3 of 4" in capsys.readouterr().err
+        assert "interrupted after step 3 of 4" in capsys.readouterr().err
         assert main(["train", str(run), "--resume", "--device", "cpu"]) == 0
         for file in (STATE, BEST):
             resumed, uninterrupted = load_file(run / file), load_file(whole / file)
