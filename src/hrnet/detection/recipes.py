@@ -155,17 +155,8 @@ def _faster(
 def _fcos(
     width: int, schedule: Schedule, ap: float, source: str, multi_scale: bool = False, sync_norm: bool = False
 ) -> DetectionRecipe:
-    recipe = _coco(
-        "fcos",
-        fcos(),
-        width,
-        schedule,
-        ap,
-        source,
-        train=_SGD_FCOS,
-        augment=_MULTI_SCALE_FCOS if multi_scale else None,
-        sync_norm=sync_norm,
-    )
+    augment = _MULTI_SCALE_FCOS if multi_scale else None
+    recipe = _coco("fcos", fcos(), width, schedule, ap, source, train=_SGD_FCOS, augment=augment, sync_norm=sync_norm)
     if schedule == "2x":
         # As mmdetection's; and as the steps of FCOS's own code: 120 000 and 160 000 of 180 000.
         return replace(recipe, train=replace(recipe.train, milestones=(16, 22)))
@@ -257,9 +248,9 @@ def _small(detector: RCNNSpec) -> RCNNSpec:
 
 def _standing(detector: DetectorSpec) -> DetectorSpec:
     """Return the detector for people in small images: ratios of one to three, no level for heights of 512 pixels."""
-    return (
-        replace(detector, anchor_ratios=(1.0, 2.0, 3.0), num_levels=4) if isinstance(detector, RCNNSpec) else detector
-    )
+    if not isinstance(detector, RCNNSpec):
+        return detector
+    return replace(detector, anchor_ratios=(1.0, 2.0, 3.0), num_levels=4)
 
 
 # Four levels, as no object of a small canvas needs a fifth. Center sampling helps where there are few images.
