@@ -33,7 +33,9 @@ from hrnet.io.checkpoint import save_model
 from hrnet.io.geometry import Frame, flip_order
 from hrnet.io.images import read_image
 from hrnet.nn.task import Batch, SampleKey
-from hrnet.pose.data import CropLabels, Instance, PoseDataset, read_coco_keypoints, rename_keypoints
+from hrnet.pose.augment import CropLabels
+from hrnet.pose.data import PoseDataset, read_coco_keypoints, rename_keypoints
+from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES

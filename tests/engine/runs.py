@@ -33,8 +33,8 @@ from hrnet.io.checkpoint import save_model
 from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Sample, SampleKey, random_generator
+from hrnet.pose.augment import CropLabels
 from hrnet.pose.codecs import make_codec
-from hrnet.pose.data import CropLabels
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec

@@ -6,8 +6,8 @@ import torch
 from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, Sample
+from hrnet.pose.augment import CropLabels
 from hrnet.pose.codecs import make_codec
-from hrnet.pose.data import CropLabels
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec

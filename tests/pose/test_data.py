@@ -12,9 +12,9 @@ from PIL import Image
 
 from hrnet.errors import InputError
 from hrnet.nn.task import SampleKey
+from hrnet.pose.augment import Augment
 from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.data import (
-    Augment,
     PoseDataset,
     clip_ground_truth,
     detected_instances,

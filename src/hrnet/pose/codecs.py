@@ -5,12 +5,12 @@ A codec is one class and one row of `CODECS`; what encodes a target and what dec
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hrnet.errors import InputError
 from hrnet.io.geometry import Size, flip_order
 from hrnet.pose.spec import CodecSpec
 
@@ -29,13 +29,23 @@ _LARGEST_STEP = 2.0
 
 
 class Codec(Protocol):
-    """Conversion between keypoints and heatmaps for one input size.
+    """Conversion between keypoints and heatmaps.
 
     Attributes:
-        heatmap_size: height and width of the network's output.
+        unbiased: True if crops count lengths between pixel centers; see `Frame.around`.
     """
 
-    heatmap_size: Size
+    unbiased: ClassVar[bool]
+
+    def __init__(self, spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> None:
+        """Make the codec for one input size.
+
+        Args:
+            spec: parameters of the codec.
+            input_size: height and width of the input; heatmaps have a quarter of it, rounded up.
+            pairs: left and right keypoints, for the flip test.
+        """
+        ...
 
     def encode(self, points: Points, visibility: Scores) -> tuple[Heatmaps, Scores]:
         """Return target heatmaps and their weights in the loss, 0 where nothing is learned."""
@@ -51,13 +61,9 @@ class Codec(Protocol):
 
 
 class ClassicCodec:
-    """The published codec: Gaussians around rounded positions, peaks refined by a quarter pixel.
+    """The published codec: Gaussians around rounded positions, peaks refined by a quarter pixel."""
 
-    Args:
-        spec: of the codec.
-        input_size: height and width of the input; heatmaps have a quarter of it, rounded up.
-        pairs: left and right keypoints, for the flip test.
-    """
+    unbiased: ClassVar[bool] = False
 
     def __init__(self, spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> None:
         self.spec = spec
@@ -155,6 +161,8 @@ class DarkCodec(ClassicCodec):
 class UdpCodec(ClassicCodec):
     """UDP (arXiv 1911.07524): lengths counted between pixel centers, which needs no flip shift, and a Taylor step."""
 
+    unbiased: ClassVar[bool] = True
+
     def __init__(self, spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> None:
         super().__init__(spec, input_size, pairs)
         height, width = self.heatmap_size
@@ -180,7 +188,8 @@ class UdpCodec(ClassicCodec):
         return -_solve(xx + epsilon, xy, yy + epsilon, gradient)
 
 
-CODECS: dict[str, Callable[[CodecSpec, Size, Pairs], Codec]] = {
+# The one list of codecs, by `CodecSpec.kind`.
+CODECS: dict[str, type[Codec]] = {
     "classic": ClassicCodec,
     "dark": DarkCodec,
     "udp": UdpCodec,
@@ -188,8 +197,19 @@ CODECS: dict[str, Callable[[CodecSpec, Size, Pairs], Codec]] = {
 
 
 def make_codec(spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> Codec:
-    """Return the codec of a spec for inputs of this height and width; arguments as of `ClassicCodec`."""
-    return CODECS[spec.kind](spec, input_size, pairs)
+    """Return the codec of a spec for one input size; arguments as of `Codec`."""
+    return codec_class(spec.kind)(spec, input_size, pairs)
+
+
+def codec_class(kind: str) -> type[Codec]:
+    """Return the codec of this name.
+
+    Raises:
+        InputError: no codec has this name.
+    """
+    if kind not in CODECS:
+        raise InputError(f"codec.kind: unknown codec {kind!r}; choose from {', '.join(map(repr, CODECS))}.")
+    return CODECS[kind]
 
 
 def _peaks(heatmaps: Heatmaps) -> tuple[Int[np.ndarray, "n k 2"], Scores]:

@@ -1,17 +1,15 @@
-"""Keypoints as people have them, crops of them, and the augmentation."""
+"""Labeled keypoints of any data set, and the samples that a pose network is trained on."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
 from hrnet.formats import records
 from hrnet.formats.checked import LARGEST_COORDINATE
@@ -22,80 +20,20 @@ from hrnet.formats.defects import sentences
 from hrnet.formats.records import DataSet, Object
 from hrnet.formats.sides import infer_pairs
 from hrnet.inference.processor import BoxPrompts
-from hrnet.io.geometry import Frame, Image, Size, flip_order, warp
+from hrnet.io.geometry import Frame, Image, Size, warp
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
+from hrnet.pose.augment import Augment, Box, CropLabels, crop_labels, random_crop
 from hrnet.pose.boxes import box_key, read_boxes
-from hrnet.pose.codecs import Codec, make_codec
+from hrnet.pose.codecs import make_codec
+from hrnet.pose.instances import Instance
 from hrnet.pose.processor import crop_frame
 from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_upper
 from hrnet.pose.spec import PoseSpec
 
 Unboxed = Literal["whole", "keypoints"]
-# Bounds of keypoints are this share of their longer side wider, on each side: an object ends beyond its keypoints.
+# Margin around the bounds of keypoints, as a fraction of their longer side: an object ends beyond its keypoints.
 MARGIN = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Augment:
-    """What is changed at random in a training crop. The defaults are those of the published COCO training.
-
-    Attributes:
-        scale: the crop grows or shrinks by a factor drawn from a normal distribution with this deviation, cut there.
-        rotation: degrees, deviation of a normal distribution cut at twice that.
-        rotation_probability: how often a crop is rotated.
-        upright: how often somebody whose hips are not below the shoulders is turned first so that they are.
-        flip: how often it is mirrored.
-        half_body: how often only the upper or the lower body is shown, where more than `half_body_above` keypoints are
-            labeled.
-        half_body_above: see there.
-        shift: the crop moves by up to this share of its side, evenly drawn.
-        portrait: how often the image is cut off below the chest, the hips or the knees, as portraits are.
-        color: deviation of brightness, contrast and saturation from 1.
-        empty_outside: keypoints known to lie outside the crop teach an empty heatmap. The published training ignores them,
-            and its networks then place them somewhere.
-        antialias: see `geometry.warp`.
-    """
-
-    scale: float = 0.35
-    rotation: float = 45.0
-    rotation_probability: float = 0.6
-    upright: float = 0.0
-    flip: float = 0.5
-    half_body: float = 0.3
-    half_body_above: int = 8
-    shift: float = 0.0
-    portrait: float = 0.0
-    color: float = 0.0
-    empty_outside: bool = False
-    antialias: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Instance:
-    """One labeled object (or one box to look into, then with no visible keypoints).
-
-    Attributes:
-        path: of the image.
-        image_id: COCO's number of the image.
-        size: height and width of the image.
-        box: x1 y1 x2 y2.
-        keypoints: `k 2`, pixels of the image.
-        visibility: `k`: 0 not labeled, 1 hidden, 2 visible.
-        area: of the object, COCO's measure of size.
-        score: of the box.
-        head: length that MPII measures errors in, 0.6 times the diagonal of the head's box; not a number where there is none.
-    """
-
-    path: Path
-    image_id: int
-    size: Size
-    box: Float[np.ndarray, 4]
-    keypoints: Float[np.ndarray, "k 2"]
-    visibility: Float[np.ndarray, " k"]
-    area: float
-    score: float = 1.0
-    head: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,31 +305,8 @@ def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, .
 _hold_out = hold_out
 
 
-class CropLabels(NamedTuple):
-    """Keypoints of one crop.
-
-    Attributes:
-        keypoints: pixels of the crop.
-        visibility: 0 for unlabeled keypoints, else 1.
-        absent: keypoints known to lie outside the crop.
-    """
-
-    keypoints: Float[np.ndarray, "k 2"]
-    visibility: Float[np.ndarray, " k"]
-    absent: Bool[np.ndarray, " k"]
-
-    def encode(self, codec: Codec) -> dict[str, np.ndarray]:
-        """Return the training targets: heatmaps, empty for absent keypoints, and their weights."""
-        heatmaps, weights = codec.encode(self.keypoints[None], self.visibility[None])
-        absent = self.absent
-        return {
-            "heatmaps": heatmaps[0] * ~absent[:, None, None],
-            "weights": np.where(absent, np.float32(1), weights[0]),
-        }
-
-
 class PoseDataset:
-    """Crops of objects. A `SampleKey` gives an augmented crop with the targets `heatmaps` and `weights`, an index the plain
+    """Crops of objects: a `SampleKey` gives an augmented crop with the targets `heatmaps` and `weights`, an index the plain
     crop without targets."""
 
     def __init__(self, instances: Sequence[Instance], spec: PoseSpec, augment: Augment, seed: int = 0) -> None:
@@ -413,143 +328,18 @@ class PoseDataset:
         return Sample(image, frame, {}, key)
 
     def describe(self, index: int) -> str:
-        """The image's file."""
+        """Return the path of the image."""
         return str(self.instances[index].path)
 
     def _read(self, instance: Instance) -> Image:
         return read_labeled(instance.path, instance.size)
 
     def augmented(self, key: SampleKey) -> tuple[Image, Frame, CropLabels]:
-        """Return an augmented crop, its place in the image, and the keypoints in it."""
-        augment, rng = self.augment, random_generator(self.seed, key)
-        instance = self.instances[key.sample]
-        image = self._read(instance)
-        box, enlarge = instance.box, 1.0
-        cut = self._portrait(instance, rng) if rng.random() < augment.portrait else None
-        if cut is not None:
-            image = _black_outside(image, cut)
-            box = cut
-        elif (instance.visibility > 0).sum() > augment.half_body_above and rng.random() < augment.half_body:
-            half = _half_body(instance, self.spec.skeleton, rng)
-            if half is not None:
-                # Source: the published code enlarges this box by 1.5 in place of the usual 1.25.
-                box, enlarge = half, 1.5 / self.spec.box_padding
-        enlarge *= _clipped_normal(rng, augment.scale, 1) + 1
-        rotated = rng.random() < augment.rotation_probability
-        rotation = _clipped_normal(rng, augment.rotation, 2) if rotated else 0.0
-        lean = _lean(instance, self.spec.skeleton) if augment.upright and rng.random() < augment.upright else 0.0
-        if lean:
-            rotation += lean
-            box = _turned_bounds(instance, lean) if box is instance.box else _turned_box(box, lean)
-        side = max(box[2:] - box[:2])
-        moved = box + np.tile(rng.uniform(-augment.shift, augment.shift, 2) * side, 2)
-        frame = crop_frame(
-            moved, self.spec, instance.size, enlarge=enlarge, rotation=rotation, flip=bool(rng.random() < augment.flip)
-        )
-        crop = recolor(warp(image, frame, antialias=augment.antialias), augment.color, rng)
-        return crop, frame, self.labels(instance, frame, cut)
+        """Return an augmented crop, its frame, and the keypoints in it."""
+        instance, rng = self.instances[key.sample], random_generator(self.seed, key)
+        image, frame, cut = random_crop(self._read(instance), instance, self.spec, self.augment, rng)
+        return image, frame, self.labels(instance, frame, cut)
 
-    def _portrait(self, instance: Instance, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
-        """The part of the image around the upper body, cut somewhere between the shoulders and the knees."""
-        upper = [index for index in self.spec.skeleton.upper if instance.visibility[index] > 0]
-        visible = instance.visibility > 0
-        if len(upper) < 3 or visible.sum() < len(upper) + 2:
-            return None
-        points = instance.keypoints[upper]
-        low, high = points.min(0), points.max(0)
-        margin = rng.uniform(0.05, 0.4, 4) * max(high - low)
-        height, width = instance.size
-        box = np.array([*(low - margin[:2]), *(high + margin[2:])])
-        box = np.clip(box, 0, [width - 1, height - 1, width - 1, height - 1])
-        return box if min(box[2:] - box[:2]) >= 16 else None
-
-    def labels(self, instance: Instance, frame: Frame, cut: Float[np.ndarray, 4] | None = None) -> CropLabels:
-        """Return the keypoints of an object in a crop.
-
-        Args:
-            instance: the object.
-            frame: the crop.
-            cut: the part of the image, x1 y1 x2 y2, outside of which the crop is black.
-        """
-        points = frame.to_input(instance.keypoints)
-        visibility = instance.visibility.copy()
-        if np.linalg.det(frame.matrix[:, :2]) < 0:
-            order = flip_order(len(points), self.spec.skeleton.pairs)
-            points, visibility = points[order], visibility[order]
-        seen = np.ones(len(points), dtype=bool)
-        if cut is not None:
-            place = frame.to_source(points)
-            seen = (place >= cut[:2]).all(1) & (place <= cut[2:]).all(1)
-            if not self.augment.empty_outside:
-                visibility = visibility * seen  # nothing can be learned from black
-        absent = np.zeros(len(points), dtype=bool)
-        if self.augment.empty_outside:
-            height, width = frame.size
-            inside = (points > -0.5).all(1) & (points < np.array([width, height]) - 0.5).all(1)
-            absent = (visibility > 0) & ~(inside & seen)
-        return CropLabels(points.astype(np.float32), np.minimum(visibility, 1).astype(np.float32), absent)
-
-
-def _clipped_normal(rng: np.random.Generator, deviation: float, limit: float) -> float:
-    return float(np.clip(rng.standard_normal() * deviation, -limit * deviation, limit * deviation))
-
-
-def _lean(instance: Instance, skeleton: Skeleton) -> float:
-    """Degrees, clockwise, from upright to the line from hips to shoulders; 0 where one of the four is not labeled."""
-    try:
-        joints = [skeleton.names.index(name) for name in ("left_hip", "right_hip", "left_shoulder", "right_shoulder")]
-    except ValueError:
-        return 0.0
-    if not (instance.visibility[joints] > 0).all():
-        return 0.0
-    x, y = instance.keypoints[joints[2:]].mean(0) - instance.keypoints[joints[:2]].mean(0)
-    return math.degrees(math.atan2(x, -y))
-
-
-# Of the longer side, on each side: about what the boxes of Leeds Sports Poses have around their keypoints.
-_TURNED_MARGIN = 0.1
-
-
-def _turned_bounds(instance: Instance, degrees: float) -> Float[np.ndarray, 4]:
-    """The box of an object after a turn: the bounds of its keypoints with a margin, where most of them are labeled."""
-    points = instance.keypoints[instance.visibility > 0]
-    if len(points) < 0.6 * len(instance.keypoints):
-        return _turned_box(instance.box, degrees)
-    angle = math.radians(degrees)
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    turned = points @ turn.T
-    low, high = turned.min(0), turned.max(0)
-    middle = turn.T @ ((low + high) / 2)
-    half = (high - low) / 2 + _TURNED_MARGIN * max(high - low)
-    return np.concatenate([middle - half, middle + half])
-
-
-def _turned_box(box: Float[np.ndarray, 4], degrees: float) -> Float[np.ndarray, 4]:
-    """The bounds that a box has after a turn, around its own center."""
-    cosine, sine = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
-    center, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-    half = np.array([width * cosine + height * sine, width * sine + height * cosine]) / 2
-    return np.concatenate([center - half, center + half])
-
-
-def _half_body(instance: Instance, skeleton: Skeleton, rng: np.random.Generator) -> Float[np.ndarray, 4] | None:
-    """A box as large as the bounds of the upper or the lower joints, around their mean.
-
-    Upper in 69 %: the published code compares a normal draw with 0.5.
-    """
-    visible = set(np.flatnonzero(instance.visibility > 0))
-    upper = [index for index in skeleton.upper if index in visible]
-    lower = [index for index in sorted(visible) if index not in skeleton.upper]
-    chosen = upper if rng.standard_normal() < 0.5 and len(upper) > 2 else lower if len(lower) > 2 else upper
-    if not skeleton.upper or len(chosen) < 2:
-        return None
-    points = instance.keypoints[chosen]
-    half = (points.max(0) - points.min(0)) / 2
-    return np.concatenate([points.mean(0) - half, points.mean(0) + half])
-
-
-def _black_outside(image: Image, box: Float[np.ndarray, 4]) -> Image:
-    x1, y1, x2, y2 = np.round(box).astype(int)
-    cut = np.zeros_like(image)
-    cut[y1 : y2 + 1, x1 : x2 + 1] = image[y1 : y2 + 1, x1 : x2 + 1]
-    return cut
+    def labels(self, instance: Instance, frame: Frame, cut: Box | None = None) -> CropLabels:
+        """Return the keypoints of an object in a crop; see `crop_labels`."""
+        return crop_labels(instance, frame, self.spec.skeleton, cut, empty_outside=self.augment.empty_outside)

@@ -17,7 +17,8 @@ from hrnet.inference.processor import BoxPrompts, Input
 from hrnet.io.atomic import write_text
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import TaskModel
-from hrnet.pose.data import Instance, detected_instances, open_set, rename_keypoints
+from hrnet.pose.data import detected_instances, open_set, rename_keypoints
+from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.recipes import read_truth
 

@@ -10,7 +10,7 @@ from faster_coco_eval import COCOeval_faster
 from jaxtyping import Float
 
 from hrnet.engine.coco_metrics import coco_evaluation
-from hrnet.pose.data import image_number
+from hrnet.formats.coco import image_number
 from hrnet.results import Poses
 
 # COCO's ten metrics, in its order.

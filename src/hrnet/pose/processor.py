@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from hrnet.inference.processor import BoxPrompts, Processor
 from hrnet.io.geometry import Frame, Size
 from hrnet.pose.boxes import person_boxes, person_labels
-from hrnet.pose.codecs import Heatmaps, make_codec
+from hrnet.pose.codecs import Heatmaps, codec_class, make_codec
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Detections, Poses, Source
 
@@ -35,13 +35,14 @@ class PoseOutput(NamedTuple, Generic[Values]):
 class PoseProcessor(Processor[Poses]):
     """One object per crop; `PoseSpec.box_padding` chooses the crop around a box.
 
-    Args:
-        spec: of the network.
+    Raises:
+        InputError: the spec names an unknown codec.
     """
 
     takes_boxes = True
 
     def __init__(self, spec: PoseSpec) -> None:
+        codec_class(spec.codec.kind)  # fails early
         self.spec = spec
 
     def frames(self, size: Size, prompts: BoxPrompts) -> list[Frame]:
@@ -98,7 +99,7 @@ def crop_frame(
 
     Args:
         box: in pixels of the image, pixel centers at whole numbers.
-        spec: of the network.
+        spec: spec of the network.
         source_size: height and width of the image.
         enlarge: factor of the crop's sides.
         rotation: degrees.
@@ -114,7 +115,7 @@ def crop_frame(
         source_size,
         rotation=rotation,
         flip=flip,
-        unbiased=spec.codec.kind == "udp",
+        unbiased=codec_class(spec.codec.kind).unbiased,
     )
 
 
@@ -137,7 +138,7 @@ def join_poses(
         crops: one pose per box.
         boxes: x1 y1 x2 y2.
         box_scores: scores of the detector; a pose's score is this times the mean keypoint score.
-        spec: of the network.
+        spec: spec of the network.
         source: the image, or its path.
     """
     skeleton = spec.skeleton

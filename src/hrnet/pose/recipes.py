@@ -13,8 +13,8 @@ from hrnet.formats.coco import read_coco_json
 from hrnet.formats.compare import choose_part
 from hrnet.formats.recognize import read
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet
+from hrnet.pose.augment import Augment
 from hrnet.pose.data import (
-    Augment,
     KeypointSet,
     PoseDataset,
     Unboxed,

@@ -16,8 +16,9 @@ class CodecSpec:
     """Parameters of a heatmap codec.
 
     Attributes:
-        kind: ``classic`` as published; ``dark`` with unrounded targets and a Taylor step (arXiv 1910.06278); ``udp``
-            the same on lengths counted between pixel centers (arXiv 1911.07524), which needs no flip shift.
+        kind: name of the codec in `hrnet.pose.codecs.CODECS`: ``classic`` as published; ``dark`` with unrounded targets and
+            a Taylor step (arXiv 1910.06278); ``udp`` the same on lengths counted between pixel centers (arXiv 1911.07524),
+            which needs no flip shift.
         heatmap_sigma: standard deviation of the Gaussian, in heatmap pixels.
         blur: size of the smoothing kernel before the Taylor step of ``dark`` and ``udp``; odd.
         per_axis: True to refine one axis even where the peak lies at the border of the other, as mmpose does and the
@@ -25,7 +26,7 @@ class CodecSpec:
         flip_shift: True to move the flipped heatmap right by one pixel before averaging; ``classic`` and ``dark`` only.
     """
 
-    kind: Literal["classic", "dark", "udp"] = "classic"
+    kind: str = "classic"
     heatmap_sigma: float = 2.0
     blur: int = 11
     per_axis: bool = False
