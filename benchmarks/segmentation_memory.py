@@ -1,7 +1,7 @@
 """Memory and time of segmentation, one image at a time: ours beside the same network written in the plain, published way.
 
 python benchmarks/segmentation_memory.py [--networks w48 w18-small-v2] [--works train forward] [--rounds 3]
-    [--size 512 1024] [--context]
+    [--size 512 1024] [--ocr]
 
 Memory is what the work adds to the largest resident size of a fresh process that holds PyTorch and the weights already, and
 that gives every freed megabyte back, so that it is what the work needs and not what the C library keeps. Times are processor
@@ -34,7 +34,7 @@ from hrnet.nn.representation import ConcatConv2d, PixelHead, concatenate
 from hrnet.nn.spec import hrnet, hrnet_small_v2
 from hrnet.nn.task import Batch
 from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
+from hrnet.segmentation.spec import OCRSpec, SegmentationSpec
 
 BACKBONES = {"w48": hrnet(48, fusion_upsample="bilinear"), "w18-small-v2": hrnet_small_v2(fusion_upsample="bilinear")}
 # Source: malloc.h of glibc.
@@ -51,7 +51,7 @@ class Options:
     works: tuple[Work, ...] = ("train", "forward")
     rounds: int = 3
     size: tuple[int, int] = (512, 1024)
-    context: bool = False
+    ocr: bool = False
     side: Side | None = None
     work: Work = "train"
 
@@ -125,9 +125,9 @@ class Published(SegmentationModel):
         return terms
 
 
-def build(network: str, context: bool, side: Side) -> SegmentationModel:
+def build(network: str, ocr: bool, side: Side) -> SegmentationModel:
     torch.manual_seed(0)
-    spec = SegmentationSpec(backbone=BACKBONES[network], context=ContextSpec() if context else None)
+    spec = SegmentationSpec(backbone=BACKBONES[network], ocr=OCRSpec() if ocr else None)
     return (SegmentationModel if side == "ours" else Published)(spec)
 
 
@@ -152,7 +152,7 @@ def resident() -> int:
     return int(status[status.index("VmHWM:") + 1]) >> 10
 
 
-def memory(network: str, size: Size, context: bool, side: Side, work: Work) -> tuple[int, int]:
+def memory(network: str, size: Size, ocr: bool, side: Side, work: Work) -> tuple[int, int]:
     """The largest resident size in a fresh process, and the part of it that the work added."""
     options = [
         "--networks",
@@ -163,18 +163,18 @@ def memory(network: str, size: Size, context: bool, side: Side, work: Work) -> t
         work,
         "--size",
         *map(str, size),
-        "--context" if context else "--no-context",
+        "--ocr" if ocr else "--no-ocr",
     ]
     found = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
     peak, added = map(int, found.stdout.split())
     return peak, added
 
 
-def times(network: str, size: Size, context: bool, work: Work, rounds: int) -> tuple[float, float]:
+def times(network: str, size: Size, ocr: bool, work: Work, rounds: int) -> tuple[float, float]:
     """Median processor seconds of both, in turns; the first turn does not count."""
     keep_freed_memory()
     sides: tuple[Side, Side] = ("published", "ours")
-    models, batch = [build(network, context, side) for side in sides], example(size)
+    models, batch = [build(network, ocr, side) for side in sides], example(size)
     taken: list[list[float]] = [[], []]
     for round_ in range(rounds + 1):
         # The second of two is served worse by the memory, so they change places.
@@ -191,7 +191,7 @@ def main(options: Options) -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
         # An optimizer brings it into every training, and so does a checkpointed function: 150 MiB of code.
         importlib.import_module("torch._dynamo")
-        model, batch = build(options.networks[0], options.context, options.side), example(options.size)
+        model, batch = build(options.networks[0], options.ocr, options.side), example(options.size)
         # The largest so far becomes what is there now: building the model took more.
         Path("/proc/self/clear_refs").write_text("5")
         before = resident()
@@ -201,7 +201,7 @@ def main(options: Options) -> None:
     for network in options.networks:
         for work in options.works:
             (plain, plain_added), (ours, ours_added) = (
-                memory(network, options.size, options.context, side, work) for side in ("published", "ours")
+                memory(network, options.size, options.ocr, side, work) for side in ("published", "ours")
             )
             print(
                 f"{network} {work}: published {plain} MiB ({plain_added} of them added), ours {ours} ({ours_added}), "
@@ -209,7 +209,7 @@ def main(options: Options) -> None:
                 flush=True,
             )
             if options.rounds:
-                slow, fast = times(network, options.size, options.context, work, options.rounds)
+                slow, fast = times(network, options.size, options.ocr, work, options.rounds)
                 print(
                     f"{network} {work}: published {slow:.2f} s, ours {fast:.2f} s, ratio {fast / slow:.2f}", flush=True
                 )

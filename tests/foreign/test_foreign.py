@@ -30,7 +30,7 @@ from hrnet.nn.spec import BackboneSpec, HRNetSpec, ModelSpec, StageSpec
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.predictor import Predictor
-from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
+from hrnet.segmentation.spec import OCRSpec, SegmentationSpec
 from hrnet.tasks import build_model
 
 State = dict[str, Tensor]
@@ -48,9 +48,7 @@ SLOW_NORMS = replace(SMOOTH, norm_momentum=0.01)
 FACE = PoseSpec(THREE, SLOW_NORMS, "v2", (256, 256), CodecSpec(heatmap_sigma=1.5))
 MM_FACE = PoseSpec(THREE, SMOOTH, "v2", (256, 256), CodecSpec(per_axis=True))
 SEGMENTATION = SegmentationSpec(CLASSES, backbone=SMOOTH, input_size=(512, 512))
-CONTEXT = replace(
-    SEGMENTATION, backbone=replace(SMOOTH, align_corners=True), context=ContextSpec(channels=11, key_channels=6)
-)
+OCR = replace(SEGMENTATION, backbone=replace(SMOOTH, align_corners=True), ocr=OCRSpec(channels=11, key_channels=6))
 CLASSIFICATION = ClassificationSpec(CLASSES, backbone=WHOLE)
 
 
@@ -79,7 +77,7 @@ OFFICIAL_CLASSIFICATION = renamed(
     ("head.expand.", "final_layer."),
     ("head.classifier.", "classifier."),
 )
-CONTEXT_BLOCK = "model.ocr_distri_head.object_context_block"
+OCR_BLOCK = "model.ocr_distri_head.object_context_block"
 ORIGINS: dict[str, tuple[ModelSpec, Callable[[str], str]]] = {
     "official classification": (CLASSIFICATION, OFFICIAL_CLASSIFICATION),
     "official classification, SSLD": (replace(CLASSIFICATION, head_bias=False), OFFICIAL_CLASSIFICATION),
@@ -115,25 +113,26 @@ ORIGINS: dict[str, tuple[ModelSpec, Callable[[str], str]]] = {
     ),
     "official segmentation": (SEGMENTATION, renamed(("backbone.", "model."), *pixel_head("model.last_layer"))),
     "official OCR": (
-        CONTEXT,
+        OCR,
         renamed(
             ("backbone.", "model."),
-            *pixel_head("model.aux_head", "head.guess"),
-            ("head.features.", "model.conv3x3_ocr."),
+            *pixel_head("model.aux_head", "head.auxiliary"),
+            ("head.features.conv.", "model.conv3x3_ocr.0."),
+            ("head.features.norm.", "model.conv3x3_ocr.1."),
             *[
-                (f"head.{ours}.{layer}.{part}.", f"{CONTEXT_BLOCK}.{theirs}.{2 * layer + part}.{'0.' * part}")
+                (f"head.{ours}.{layer}.{part}.", f"{OCR_BLOCK}.{theirs}.{2 * first + second}.{'0.' * second}")
                 for ours, theirs in (("query", "f_pixel"), ("key", "f_object"))
-                for layer in range(2)
-                for part in range(2)
+                for first, layer in enumerate(("reduce", "refine"))
+                for second, part in enumerate(("conv", "norm"))
             ],
             *[
-                (f"head.{ours}.{part}.", f"{theirs}.{part}.{'0.' * part}")
+                (f"head.{ours}.{part}.", f"{theirs}.{number}.{'0.' * number}")
                 for ours, theirs in (
-                    ("value", f"{CONTEXT_BLOCK}.f_down"),
-                    ("expand", f"{CONTEXT_BLOCK}.f_up"),
+                    ("value", f"{OCR_BLOCK}.f_down"),
+                    ("expand", f"{OCR_BLOCK}.f_up"),
                     ("merge", "model.ocr_distri_head.conv_bn_dropout"),
                 )
-                for part in range(2)
+                for number, part in enumerate(("conv", "norm"))
             ],
             ("head.classify.", "model.cls_head."),
         ),

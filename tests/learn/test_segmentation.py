@@ -8,7 +8,7 @@ from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, Sample
 from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.spec import ContextSpec, LossSpec, SegmentationSpec
+from hrnet.segmentation.spec import LossSpec, OCRSpec, SegmentationSpec
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -40,13 +40,13 @@ def images() -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("context", "loss"),
-    [(None, LossSpec()), (ContextSpec(32, 16), LossSpec()), (None, LossSpec((1.0, 1.5, 1.5), hard_pixels=2000))],
+    ("ocr", "loss"),
+    [(None, LossSpec()), (OCRSpec(32, 16), LossSpec()), (None, LossSpec((1.0, 1.5, 1.5), hard_pixels=2000))],
     ids=["plain", "ocr", "hard pixels"],
 )
-def test_eight_images_are_learned_by_heart(context: ContextSpec | None, loss: LossSpec) -> None:
+def test_eight_images_are_learned_by_heart(ocr: OCRSpec | None, loss: LossSpec) -> None:
     batch = images()
-    spec = SegmentationSpec(("ground", "square", "disc"), (), TINY, SIZE, context=context, loss=loss)
+    spec = SegmentationSpec(("ground", "square", "disc"), (), TINY, SIZE, ocr=ocr, loss=loss)
     model = SegmentationModel(spec)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, 130)

@@ -16,19 +16,19 @@ from hrnet.segmentation.spec import CITYSCAPES_WEIGHTS, HARD_LOSS, RELEASED_HARD
 WEIGHTS = (0.5, 1.0, 2.0, 0.0)
 
 
-def outputs(seed: int = 0, *, marked: float = 0.7) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits and a first guess of two images, at stride 4, and their labels."""
+def outputs(seed: int = 0, *, labeled: float = 0.7) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits and auxiliary logits of two images, at stride 4, and their labels."""
     generator = torch.Generator().manual_seed(seed)
-    logits, guess = (3 * torch.randn(2, 4, 4, 6, generator=generator) for _ in range(2))
+    logits, auxiliary = (3 * torch.randn(2, 4, 4, 6, generator=generator) for _ in range(2))
     labels = torch.randint(0, 4, (2, 16, 24), generator=generator)
-    labels[torch.rand(2, 16, 24, generator=generator) > marked] = 255
-    return logits.requires_grad_(), guess.requires_grad_(), labels.byte()
+    labels[torch.rand(2, 16, 24, generator=generator) > labeled] = 255
+    return logits.requires_grad_(), auxiliary.requires_grad_(), labels.byte()
 
 
-def slow_loss(logits: Tensor, guess: Tensor, labels: Tensor, spec: LossSpec) -> tuple[float, float]:
+def slow_loss(logits: Tensor, auxiliary: Tensor, labels: Tensor, spec: LossSpec) -> tuple[float, float]:
     """The terms in plain numpy, in double precision, pixel after pixel."""
     pixels = {}
-    for name, values in (("main", logits), ("guess", guess)):
+    for name, values in (("main", logits), ("auxiliary", auxiliary)):
         large = functional.interpolate(values.detach(), (16, 24), mode="bilinear").double().numpy()
         pixels[name] = [
             (-np.log(np.exp(scores[truth]) / np.exp(scores).sum()), truth)
@@ -45,8 +45,8 @@ def slow_loss(logits: Tensor, guess: Tensor, labels: Tensor, spec: LossSpec) -> 
     else:
         main = sum(weight[truth] * error for error, truth in pixels["main"]) / total
     everything = spec.hard_pixels and spec.auxiliary_mean == "all"
-    guess_sum = sum(weight[truth] * error for error, truth in pixels["guess"])
-    return main, spec.auxiliary * guess_sum / (labels.numel() if everything else total)
+    auxiliary_sum = sum(weight[truth] * error for error, truth in pixels["auxiliary"])
+    return main, spec.auxiliary * auxiliary_sum / (labels.numel() if everything else total)
 
 
 @pytest.mark.parametrize(
@@ -65,17 +65,17 @@ def slow_loss(logits: Tensor, guess: Tensor, labels: Tensor, spec: LossSpec) -> 
 )
 def test_loss_is_the_definition(spec: LossSpec) -> None:
     # Oracle: the loop above. Tolerance: single precision means of some 500 errors.
-    logits, guess, labels = outputs()
-    found = segmentation_losses(logits, guess, labels, spec, False)
-    main, auxiliary = slow_loss(logits, guess, labels, spec)
+    logits, auxiliary, labels = outputs()
+    found = segmentation_losses(logits, auxiliary, labels, spec, False)
+    main, second = slow_loss(logits, auxiliary, labels, spec)
     assert found["classes"].item() == pytest.approx(main, rel=1e-5)
-    assert found["auxiliary"].item() == pytest.approx(auxiliary, rel=1e-5)
+    assert found["auxiliary"].item() == pytest.approx(second, rel=1e-5)
 
 
 @pytest.mark.parametrize("weights", [(), WEIGHTS])
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_plain_loss_and_its_gradient_are_torchs(weights: tuple[float, ...], align_corners: bool) -> None:
-    # Oracle: torch's cross entropy of the enlarged logits. Tolerance: single precision, other order of sums.
+    # Oracle: torch's cross entropy of the upsampled logits. Tolerance: single precision, other order of sums.
     logits, _, labels = outputs()
     (loss,) = segmentation_losses(logits, None, labels, LossSpec(weights), align_corners).values()
     (found,) = torch.autograd.grad(loss, logits)
@@ -107,7 +107,7 @@ def test_errors_are_exact_in_mixed_precision() -> None:
 
 
 def test_hard_pixels_alone_get_a_gradient() -> None:
-    # Oracle: closed form. Labels as large as the logits; two pixels are sure (0.99) and right, so not hard; one is not.
+    # Oracle: closed form. Labels as large as the logits; two pixels are right with probability 0.99, so not hard; one is not.
     logits = torch.zeros(1, 2, 1, 3)
     logits[0, 0] = torch.tensor([4.6, 4.6, 0.0])
     logits.requires_grad_()
@@ -120,48 +120,48 @@ def test_hard_pixels_alone_get_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("spec", [LossSpec(), LossSpec(WEIGHTS), RELEASED_HARD_LOSS, replace(HARD_LOSS, hard_pixels=1)])
-@pytest.mark.parametrize("case", ["nothing marked", "nothing hard"])
-def test_batches_that_teach_nothing_give_zeros(spec: LossSpec, case: str) -> None:
-    logits, guess, labels = outputs()
-    if case == "nothing marked":
+@pytest.mark.parametrize("case", ["nothing labeled", "nothing hard"])
+def test_batches_without_hard_or_labeled_pixels_give_zeros(spec: LossSpec, case: str) -> None:
+    logits, auxiliary, labels = outputs()
+    if case == "nothing labeled":
         labels.fill_(255)
     else:
         labels.fill_(0)
         logits = (logits.detach() * 0 + torch.tensor([50.0, 0, 0, 0]).view(1, 4, 1, 1)).requires_grad_()
-    losses = segmentation_losses(logits, guess, labels, spec, False)
+    losses = segmentation_losses(logits, auxiliary, labels, spec, False)
     sum(losses.values(), torch.zeros(())).backward()
     assert losses["classes"].item() == pytest.approx(0, abs=1e-12)
-    for output in (logits, guess):
+    for output in (logits, auxiliary):
         assert output.grad is not None
         assert output.grad.isfinite().all()
-    if case == "nothing marked":
+    if case == "nothing labeled":
         assert losses["auxiliary"].item() == 0
         assert not logits.grad.any()  # type: ignore[union-attr]  # backward was called
 
 
-def test_released_auxiliary_term_is_smaller_by_the_share_that_is_marked() -> None:
-    # Oracle: closed form: the same sum over all pixels instead of the marked ones.
-    logits, guess, labels = outputs(marked=0.25)
-    right = segmentation_losses(logits, guess, labels, HARD_LOSS, False)
-    released = segmentation_losses(logits, guess, labels, RELEASED_HARD_LOSS, False)
-    share = (labels != 255).float().mean().item()
-    assert released["auxiliary"].item() == pytest.approx(share * right["auxiliary"].item(), rel=1e-5)
+def test_released_auxiliary_term_is_smaller_by_the_labeled_fraction() -> None:
+    # Oracle: closed form: the same sum over all pixels instead of the labeled ones.
+    logits, auxiliary, labels = outputs(labeled=0.25)
+    right = segmentation_losses(logits, auxiliary, labels, HARD_LOSS, False)
+    released = segmentation_losses(logits, auxiliary, labels, RELEASED_HARD_LOSS, False)
+    fraction = (labels != 255).float().mean().item()
+    assert released["auxiliary"].item() == pytest.approx(fraction * right["auxiliary"].item(), rel=1e-5)
     assert released["classes"].item() == right["classes"].item()
 
 
 def test_errors_without_a_gradient_are_the_same() -> None:
-    # Property, exact: making the enlarged logits again changes no bit.
+    # Property, exact: making the upsampled logits again changes no bit.
     logits, _, labels = outputs()
     with torch.no_grad():
         expected = pixel_errors(logits, labels, False)
     torch.testing.assert_close(pixel_errors(logits, labels, False).detach(), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("strange", [4, 254])
-def test_labels_outside_the_classes_are_named(strange: int) -> None:
+@pytest.mark.parametrize("wrong", [4, 254])
+def test_labels_outside_the_classes_are_refused(wrong: int) -> None:
     logits, _, labels = outputs()
-    labels[1, 3, 5] = strange
-    with pytest.raises(InputError, match=rf"hold {strange}, but there are 4 classes, 0 to 3, and 255"):
+    labels[1, 3, 5] = wrong
+    with pytest.raises(InputError, match=rf"hold {wrong}, but there are 4 classes, 0 to 3, and 255"):
         segmentation_losses(logits, None, labels, LossSpec(), False)
 
 

@@ -1,5 +1,5 @@
-"""Figures of label maps. Oracles: loops over pixels and repeated erosions written here, closed forms, the evaluator itself
-fed with what a baseline would answer. Counts are whole numbers, so that figures agree to the rounding of one division."""
+"""Metrics of label maps. Oracles: loops over pixels and repeated erosions written here, closed forms, the evaluator itself
+on the predictions of a baseline. Counts are whole numbers, so that metrics agree to the rounding of one division."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hrnet.segmentation.metrics import (
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.vis.report.images import choose
 
-NAMES = ("sky", "road", "car", "never", "only found")
+NAMES = ("sky", "road", "car", "never", "only predicted")
 SPEC = SegmentationSpec(NAMES)
 CLASSES = len(NAMES)
 
@@ -36,8 +36,8 @@ def labeled(folder: Path, labels: np.ndarray, number: int = 0) -> LabeledImage:
 
 
 def maps(seed: int, size: tuple[int, int] = (60, 80)) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of the first three classes and pixels that count for nothing; and something like it, with a fifth class and
-    pixels that were not looked at."""
+    """Blocks of the first three classes and ignored pixels; and a similar prediction, with a fifth class and pixels outside
+    the input."""
     rng = np.random.default_rng(seed)
     blocks = rng.choice([0, 1, 2, 255], (size[0] // 10, size[1] // 10), p=[0.4, 0.3, 0.2, 0.1])
     truth = np.kron(blocks, np.ones((10, 10))).astype(np.uint8)
@@ -58,7 +58,7 @@ def slow_counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def slow_outline(mask: np.ndarray, distance: int) -> np.ndarray:
-    """The published way: a border of zeros, so many erosions by 3 x 3 pixels, and what they took away."""
+    """The published way: a border of zeros, `distance` erosions by 3 x 3 pixels, and the pixels they remove."""
     eroded = np.pad(mask, 1)
     for _ in range(distance):
         smaller = eroded.copy()
@@ -75,14 +75,14 @@ def test_counts_are_those_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = slow_counts(truth, found)
     assert expected[:, CLASSES].sum() > 0
     np.testing.assert_array_equal(confusion_counts(truth, found, CLASSES), expected)
-    monkeypatch.setattr("hrnet.segmentation.metrics._COUNTED", 77)
+    monkeypatch.setattr("hrnet.segmentation.metrics._CHUNK_PIXELS", 77)
     np.testing.assert_array_equal(confusion_counts(truth, found, CLASSES), expected)
 
 
 @pytest.mark.parametrize(
     ("size", "distance"), [((60, 80), 3), ((60, 80), 1), ((20, 90), 12), ((1, 1), 1), ((30, 20), 40)]
 )
-def test_the_outline_is_what_erosions_take_away(size: tuple[int, int], distance: int) -> None:
+def test_the_outline_is_the_pixels_that_erosions_remove(size: tuple[int, int], distance: int) -> None:
     labels = np.random.default_rng(1).integers(0, 3, ((size[0] + 9) // 10, (size[1] + 9) // 10))
     labels = np.kron(labels, np.ones((10, 10))).astype(np.uint8)[: size[0], : size[1]]
     expected = np.zeros(size, bool)
@@ -101,7 +101,7 @@ def test_outlines_are_counted_class_by_class() -> None:
         assert counted.tolist() == [(one & other).sum(), one.sum(), other.sum()]
 
 
-def test_figures_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
+def test_metrics_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
     pairs = [maps(seed) for seed in range(3)]
     images = [labeled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
     evaluator = SegmentationEvaluator(images, SPEC)
@@ -112,12 +112,12 @@ def test_figures_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
     counts = np.sum([slow_counts(*pair) for pair in pairs], axis=0)
     ious, accuracies = {}, {}
     for label, name in enumerate(NAMES):
-        hit, of, all_found = counts[label, label], counts[label].sum(), counts[:, label].sum()
-        if of + all_found:
-            ious[name] = 100 * hit / (of + all_found - hit)
+        hit, of, predicted = counts[label, label], counts[label].sum(), counts[:, label].sum()
+        if of + predicted:
+            ious[name] = 100 * hit / (of + predicted - hit)
         if of:
             accuracies[name] = 100 * hit / of
-    assert list(ious) == ["sky", "road", "car", "only found"]
+    assert list(ious) == ["sky", "road", "car", "only predicted"]
     for name, value in ious.items():
         assert metrics[f"IoU/{name}"] == pytest.approx(value, rel=1e-12)
     assert "IoU/never" not in metrics
@@ -137,19 +137,19 @@ def test_figures_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
     assert metrics["boundary-mIoU"] < metrics["mIoU"]
 
 
-def test_the_truth_itself_scores_a_hundred(tmp_path: Path) -> None:
+def test_the_ground_truth_scores_a_hundred(tmp_path: Path) -> None:
     truth, _ = maps(0)
     evaluator = SegmentationEvaluator([labeled(tmp_path, truth)], SPEC)
-    answer = np.where(truth == 255, 0, truth).astype(np.uint8)
-    evaluator.update([0], [SemanticMap(answer, NAMES)])
+    prediction = np.where(truth == 255, 0, truth).astype(np.uint8)
+    evaluator.update([0], [SemanticMap(prediction, NAMES)])
     metrics = evaluator.compute()
     assert metrics.pop("mIoU-published") == metrics.pop("mean-accuracy-published") == 60
     assert set(metrics.values()) == {100.0}
     (case,) = evaluator.findings().cases
-    assert case.words == "all labeled pixels are right"
+    assert case.words == "all labeled pixels are correct"
 
 
-def test_the_baseline_is_what_the_most_frequent_class_scores(tmp_path: Path) -> None:
+def test_the_baseline_is_the_score_of_the_most_frequent_class(tmp_path: Path) -> None:
     pairs = [maps(seed) for seed in range(3)]
     images = [labeled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
     evaluator, blind = SegmentationEvaluator(images, SPEC), SegmentationEvaluator(images, SPEC)
@@ -177,10 +177,10 @@ def test_few_images_are_kept_and_the_worst_are_among_them(tmp_path: Path) -> Non
     worst, others = choose(findings.cases, 12, 6)
     np.testing.assert_allclose([case.error for case in worst], np.arange(59, 47, -1), atol=1e-9)
     assert len(others) == 6
-    assert worst[0].words == "41.0 % of the labeled pixels are right; 59.0 % are sky taken for road"
+    assert worst[0].words == "41.0 % of the labeled pixels are correct; 59.0 % are sky predicted as road"
 
 
-def test_nothing_labeled_measures_nothing(tmp_path: Path) -> None:
+def test_without_labeled_pixels_there_are_no_metrics(tmp_path: Path) -> None:
     evaluator = SegmentationEvaluator([labeled(tmp_path, np.full((4, 4), 255, np.uint8))], SPEC)
     evaluator.update([0], [SemanticMap(np.zeros((4, 4), np.uint8), NAMES)])
     assert evaluator.compute() == {}
@@ -197,7 +197,7 @@ def test_the_matrix_is_in_percent_of_its_rows() -> None:
     counts = slow_counts(*maps(0))
     matrix = confusion_matrix(counts, NAMES)
     assert matrix.rows == ("sky", "road", "car")
-    assert matrix.columns == ("sky", "road", "car", "only found", "others")
+    assert matrix.columns == ("sky", "road", "car", "only predicted", "others")
     expected = 100 * counts[:3][:, [0, 1, 2, 4, 5]] / counts[:3].sum(1, keepdims=True)
     np.testing.assert_allclose(matrix.values, expected, rtol=1e-12)
     many = np.zeros((40, 41), int)

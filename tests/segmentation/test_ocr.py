@@ -14,9 +14,9 @@ from hrnet.nn.representation import concatenate
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.nn.task import Batch
 from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.ocr import ContextHead, gather_regions
+from hrnet.segmentation.ocr import OCRHead, region_features
 from hrnet.segmentation.processor import SegmentationOutput
-from hrnet.segmentation.spec import ContextSpec, LossSpec, SegmentationSpec
+from hrnet.segmentation.spec import LossSpec, OCRSpec, SegmentationSpec
 
 TINY = HRNetSpec(
     stages=(StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1)),
@@ -27,7 +27,7 @@ TINY = HRNetSpec(
     stem_width=8,
 )
 NAMES = ("sky", "left", "right")
-SPEC = SegmentationSpec(NAMES, ((1, 2),), TINY, (64, 64), context=ContextSpec(12, 6))
+SPEC = SegmentationSpec(NAMES, ((1, 2),), TINY, (64, 64), ocr=OCRSpec(12, 6))
 
 
 def maps() -> list[Tensor]:
@@ -36,33 +36,32 @@ def maps() -> list[Tensor]:
 
 def test_regions_are_means_weighted_over_the_pixels() -> None:
     # Oracle: numpy, class after class. Tolerance: single precision sums of 12 pixels.
-    guess, features = torch.randn(2, 3, 3, 4), torch.randn(2, 5, 3, 4)
-    found = gather_regions(guess, features).numpy()
+    logits, features = torch.randn(2, 3, 3, 4), torch.randn(2, 5, 3, 4)
+    found = region_features(logits, features).numpy()
     for n in range(2):
         for k in range(3):
-            shares = np.exp(guess[n, k].numpy()) / np.exp(guess[n, k].numpy()).sum()
-            np.testing.assert_allclose(found[n, :, k, 0], (features[n].numpy() * shares).sum((1, 2)), atol=1e-6)
+            weights = np.exp(logits[n, k].numpy()) / np.exp(logits[n, k].numpy()).sum()
+            np.testing.assert_allclose(found[n, :, k, 0], (features[n].numpy() * weights).sum((1, 2)), atol=1e-6)
 
 
 def test_head_is_the_published_order_of_layers() -> None:
     # Oracle: the head of arXiv 1909.11065, pixel by pixel in numpy. Tolerance: single precision.
-    head = ContextHead((4, 8, 16, 32), 3, ContextSpec(12, 6), align_corners=True).eval()
+    head = OCRHead((4, 8, 16, 32), 3, OCRSpec(12, 6), align_corners=True).eval()
     x = maps()
     with torch.inference_mode():
         found = head(x)
         whole = concatenate(x, align_corners=True)
-        features = nn.functional.conv2d(
-            whole, cast(Tensor, head.features[0].weight), cast(Tensor, head.features[0].bias), padding=1
-        )
-        features = head.features[2](head.features[1](features))
+        conv, norm, relu = head.features
+        features = nn.functional.conv2d(whole, cast(Tensor, conv.weight), cast(Tensor, conv.bias), padding=1)
+        features = relu(norm(features))
         torch.testing.assert_close(features, head.features(x), rtol=1e-5, atol=1e-5)
-        regions = gather_regions(found.auxiliary, features)
+        regions = region_features(found.auxiliary, features)
         query = head.query(features).numpy()
         key, value = head.key(regions)[..., 0].numpy(), head.value(regions)[..., 0].numpy()
         context = np.zeros_like(query)
         for n, h, w in np.ndindex(2, 8, 16):
-            likeness = np.exp(query[n, :, h, w] @ key[n] * 6**-0.5)
-            context[n, :, h, w] = value[n] @ (likeness / likeness.sum())
+            similarity = np.exp(query[n, :, h, w] @ key[n] * 6**-0.5)
+            context[n, :, h, w] = value[n] @ (similarity / similarity.sum())
         expanded = head.expand(torch.from_numpy(context))
         expected = head.classify(head.merge(torch.cat([expanded, features], dim=1)))
     torch.testing.assert_close(found.logits, expected, rtol=1e-4, atol=1e-5)
@@ -76,7 +75,7 @@ def test_size_and_cost(backbone: HRNetSpec, count: int | None) -> None:
     # Oracle: the released W48 (70.3 million and 1206.3 GFLOPs at 1024 x 2048 in its README); mmseg's W18, two biases more.
     aligned = replace(backbone, fusion_upsample="bilinear", align_corners=True)
     with torch.device("meta"):
-        model = SegmentationModel(SegmentationSpec(backbone=aligned, context=ContextSpec())).eval()
+        model = SegmentationModel(SegmentationSpec(backbone=aligned, ocr=OCRSpec())).eval()
         output = model(torch.empty(1, 3, 64, 96))
         if backbone.widths[0] == 48:
             cost = count_multiply_accumulates(model, torch.empty(1, 3, 1024, 2048)) / 2**30
@@ -105,8 +104,8 @@ def test_new_weights_are_as_released() -> None:
     # as PyTorch draws it: uniform up to 1 / sqrt(inputs), of 3600 draws at least 0.98 of that.
     model = SegmentationModel(SPEC)
     assert cast(Tensor, model.backbone.conv1.weight).std().item() == pytest.approx(0.001, rel=0.25)
-    head = cast(ContextHead, model.head)
-    for layer, inputs in ((head.guess.project, 60), (head.features[0], 540)):
+    head = cast(OCRHead, model.head)
+    for layer, inputs in ((head.auxiliary.project, 60), (head.features[0], 540)):
         largest = cast(Tensor, layer.weight).abs().max().item()
         assert 0.98 * inputs**-0.5 < largest <= inputs**-0.5
 
@@ -120,13 +119,13 @@ def test_prediction_reads_the_second_output() -> None:
 
 
 def test_layers_with_class_names_have_one_output_a_class() -> None:
-    for spec in (SPEC, replace(SPEC, context=None)):
+    for spec in (SPEC, replace(SPEC, ocr=None)):
         model = SegmentationModel(spec)
         for layer, names in model.named_outputs().items():
             assert model.get_parameter(f"{layer}.bias").shape == (len(names),)
 
 
-@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, context=None)], ids=["OCR", "plain"])
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, ocr=None)], ids=["OCR", "plain"])
 def test_openvino_in_fp32_equals_torch(spec: SegmentationSpec, openvino_outputs) -> None:
     # Oracle: torch. Tolerance: single precision through some thirty layers, in another order of sums.
     model, images = (

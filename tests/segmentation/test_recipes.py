@@ -74,7 +74,7 @@ def test_published_runs_have_the_released_settings(name: str) -> None:
     base = {"cityscapes": (1024, 2048), "lip": (473, 473)}.get(name.split("-")[0], (520, 520))
     assert spec.input_size == base
     assert spec.squash == name.startswith("lip")
-    assert (spec.context is not None) == ("ocr" in name)
+    assert (spec.ocr is not None) == ("ocr" in name)
     assert spec.backbone.fusion_upsample == "bilinear"
     assert len(spec.loss.class_weights) == (19 if "cityscapes" in name else 0)
 
@@ -118,7 +118,7 @@ def small(recipe: SegmentationRecipe, folder: Path) -> SegmentationRecipe:
             recipe.model,
             backbone=replace(TINY, align_corners=recipe.model.backbone.align_corners),
             input_size=side,
-            context=recipe.model.context and replace(recipe.model.context, channels=8, key_channels=4),
+            ocr=recipe.model.ocr and replace(recipe.model.ocr, channels=8, key_channels=4),
         ),
         data=replace(recipe.data, images=(folder,), augment=replace(recipe.data.augment, crop=(32, 32))),
         train=replace(

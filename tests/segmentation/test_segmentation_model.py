@@ -14,7 +14,7 @@ from hrnet.nn.backbone import count_multiply_accumulates
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 from hrnet.nn.task import Batch
 from hrnet.segmentation.model import SegmentationModel
-from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, LossSpec, SegmentationSpec
+from hrnet.segmentation.spec import CITYSCAPES, LossSpec, OCRSpec, SegmentationSpec
 
 TINY = HRNetSpec(
     stages=(StageSpec((4, 8), 1, 1), StageSpec((4, 8, 16), 1, 1), StageSpec((4, 8, 16, 32), 1, 1)),
@@ -125,7 +125,7 @@ def test_new_weights_are_as_published() -> None:
         {"input_size": (16, 16)},
         {"head_kernel": 2},
         {"backbone": hrnet(18, high_resolution_only=True)},
-        {"context": ContextSpec(), "head_kernel": 3},
+        {"ocr": OCRSpec(), "head_kernel": 3},
         {"loss": LossSpec(class_weights=(1.0, 2.0))},
     ],
 )
@@ -137,8 +137,8 @@ def test_impossible_specs_are_refused(wrong: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: ContextSpec(channels=0),
-        lambda: ContextSpec(dropout=1.0),
+        lambda: OCRSpec(channels=0),
+        lambda: OCRSpec(dropout=1.0),
         lambda: LossSpec(class_weights=(-1.0, 2.0)),
         lambda: LossSpec(class_weights=(0.0, 0.0)),
         lambda: LossSpec(hard_pixels=-1),

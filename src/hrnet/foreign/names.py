@@ -70,12 +70,18 @@ MMSEG: Names = _mmseg_head("decode_head")
 # The same two, with OCR. The released norms are wrapped together with a placeholder of their activation.
 _BLOCK = r"ocr_distri_head\.object_context_block"
 OFFICIAL_OCR: Names = (
-    *_pixel_head("aux_head", "head.guess"),
-    (r"conv3x3_ocr\.([01]\..+)", r"head.features.\1"),
+    *_pixel_head("aux_head", "head.auxiliary"),
+    (r"conv3x3_ocr\.0\.(.+)", r"head.features.conv.\1"),
+    (r"conv3x3_ocr\.1\.(.+)", r"head.features.norm.\1"),
     *(
         (rf"{_BLOCK}\.{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
         for theirs, ours in (("f_pixel", "query"), ("f_object", "key"))
-        for layer, place in (("0", "0.0"), (r"1\.0", "0.1"), ("2", "1.0"), (r"3\.0", "1.1"))
+        for layer, place in (
+            ("0", "reduce.conv"),
+            (r"1\.0", "reduce.norm"),
+            ("2", "refine.conv"),
+            (r"3\.0", "refine.norm"),
+        )
     ),
     *(
         (rf"{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
@@ -84,26 +90,26 @@ OFFICIAL_OCR: Names = (
             (rf"{_BLOCK}\.f_up", "expand"),
             (r"ocr_distri_head\.conv_bn_dropout", "merge"),
         )
-        for layer, place in (("0", "0"), (r"1\.0", "1"))
+        for layer, place in (("0", "conv"), (r"1\.0", "norm"))
     ),
     (r"cls_head\.(.+)", r"head.classify.\1"),
 )
 _MMSEG_BLOCK = r"decode_head\.1\.object_context_block"
 MMSEG_OCR: Names = (
-    *_mmseg_head(r"decode_head\.0", "head.guess"),
+    *_mmseg_head(r"decode_head\.0", "head.auxiliary"),
     *(
         (rf"{theirs}\.{layer}\.(.+)", rf"head.{ours}.{place}.\1")
         for theirs, ours in (
             (r"decode_head\.1\.bottleneck", "features"),
-            (rf"{_MMSEG_BLOCK}\.query_project\.0", "query.0"),
-            (rf"{_MMSEG_BLOCK}\.query_project\.1", "query.1"),
-            (rf"{_MMSEG_BLOCK}\.key_project\.0", "key.0"),
-            (rf"{_MMSEG_BLOCK}\.key_project\.1", "key.1"),
+            (rf"{_MMSEG_BLOCK}\.query_project\.0", "query.reduce"),
+            (rf"{_MMSEG_BLOCK}\.query_project\.1", "query.refine"),
+            (rf"{_MMSEG_BLOCK}\.key_project\.0", "key.reduce"),
+            (rf"{_MMSEG_BLOCK}\.key_project\.1", "key.refine"),
             (rf"{_MMSEG_BLOCK}\.value_project", "value"),
             (rf"{_MMSEG_BLOCK}\.out_project", "expand"),
             (rf"{_MMSEG_BLOCK}\.bottleneck", "merge"),
         )
-        for layer, place in (("conv", "0"), ("bn", "1"))
+        for layer, place in (("conv", "conv"), ("bn", "norm"))
     ),
     (r"decode_head\.1\.conv_seg\.(.+)", r"head.classify.\1"),
 )

@@ -55,7 +55,7 @@ def _zero_bias(state: State) -> State:
 
 def _zero_biases(state: State) -> State:
     """Add biases of zero to the two such convolutions of mmseg's OCR."""
-    layers = ("head.guess.project", "head.features.0")
+    layers = ("head.auxiliary.project", "head.features.conv")
     return state | {f"{layer}.bias": torch.zeros(state[f"{layer}.weight"].shape[0]) for layer in layers}
 
 

@@ -18,7 +18,7 @@ from hrnet.nn.spec import HRNetSpec, StageSpec, Upsample
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.segmentation.classes import LIP, LIP_PAIRS
-from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, SegmentationSpec
+from hrnet.segmentation.spec import CITYSCAPES, OCRSpec, SegmentationSpec
 
 State = dict[str, Tensor]
 
@@ -135,13 +135,13 @@ def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
         input_size=_SEGMENTATION_SIZES.get(count, (512, 512)),
         head_kernel=weight.shape[-1],
         squash=count == len(LIP),
-        context=ocr,
+        ocr=ocr,
     )
 
 
-def _ocr(state: State) -> ContextSpec | None:
-    weight = state.get("head.query.0.0.weight")
-    return None if weight is None else ContextSpec(channels=weight.shape[1], key_channels=weight.shape[0])
+def _ocr(state: State) -> OCRSpec | None:
+    weight = state.get("head.query.reduce.conv.weight")
+    return None if weight is None else OCRSpec(channels=weight.shape[1], key_channels=weight.shape[0])
 
 
 def official_segmentation(state: State) -> SegmentationSpec:

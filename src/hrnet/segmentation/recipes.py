@@ -39,8 +39,8 @@ from hrnet.segmentation.spec import (
     HARD_LOSS,
     RELEASED_HARD_LOSS,
     WEIGHTED_LOSS,
-    ContextSpec,
     LossSpec,
+    OCRSpec,
     SegmentationSpec,
 )
 
@@ -97,16 +97,16 @@ def _cityscapes(
     source: str,
     *,
     loss: LossSpec = WEIGHTED_LOSS,
-    context: ContextSpec | None = None,
+    ocr: OCRSpec | None = None,
     parts: tuple[Part, ...] = ("train",),
 ) -> SegmentationRecipe:
     again = len(parts) > 1
     return SegmentationRecipe(
         name=f"segmentation-cityscapes-{name}",
         model=SegmentationSpec(
-            backbone=_bilinear(backbone, align_corners=bool(context), norm_momentum=0.1 if context else 0.01),
+            backbone=_bilinear(backbone, align_corners=bool(ocr), norm_momentum=0.1 if ocr else 0.01),
             input_size=(1024, 2048),
-            context=context,
+            ocr=ocr,
             loss=loss,
         ),
         data=SegmentationData(images=(Path("data/cityscapes"),), parts=parts, augment=Augment(crop=(512, 1024))),
@@ -116,17 +116,17 @@ def _cityscapes(
     )
 
 
-def _lip(name: str, miou: float, context: ContextSpec | None = None) -> SegmentationRecipe:
+def _lip(name: str, miou: float, ocr: OCRSpec | None = None) -> SegmentationRecipe:
     size = (473, 473)
     return SegmentationRecipe(
         name=f"segmentation-lip-{name}",
         model=SegmentationSpec(
             LIP,
             LIP_PAIRS,
-            _bilinear(hrnet(48), align_corners=bool(context), norm_momentum=0.1 if context else 0.01),
+            _bilinear(hrnet(48), align_corners=bool(ocr), norm_momentum=0.1 if ocr else 0.01),
             input_size=size,
             squash=True,
-            context=context,
+            ocr=ocr,
         ),
         data=SegmentationData(images=(Path("data/lip"),), augment=Augment(crop=size, scale=(0.5, 1.6))),
         train=replace(_SGD, epochs=150, batch=40, learning_rate=0.007, weight_decay=5e-4),
@@ -134,25 +134,23 @@ def _lip(name: str, miou: float, context: ContextSpec | None = None) -> Segmenta
     )
 
 
-def _context(
-    name: str, classes: tuple[str, ...], miou: float, context: ContextSpec | None = None
-) -> SegmentationRecipe:
-    side = 520 if context else 480
+def _pascal_context(name: str, classes: tuple[str, ...], miou: float, ocr: OCRSpec | None = None) -> SegmentationRecipe:
+    side = 520 if ocr else 480
     return SegmentationRecipe(
         name=f"segmentation-context-{len(classes)}-{name}",
         model=SegmentationSpec(
             classes,
-            backbone=_bilinear(hrnet(48), align_corners=bool(context), norm_momentum=0.1 if context else 0.01),
+            backbone=_bilinear(hrnet(48), align_corners=bool(ocr), norm_momentum=0.1 if ocr else 0.01),
             input_size=(520, 520),
-            context=context,
+            ocr=ocr,
         ),
         data=SegmentationData(images=(Path("data/pascal_context"),), augment=Augment(crop=(side, side))),
         train=replace(
             _SGD,
             epochs=200,
             batch=16,
-            learning_rate=0.001 if context else 0.004,
-            head_rate=_OCR_HEAD_RATE if context else 1.0,
+            learning_rate=0.001 if ocr else 0.004,
+            head_rate=_OCR_HEAD_RATE if ocr else 1.0,
         ),
         published=_published(miou, "arXiv 1908.07919: val, scales 0.5 to 2 and flip"),
     )
@@ -166,18 +164,18 @@ def _scenes(
     *,
     epochs: int,
     rate: float,
-    context: ContextSpec | None = None,
+    ocr: OCRSpec | None = None,
 ) -> SegmentationRecipe:
     """COCO-Stuff and ADE20K, which were trained from one branch of the released code."""
-    head = _OCR_HEAD_RATE if context and classes is COCO_STUFF else 1.0
+    head = _OCR_HEAD_RATE if ocr and classes is COCO_STUFF else 1.0
     return SegmentationRecipe(
         name=f"segmentation-{name}",
         model=SegmentationSpec(
             classes,
             backbone=_bilinear(hrnet(48), align_corners=True),
             input_size=(520, 520),
-            context=context,
-            loss=RELEASED_HARD_LOSS if context else HARD_LOSS,
+            ocr=ocr,
+            loss=RELEASED_HARD_LOSS if ocr else HARD_LOSS,
         ),
         data=SegmentationData(images=(Path(folder),), augment=Augment(crop=(520, 520))),
         train=replace(_SGD, epochs=epochs, batch=16, learning_rate=rate, head_rate=head),
@@ -187,14 +185,14 @@ def _scenes(
 
 _README = "README of the official repository: val, one scale"
 _HARD = replace(HARD_LOSS, class_weights=CITYSCAPES_WEIGHTS)
-_OCR = ContextSpec()
+_OCR = OCRSpec()
 _PUBLISHED = (
     _cityscapes("w18-small-v1", hrnet_small_v1(), 70.3, _README),
     _cityscapes("w18-small-v2", hrnet_small_v2(), 76.2, _README),
     _cityscapes("w40", hrnet(40), 80.2, "arXiv 1908.07919: val, one scale"),
     _cityscapes("w48", hrnet(48), 81.1, _README),
     _cityscapes("w48-ohem", hrnet(48), 81.2, _README, loss=_HARD),
-    _cityscapes("w48-ocr", hrnet(48), 81.6, _README, context=_OCR),
+    _cityscapes("w48-ocr", hrnet(48), 81.6, _README, ocr=_OCR),
     _cityscapes(
         "w48-trainval",
         hrnet(48),
@@ -215,19 +213,19 @@ _PUBLISHED = (
         hrnet(48),
         82.5,
         "arXiv 1908.07919: test, six scales and flip; from the weights of segmentation-cityscapes-w48-ocr (--init)",
-        context=_OCR,
+        ocr=_OCR,
         parts=("train", "val"),
     ),
     _lip("w48", 55.90),
     _lip("w48-ocr", 56.48, _OCR),
-    _context("w48", CONTEXT_59, 54.0),
-    _context("w48-ocr", CONTEXT_59, 56.2, _OCR),
-    _context("w48", CONTEXT_60, 48.3),
-    _context("w48-ocr", CONTEXT_60, 50.1, _OCR),
+    _pascal_context("w48", CONTEXT_59, 54.0),
+    _pascal_context("w48-ocr", CONTEXT_59, 56.2, _OCR),
+    _pascal_context("w48", CONTEXT_60, 48.3),
+    _pascal_context("w48-ocr", CONTEXT_60, 50.1, _OCR),
     _scenes("coco-stuff-w48", COCO_STUFF, "data/cocostuff", 36.2, epochs=110, rate=0.001),
-    _scenes("coco-stuff-w48-ocr", COCO_STUFF, "data/cocostuff", 39.7, epochs=110, rate=0.001, context=_OCR),
+    _scenes("coco-stuff-w48-ocr", COCO_STUFF, "data/cocostuff", 39.7, epochs=110, rate=0.001, ocr=_OCR),
     _scenes("ade20k-w48", ADE20K, "data/ade20k", 43.1, epochs=120, rate=0.02),
-    _scenes("ade20k-w48-ocr", ADE20K, "data/ade20k", 44.5, epochs=120, rate=0.02, context=_OCR),
+    _scenes("ade20k-w48-ocr", ADE20K, "data/ade20k", 44.5, epochs=120, rate=0.02, ocr=_OCR),
 )
 
 # What no data set has as a class, so that its own take its place.
