@@ -1,4 +1,4 @@
-"""How good keypoints are: PCK as in the LSP protocol, COCO's average precision, pixels; and what there is to see of it."""
+"""Metrics of keypoints: PCK as in the LSP protocol, COCO's average precision, pixels; and their charts."""
 
 from __future__ import annotations
 
@@ -21,30 +21,29 @@ from hrnet.pose.spec import PoseSpec
 from hrnet.results import Poses
 
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-PCK_SHARES = (0.2, 0.1, 0.05)
-# What an answer without a look is.
-_BLIND = "the mean pose, whatever the image"
+PCK_THRESHOLDS = (0.2, 0.1, 0.05)
+_BASELINE = "the mean pose, whatever the image"
 _LEGEND = (
-    "Orange is the right side of the body, blue the left, green between. In the prediction a yellow ring marks where a "
-    "keypoint should be, joined to where it was put."
+    "Orange is the right side of the body, blue the left, green the middle. In the prediction a yellow ring marks the "
+    "ground truth of each keypoint, joined to the predicted position."
 )
 
 
 class PoseEvaluator:
-    """Scores one pose an instance.
+    """Metrics of one pose per instance.
 
     Args:
-        instances: labeled objects, or boxes of a detector, in the order of the positions that `update` gets.
-        spec: of the model.
-        truth: content of the COCO json, for average precision; None for none.
-        labeled: whether the instances are labeled objects, which PCK needs.
-        names: the keypoints in the order of the truth; None where it is the model's.
-        images: COCO's numbers of all images that were looked at, with or without objects; None for all of the truth.
-        headline: AP, PCK@0.2, PCK-AUC or PCKh@0.5; None for PCKh@0.5 where heads are labeled, PCK@0.2 for other labeled
-            objects, and AP for boxes of a detector.
+        instances: labeled objects, or boxes of a detector, by the indices that `update` gets.
+        spec: spec of the model.
+        truth: content of the COCO json of the ground truth, for average precision; None leaves AP out.
+        labeled: True if the instances are labeled objects, which PCK needs.
+        names: keypoints in the order of the ground truth; None for the model's.
+        images: COCO's ids of all evaluated images, with or without objects; None for all of the ground truth.
+        headline: main metric: AP, PCK@0.2, PCK-AUC or PCKh@0.5; None for PCKh@0.5 where heads are labeled, PCK@0.2 for other
+            labeled objects, and AP for boxes of a detector.
 
     Attributes:
-        headline: what was asked for if it can be measured here, else what None gives.
+        headline: the requested metric if these labels allow it, else the default.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class PoseEvaluator:
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
     def by_image(self) -> dict[int, Poses]:
-        """The people of each image, duplicates removed, as prediction returns them."""
+        """Return the poses of each image, duplicates removed, as prediction does."""
         positions: dict[int, list[int]] = defaultdict(list)
         for index in sorted(self.results):
             positions[self.instances[index].image_id].append(index)
@@ -97,7 +96,7 @@ class PoseEvaluator:
         }
 
     def coco_results(self) -> list[dict[str, Any]]:
-        """All poses as a COCO results list, keypoints in the order of the truth."""
+        """Return all poses as a COCO results list, keypoints in the order of the ground truth."""
         place = [self.spec.skeleton.names.index(name) for name in self.names if name in self.spec.skeleton.names]
         category = self._category()
         results = results_to_coco(self.by_image(), category)
@@ -106,13 +105,13 @@ class PoseEvaluator:
         return results
 
     def _finds_all(self) -> bool:
-        """Whether the model finds every keypoint of the truth, without which similarity to it means nothing."""
+        """Return whether the model has every keypoint of the ground truth, without which OKS means nothing."""
         return set(self.names) <= set(self.spec.skeleton.names)
 
     def _oks_protocol(self) -> tuple[list[float], set[Any]]:
-        """The sigmas in the order of the truth, and the images that count."""
+        """Return the sigmas in the order of the ground truth, and the ids of the evaluated images."""
         place = [self.spec.skeleton.names.index(name) for name in self.names]
-        # Not only images with boxes: one in which nothing was found is one in which everything was missed.
+        # Images without a box count too: every object in them is missed.
         seen = self.images | {instance.image_id for instance in self.instances}
         return [self.spec.skeleton.oks_sigmas[index] for index in place], seen
 
@@ -123,7 +122,7 @@ class PoseEvaluator:
 
     def _pck(self) -> dict[str, float]:
         errors, labeled = self.errors()
-        metrics = {f"PCK@{share}": pck(errors, labeled, share) for share in PCK_SHARES}
+        metrics = {f"PCK@{threshold}": pck(errors, labeled, threshold) for threshold in PCK_THRESHOLDS}
         names = self.spec.skeleton.names
         limbs = [i for i, name in enumerate(names) if any(limb in name.lower() for limb in LIMBS)]
         if limbs:
@@ -134,11 +133,11 @@ class PoseEvaluator:
         return metrics
 
     def _pckh(self) -> dict[str, float]:
-        """MPII's measure: the same with the head as length, without pelvis and thorax in the mean."""
+        """Return MPII's metric: PCK relative to the head's length, without pelvis and thorax in the mean."""
         return pckh(*self._head_errors(), self.spec.skeleton.names)
 
     def _pixels(self) -> dict[str, float]:
-        """Mean distance in pixels of the image, over all labeled keypoints and over those of each name."""
+        """Return the mean distance in pixels of the image, over all labeled keypoints and per keypoint name."""
         distances, labeled = self.distances()
         metrics = {"error/px": mean_of(distances, labeled)}
         for index, name in enumerate(self.spec.skeleton.names):
@@ -146,44 +145,44 @@ class PoseEvaluator:
         return metrics
 
     def distances(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        """Distance of each keypoint in pixels of the image, and which are labeled; in the order of the positions."""
+        """Return the distance of each keypoint in pixels of the image, and which are labeled, by index."""
         order = sorted(self.results)
-        truth = np.stack([self.instances[i].keypoints for i in order])
+        labels = np.stack([self.instances[i].keypoints for i in order])
         labeled = np.stack([self.instances[i].visibility for i in order]) > 0
-        return np.linalg.norm(np.stack([self.results[i].keypoints[0] for i in order]) - truth, axis=-1), labeled
+        return np.linalg.norm(np.stack([self.results[i].keypoints[0] for i in order]) - labels, axis=-1), labeled
 
     def errors(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        """Distance of each keypoint as a share of the torso (or box), and which are labeled."""
-        return self._shares([reference_length(self.instances[i], self.spec.skeleton) for i in sorted(self.results)])
+        """Return the distance of each keypoint as a fraction of the torso (or box), and which are labeled."""
+        return self._relative([reference_length(self.instances[i], self.spec.skeleton) for i in sorted(self.results)])
 
     def _head_errors(self) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        return self._shares([self.instances[i].head for i in sorted(self.results)])
+        return self._relative([self.instances[i].head for i in sorted(self.results)])
 
-    def _shares(self, lengths: Sequence[float]) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
-        """Distances by a length of each instance; where that is not a number, nothing counts as labeled."""
+    def _relative(self, lengths: Sequence[float]) -> tuple[Float[np.ndarray, "n k"], Bool[np.ndarray, "n k"]]:
+        """Return distances relative to a length per instance; instances with a length of NaN are not labeled."""
         distances, labeled = self.distances()
         size = np.array(lengths)[:, None]
         known = np.isfinite(size)
         return distances / np.where(known, size, 1), labeled & known
 
     def findings(self) -> Findings:
-        """Curves, each instance's truth beside its pose, and what the mean pose would score."""
+        """Return curves, the ground truth of each instance beside its pose, and the metrics of the mean pose."""
         charts: tuple[Chart, ...] = ()
         cases: tuple[Case, ...] = ()
         baseline: dict[str, float] = {}
         if self.labeled and self.results:
-            blind = self._blind()
-            baseline, charts = blind.compute(), self._distance_charts(blind)
+            mean_pose = self._mean_pose()
+            baseline, charts = mean_pose.compute(), self._distance_charts(mean_pose)
             cases = tuple(self._case(index) for index in sorted(self.results))
         if self.truth is not None and self._finds_all():
             found = precision_by_recall(self.truth, self.coco_results(), *self._oks_protocol())
             charts += (_precision_recall(found),) if found else ()
-        return Findings(charts, cases, _LEGEND, baseline, _BLIND, self.measures())
+        return Findings(charts, cases, _LEGEND, baseline, _BASELINE, self.measures())
 
     def measures(self) -> dict[str, Measure]:
         """Return how to read the metrics."""
         length = "the torso" if _has_torso(self.spec.skeleton) else "the longer side of the box"
-        pcks = {f"PCK@{share}": f"keypoints within {share} of {length}, %" for share in PCK_SHARES}
+        pcks = {f"PCK@{threshold}": f"keypoints within {threshold} of {length}, %" for threshold in PCK_THRESHOLDS}
         pcks |= {
             "PCK@0.2/limbs": f"the same of {', '.join(LIMBS)}",
             "PCK-AUC": "mean of PCK over thresholds from 0 to 0.2",
@@ -196,8 +195,8 @@ class PoseEvaluator:
             **{name: Measure(1, meaning) for name, meaning in _COCO_MEANINGS.items()},
         }
 
-    def _blind(self) -> PoseEvaluator:
-        """The same instances answered without a look: every keypoint at its mean place in the box."""
+    def _mean_pose(self) -> PoseEvaluator:
+        """Return the evaluator of the mean pose: every keypoint at its mean position in the box."""
         order = sorted(self.results)
         boxes = np.stack([self.instances[i].box for i in order]).reshape(-1, 2, 2)
         corner, side = boxes[:, :1], np.maximum(boxes[:, 1:] - boxes[:, :1], 1)
@@ -205,12 +204,12 @@ class PoseEvaluator:
         places = (np.stack([self.instances[i].keypoints for i in order]) - corner) / side
         counts = labeled.sum(0)
         mean = np.where(counts > 0, (places * labeled).sum(0) / np.maximum(counts, 1), 0.5)
-        blind = copy(self)
-        blind.results = {
+        mean_pose = copy(self)
+        mean_pose.results = {
             index: self._pose(points, np.ones(len(points)), self.instances[index].box)
             for index, points in zip(order, corner + mean * side, strict=True)
         }
-        return blind
+        return mean_pose
 
     def _pose(
         self, points: Float[np.ndarray, "k 2"], scores: Float[np.ndarray, " k"], box: Float[np.ndarray, 4]
@@ -218,7 +217,7 @@ class PoseEvaluator:
         skeleton = self.spec.skeleton
         return Poses(points[None], scores[None], box[None], np.ones(1), skeleton.names, skeleton.links, skeleton.pairs)
 
-    def _distance_charts(self, blind: PoseEvaluator) -> tuple[Chart, ...]:
+    def _distance_charts(self, mean_pose: PoseEvaluator) -> tuple[Chart, ...]:
         torso = _has_torso(self.spec.skeleton)
         kinds = [("PCK", f"of the {'torso' if torso else 'longer side of the box'}", PoseEvaluator.errors)]
         if "PCKh@0.5" in self._pckh() and self._head_errors()[1].any():
@@ -226,11 +225,11 @@ class PoseEvaluator:
         return tuple(
             Chart(
                 f"{name} over the threshold",
-                f"threshold, share {unit}",
+                f"threshold, fraction {unit}",
                 "keypoints within it, %",
-                (_pck_series("this model", *measure(self)), _pck_series("mean pose", *measure(blind))),
+                (_pck_series("this model", *measure(self)), _pck_series("mean pose", *measure(mean_pose))),
                 y_range=(0, 100),
-                text="The earlier the line rises, the more exact; where it ends, the rest is lost.",
+                text="An early rise means exact keypoints; the gap to 100 % at the end is keypoints that are missed.",
             )
             for name, unit, measure in kinds
             if measure(self)[1].any()
@@ -267,15 +266,15 @@ def _words(
     side: float,
     limit: float,
 ) -> str:
-    """One pose's error as a person would say it.
+    """Return one pose's error in a sentence or two.
 
     Args:
-        distances: in pixels.
-        mirrored: the same if left and right of what was found changed names.
-        labeled: what counts.
-        skeleton: that names the keypoints.
-        side: the longer one of the box, in pixels.
-        limit: the distance within which PCK@0.2 counts a keypoint; not a number where it is not known.
+        distances: errors in pixels.
+        mirrored: errors in pixels after exchanging left and right of the prediction.
+        labeled: True for labeled keypoints.
+        skeleton: names of the keypoints.
+        side: longer side of the box, in pixels.
+        limit: distance within which PCK@0.2 counts a keypoint as correct; NaN if unknown.
     """
     if not labeled.any():
         return "Nothing is labeled here."
@@ -287,13 +286,13 @@ def _words(
         length = "the torso" if _has_torso(skeleton) else "the longer side"
         words += f" {beyond} of {int(labeled.sum())} keypoints farther than 0.2 of {length}."
     exchanged = float(mirrored[labeled].mean())
-    if mean > _NOTICED * side and exchanged < mean / 2:
+    if mean > _LARGE_ERROR * side and exchanged < mean / 2:
         words += f" Left and right look exchanged: with their names changed it is {exchanged:.1f} px."
     return words
 
 
-# As a share of the box: an error below it is no reason to look for a cause.
-_NOTICED = 0.05
+# Fraction of the box: smaller errors are not checked for exchanged sides.
+_LARGE_ERROR = 0.05
 
 
 def _has_torso(skeleton: Skeleton) -> bool:
@@ -302,14 +301,14 @@ def _has_torso(skeleton: Skeleton) -> bool:
 
 # Source: the comments of COCO's evaluation code.
 _COCO_MEANINGS = {
-    "AP": "average precision, mean over similarities (OKS) from 0.5 to 0.95",
-    "AP50": "average precision at a similarity of 0.5",
-    "AP75": "average precision at a similarity of 0.75",
+    "AP": "average precision, mean over OKS thresholds from 0.5 to 0.95",
+    "AP50": "average precision at an OKS of 0.5",
+    "AP75": "average precision at an OKS of 0.75",
     "APM": "AP of objects of 32 x 32 to 96 x 96 pixels",
     "APL": "AP of larger objects",
-    "AR": "average recall, mean over similarities from 0.5 to 0.95",
-    "AR50": "average recall at a similarity of 0.5",
-    "AR75": "average recall at a similarity of 0.75",
+    "AR": "average recall, mean over OKS thresholds from 0.5 to 0.95",
+    "AR50": "average recall at an OKS of 0.5",
+    "AR75": "average recall at an OKS of 0.75",
     "ARM": "AR of objects of 32 x 32 to 96 x 96 pixels",
     "ARL": "AR of larger objects",
 }
@@ -330,15 +329,14 @@ def _precision_recall(found: Mapping[float, Float[np.ndarray, 101]]) -> Chart:
         "precision",
         tuple(Series(name, recalls, precision.tolist()) for name, precision in lines),
         y_range=(0, 1),
-        text="Going through the results, surest first: which part of the people is found, and how many finds are right. "
-        "The area under the mean is AP.",
+        text="Precision and recall of the results in order of their scores. The area under the mean is AP.",
     )
 
 
 def reference_length(instance: Instance, skeleton: Skeleton) -> float:
-    """Left shoulder to right hip, the torso of the LSP protocol; the longer side of the box where these are not named.
+    """Return the torso of the LSP protocol, left shoulder to right hip; for other skeletons the longer side of the box.
 
-    Not a number where they are named but not labeled in this instance.
+    NaN if the skeleton has both but they are not labeled in this instance.
     """
     shoulders, hips = left_right(skeleton.names, "shoulder"), left_right(skeleton.names, "hip")
     if shoulders is None or hips is None:
@@ -349,26 +347,26 @@ def reference_length(instance: Instance, skeleton: Skeleton) -> float:
     return max(float(np.linalg.norm(instance.keypoints[ends[0]] - instance.keypoints[ends[1]])), 1e-6)
 
 
-def pck(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], share: float) -> float:
-    """Percentage of labeled keypoints within the share, pooled over keypoints; not a number where none is labeled."""
-    return 100 * float((errors[labeled] <= share).mean()) if labeled.any() else float("nan")
+def pck(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], threshold: float) -> float:
+    """Return the percentage of labeled keypoints within the threshold, pooled over keypoints; NaN if none is labeled."""
+    return 100 * float((errors[labeled] <= threshold).mean()) if labeled.any() else float("nan")
 
 
 def mean_of(distances: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"]) -> float:
-    """Mean over labeled keypoints, pooled; not a number where none is labeled."""
+    """Return the mean over labeled keypoints, pooled; NaN if none is labeled."""
     return float(distances[labeled].mean()) if labeled.any() else float("nan")
 
 
-# Joints of MPII's table, and what MPII leaves out of its mean.
+# Joints of MPII's table, and keypoints that MPII leaves out of its mean.
 _PCKH_ROWS = {"head": "head_top"} | {name: name for name in LIMBS}
 _PCKH_MASKED = ("pelvis", "thorax")
 
 
 def pckh(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], names: Sequence[str]) -> dict[str, float]:
-    """MPII's figures in percent, of errors as shares of the head.
+    """Return MPII's metrics in percent from errors as fractions of the head's length.
 
-    A row of a joint is the mean of left and right, the mean over all is weighted by how often each is labeled. The figure
-    that is published as PCKh@0.1 is measured at 0.11: the released code takes row 11 of thresholds 0, 0.01, ...
+    The row of a joint is the mean of left and right; the mean over all is weighted by the number of labels. The published
+    PCKh@0.1 is measured at 0.11: the released code takes row 11 of thresholds 0, 0.01, ...
     """
     mean = [i for i, name in enumerate(names) if name not in _PCKH_MASKED]
     figures = {
@@ -378,11 +376,10 @@ def pckh(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], nam
     for row, joint in _PCKH_ROWS.items():
         sides = [i for i, name in enumerate(names) if name in (joint, f"left_{joint}", f"right_{joint}")]
         if sides:
-            each = [pck(errors[:, [i]], labeled[:, [i]], 0.5) for i in sides]
-            figures[f"PCKh@0.5/{row}"] = float(np.mean(each))
+            figures[f"PCKh@0.5/{row}"] = float(np.mean([pck(errors[:, [i]], labeled[:, [i]], 0.5) for i in sides]))
     return figures
 
 
 def pck_auc(errors: Float[np.ndarray, "n k"], labeled: Bool[np.ndarray, "n k"], limit: float = 0.2) -> float:
-    """Mean of PCK over thresholds 0, 0.01, ... up to the limit."""
-    return float(np.mean([pck(errors, labeled, share) for share in np.arange(0, limit + 1e-9, 0.01)]))
+    """Return the mean of PCK over thresholds 0, 0.01, ... up to the limit."""
+    return float(np.mean([pck(errors, labeled, threshold) for threshold in np.arange(0, limit + 1e-9, 0.01)]))
