@@ -89,7 +89,7 @@ class Frame:
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
 
-def warp(image: Image, frame: Frame, *, antialias: bool = True, fill: Color = (0, 0, 0)) -> Image:
+def warp(image: Image, frame: Frame, *, antialias: bool = True, fill: Color = (0, 0, 0)) -> UInt8[np.ndarray, "H W 3"]:
     """Resample an image as a frame says: bilinear, with one color outside of the image.
 
     Args:
