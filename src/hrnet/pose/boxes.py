@@ -60,25 +60,29 @@ def read_boxes(path: Path) -> tuple[dict[str, BoxPrompts], list[str]]:
 
 
 def person_labels(names: tuple[str, ...]) -> list[int]:
-    """Which classes of a detector are people: those of their names, or the only one there is.
+    """Return the labels of a detector's classes of people: those named so, or its only class.
 
     Raises:
-        InputError: none is.
+        InputError: no class is named so.
     """
     labels = [label for label, name in enumerate(names) if name.lower() in PEOPLE]
     if not labels and len(names) != 1:
-        known = ", ".join(names[:12]) or "nothing that has a name"
-        raise InputError(f"The detector finds {known}, but no person; name one that does, or a file of boxes.")
+        known = ", ".join(names[:12]) or "none"
+        raise InputError(f"The detector has no class person, only {known}; choose another detector or a file of boxes.")
     return labels or [0]
 
 
 def finds_people(skeleton: Skeleton) -> bool:
-    """Whether a skeleton is that of a whole person, of whom a detector knows where to look."""
+    """Return whether a skeleton is that of a whole person, which a person detector finds."""
     return all(any(joint in name.lower() for name in skeleton.names) for joint in ("wrist", "ankle"))
 
 
 def person_boxes(found: Detections, score: float) -> BoxPrompts:
-    """Where a detector sees people, with at least this score; the boxes as a COCO detection file would hold them."""
+    """Return the boxes of the detected people with at least this score.
+
+    As in the published protocol the boxes of a detector, which count from the edges of pixels, are used as they are, not
+    shifted by half a pixel to the pixel centers that boxes of the labels count from.
+    """
     people = found[np.isin(found.labels, person_labels(found.names)) & (found.scores >= score)]
     return BoxPrompts(people.boxes.astype(float), people.scores.astype(float))
 
