@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 
 Size = tuple[int, int]
 Points = Float[np.ndarray, "*n 2"]
@@ -75,11 +75,11 @@ class Frame:
         matrix = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2]])
         return cls(matrix, size, source_size)
 
-    def to_input(self, points: Points) -> Points:
+    def to_input(self, points: Real[np.ndarray, "*n 2"]) -> Points:
         """Return points of the image in pixels of the input."""
         return points @ self.matrix[:, :2].T + self.matrix[:, 2]
 
-    def to_source(self, points: Points) -> Points:
+    def to_source(self, points: Real[np.ndarray, "*n 2"]) -> Points:
         """Return points of the input in pixels of the image."""
         return (points - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
 
