@@ -68,7 +68,9 @@ def person_labels(names: tuple[str, ...]) -> list[int]:
     labels = [label for label, name in enumerate(names) if name.lower() in PEOPLE]
     if not labels and len(names) != 1:
         known = ", ".join(names[:12]) or "none"
-        raise InputError(f"The detector has classes {known}, but no person; choose another detector or a file of boxes.")
+        raise InputError(
+            f"The detector has classes {known}, but no person; choose another detector or a file of boxes."
+        )
     return labels or [0]
 
 
