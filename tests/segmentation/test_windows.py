@@ -128,7 +128,7 @@ def test_a_constant_network_gives_a_constant_map() -> None:
         return SegmentationOutput(logits.expand(len(images), 3, images.shape[2] // 4, images.shape[3] // 4).clone())
 
     model = tiny()
-    modes = [InferenceMode((0.5, 1.0, 2.0), True), NATIVE, published_mode(model.spec, (0.5, 2), True)]
+    modes = [InferenceMode((0.5, 1.0, 2.0), True), NATIVE, published_mode(model.spec, (0.5, 2.0), True)]
     for mode in (*modes, InferenceMode((0.75, 1.5), windows="tiles")):
         assert (segment(smooth_image(130, 210), model, forward, mode) == 1).all()
 
