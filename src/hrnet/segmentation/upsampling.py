@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 
 # Positions that one matrix product interpolates between: more is more arithmetic, fewer is more calls.
 _PRODUCT_LENGTH = 32
@@ -12,7 +12,7 @@ BLOCK_PIXELS = 1 << 15
 
 
 def logit_positions(
-    points: Float[np.ndarray, "*n"], length: int, count: int, align_corners: bool
+    points: Real[np.ndarray, "*n"], length: int, count: int, align_corners: bool
 ) -> Float[np.ndarray, "*n"]:
     """Return the positions of points of an input axis among the logits that span it, clipped to the first and last.
 
