@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from hrnet.errors import InputError
+from hrnet.inference.forward import Precision, Runtime
 from hrnet.inference.processor import BoxPrompts, ImageSource, Input, Processor
-from hrnet.inference.runtime import Precision, Runtime, open_runtime
+from hrnet.inference.runtime import open_runtime
 from hrnet.io.geometry import Frame, Image, Size, warp
 from hrnet.io.images import check_image, read_image
 from hrnet.results import Source

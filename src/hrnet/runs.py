@@ -217,7 +217,7 @@ def _open(
     job = prepare(recipe)
     for message in job.messages:
         on_message(message)
-    if flip and not job.model.flips:
+    if flip and not job.model.processor.can_flip:
         raise InputError(f"{recipe.name} cannot average over flipped images; leave out --flip.")
     if init and not resume:
         _initialize(job.model, str(init), on_message)

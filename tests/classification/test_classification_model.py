@@ -84,14 +84,14 @@ def test_decode_gives_probabilities() -> None:
     # Oracle: closed form: logits are logarithms of probabilities up to a constant; float32.
     model = tiny()
     probabilities = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.25, 0.25]])
-    results = model.decode(ClassificationOutput(probabilities.log() + 3), [FRAME, FRAME])
+    results = model.processor.decode(ClassificationOutput((probabilities.log() + 3).numpy()), [FRAME, FRAME])
     np.testing.assert_allclose(np.stack([result.scores for result in results]), probabilities, rtol=1e-5)
     assert [result.name for result in results] == ["class_1", "class_0"]
 
 
 def test_mirrored_logits_are_averaged() -> None:
-    one, other = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -2.0]])
-    merged = tiny(2).merge_flip(ClassificationOutput(one), ClassificationOutput(other), (64, 64))
+    one, other = np.array([[1.0, 2.0]], np.float32), np.array([[3.0, -2.0]], np.float32)
+    merged = tiny(2).processor.merge_flip(ClassificationOutput(one), ClassificationOutput(other), (64, 64))
     assert merged.logits.tolist() == [[2.0, 0.0]]
 
 

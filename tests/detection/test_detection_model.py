@@ -15,7 +15,7 @@ from hrnet.detection.spec import BoxStage, DetectionSpec, RCNNSpec
 from hrnet.inference.processor import BoxPrompts
 from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
-from hrnet.nn.task import Batch, Sample
+from hrnet.nn.task import Batch, Sample, as_arrays
 
 TINY = HRNetSpec(
     stages=(StageSpec((8, 16), 1), StageSpec((8, 16, 32), 1), StageSpec((8, 16, 32, 64), 1)),
@@ -68,7 +68,7 @@ def test_results_are_in_pixels_of_the_image() -> None:
         # The left half of every box.
         masks=torch.tensor([9.0] * 14 + [-9.0] * 14).expand(1, 4, 28, 28),
     )
-    (found,) = model.decode(outputs, [frame])
+    (found,) = model.processor.decode(as_arrays(outputs), [frame])
     # The third lies in what fills the canvas, the second is cut; the fourth fills up the output.
     assert np.allclose(found.boxes, [[20, 10, 60, 50], [120, 80, 150, 128]])
     assert np.allclose(found.scores, [0.9, 0.8])
@@ -92,7 +92,7 @@ def test_decoding_a_flipped_frame() -> None:
     box = np.array([[12.0, 8, 31, 33]])
     inside = torch.from_numpy(boxes_to_input(box, frame)).float()[None]
     outputs = DetectionOutput(inside, torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.long), None)
-    assert np.allclose(model.decode(outputs, [frame])[0].boxes, box, atol=1e-4)
+    assert np.allclose(model.processor.decode(as_arrays(outputs), [frame])[0].boxes, box, atol=1e-4)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -129,9 +129,9 @@ def test_results_do_not_depend_on_the_batch() -> None:
     assert (both.scores.diff() <= 0).all()
     assert torch.allclose(both.scores[1:], alone.scores, atol=1e-5)
     whole = BoxPrompts.whole((64, 96))
-    (frame,) = model.frames((64, 96), whole)
-    (result,) = model.decode(both, [frame])
-    assert model.join([result], whole, Path("a.jpg")).source == Path("a.jpg")
+    (frame,) = model.processor.frames((64, 96), whole)
+    (result,) = model.processor.decode(as_arrays(both), [frame])
+    assert model.processor.join([result], whole, Path("a.jpg")).source == Path("a.jpg")
 
 
 def test_named_outputs() -> None:

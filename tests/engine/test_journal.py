@@ -8,7 +8,7 @@ import torch
 from hrnet.engine.journal import example_sheet
 from hrnet.io.geometry import Frame
 from hrnet.nn.spec import HRNetSpec, StageSpec
-from hrnet.nn.task import Sample, SampleKey
+from hrnet.nn.task import Sample, SampleKey, as_arrays
 from hrnet.results import SemanticMap
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.processor import SegmentationOutput
@@ -48,7 +48,8 @@ def test_examples_with_legends_of_different_heights_stand_side_by_side() -> None
     drawings = []
     for key in range(2):
         image = Samples()[key].image
-        (labels,) = model.decode(model(torch.from_numpy(image[None]).permute(0, 3, 1, 2) / 255), [Samples()[key].frame])
+        outputs = as_arrays(model(torch.from_numpy(image[None]).permute(0, 3, 1, 2) / 255))
+        (labels,) = model.processor.decode(outputs, [Samples()[key].frame])
         drawing = SemanticMap(labels.labels, NAMES, image).plot()
         drawing.thumbnail((256, 256))
         drawings.append(np.array(drawing))

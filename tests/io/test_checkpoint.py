@@ -10,8 +10,9 @@ from tiny import tiny_hrnet
 
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.errors import InputError
-from hrnet.io.atomic import atomic_path, read_header, write_text
+from hrnet.io.atomic import atomic_path, write_text
 from hrnet.io.checkpoint import load_model, load_state, save_model
+from hrnet.io.tensors import read_header
 from hrnet.nn.spec import ModelSpec
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec

@@ -12,7 +12,7 @@ from hrnet.engine.batches import Share, reading
 from hrnet.engine.evaluator import Evaluator
 from hrnet.engine.processes import Processes
 from hrnet.engine.progress import Progress
-from hrnet.nn.task import Batch, SampleSource, TaskModel
+from hrnet.nn.task import Batch, SampleSource, TaskModel, as_arrays
 
 Forward = Callable[[Tensor], Any]
 
@@ -73,8 +73,9 @@ def evaluate(
 
 @torch.inference_mode()
 def run_batch(model: TaskModel[Any, Any], batch: Batch, forward: Forward, flip: bool) -> Sequence[Any]:
-    """Results of one batch, averaged with its mirror image if `flip`."""
-    outputs = forward(batch.images)
+    """Return the results of one batch, averaged with its horizontal flip if `flip`."""
+    processor, outputs = model.processor, as_arrays(forward(batch.images))
     if flip:
-        outputs = model.merge_flip(outputs, forward(batch.images.flip(-1)), batch.frames[0].size)
-    return model.decode(outputs, batch.frames)
+        flipped = as_arrays(forward(batch.images.flip(-1)))
+        outputs = processor.merge_flip(outputs, flipped, batch.frames[0].size)
+    return processor.decode(outputs, batch.frames)

@@ -19,7 +19,8 @@ from hrnet.engine.optim import MovingAverage
 from hrnet.engine.processes import fill, whole
 from hrnet.engine.recipe import PREVIOUS, STATE
 from hrnet.errors import InputError
-from hrnet.io.atomic import atomic_path, read_header, read_tensors, sync_file
+from hrnet.io.atomic import atomic_path, sync_file
+from hrnet.io.tensors import read_header, read_tensors
 
 
 @dataclass(slots=True)

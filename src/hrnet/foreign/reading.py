@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hrnet.errors import InputError
 from hrnet.foreign.shapes import State
-from hrnet.io.atomic import read_tensors
+from hrnet.io.tensors import read_tensors
 from hrnet.io.warnings import suppress_warnings
 
 # torch stores archives uncompressed. One that claims to unpack to this many times its size was made to fill the memory.

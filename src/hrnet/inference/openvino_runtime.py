@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from hrnet.inference.runtime import Precision
+from hrnet.inference.forward import Precision
 from hrnet.io.warnings import suppress_warnings
 from hrnet.nn.task import TaskModel, as_arrays, scale_images
 

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import TYPE_CHECKING, Any, get_args
 
 from hrnet.errors import InputError
+from hrnet.inference.forward import Precision, Runtime
 
 if TYPE_CHECKING:
     from hrnet.nn.task import TaskModel
-
-Precision = Literal["auto", "fp32", "bf16"]
-
-
-class Runtime(Protocol):
-    """A network ready to run: RGB inputs as bytes to the model's NamedTuple of output arrays."""
-
-    def __call__(self, images: UInt8[np.ndarray, "n h w c"]) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 
 from hrnet.errors import InputError
-from hrnet.inference.runtime import Precision
+from hrnet.inference.forward import Precision
 from hrnet.nn.task import TaskModel, as_arrays, scale_images
 
 

@@ -1,4 +1,4 @@
-"""Files that must not be lost: written completely or not at all, and read with a clear error where they are damaged."""
+"""Files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors import SafetensorError
 
 from hrnet.errors import InputError
 
@@ -96,27 +95,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return header and tensors of a safetensors file.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; check the name.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not an intact .safetensors file ({error}); copy it again.") from None
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """Return the header of a safetensors file, without its tensors."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not an intact .safetensors file ({error}); copy it again.") from None

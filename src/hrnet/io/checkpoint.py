@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hrnet.errors import InputError
-from hrnet.io.atomic import atomic_path, read_header, read_tensors
+from hrnet.io.atomic import atomic_path
+from hrnet.io.tensors import read_header, read_tensors
 from hrnet.nn.backbone_model import BackboneModel
 from hrnet.nn.spec import ModelSpec
 from hrnet.nn.task import HRNetModel, TaskModel

@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor, nn
 
-from hrnet.inference.processor import MEAN_COLOR, BoxPrompts, Processor
-from hrnet.io.geometry import Color, Frame, Size
+from hrnet.inference.processor import MEAN_COLOR, Processor
+from hrnet.io.geometry import Frame, Size
 from hrnet.nn.backbone import HRNet
 from hrnet.nn.spec import ModelSpec
-from hrnet.results import Source
 
 # Source: statistics of ImageNet's training images, used by every published HRNet.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -210,33 +209,7 @@ class TaskModel(HRNetModel[Spec], ABC, Generic[Spec, Result]):
 
     def predict(self, images: Float[Tensor, "n c h w"], frames: Sequence[Frame]) -> list[Result]:
         """Return one result per input, in pixels of its image."""
-        return self.decode(self(images), frames)
-
-    # The image side, which `processor` decides; these stand in until nobody asks a model for it.
-    takes_boxes = False
-    fill: Color = (0, 0, 0)
-
-    def decode(self, outputs: Any, frames: Sequence[Frame]) -> list[Result]:
-        """Return one result per input; see `Processor.decode`."""
-        return self.processor.decode(as_arrays(outputs), frames)
-
-    @property
-    def flips(self) -> bool:
-        """Whether outputs can be averaged with those of flipped images."""
-        overridden = type(self).merge_flip is not TaskModel.merge_flip
-        return overridden or (getattr(self, "processor", None) is not None and self.processor.can_flip)
-
-    def merge_flip(self, outputs: Any, mirrored: Any, input_size: Size) -> Any:
-        """Return averaged outputs; see `Processor.merge_flip`."""
-        return self.processor.merge_flip(as_arrays(outputs), as_arrays(mirrored), input_size)
-
-    def frames(self, size: Size, boxes: BoxPrompts) -> list[Frame]:
-        """Return the frames of the inputs of an image; see `Processor.frames`."""
-        return self.processor.frames(size, boxes)
-
-    def join(self, results: Sequence[Result], boxes: BoxPrompts, source: Source) -> Result:
-        """Return the result of one image; see `Processor.join`."""
-        return self.processor.join(results, boxes, source)
+        return self.processor.decode(as_arrays(self(images)), frames)
 
 
 @runtime_checkable

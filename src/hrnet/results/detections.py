@@ -11,8 +11,8 @@ import PIL.Image
 from jaxtyping import Float, Int
 
 from hrnet.io.geometry import Frame, Image, warp
-from hrnet.results.base import ResultBase, Source, rounded, supervision
 from hrnet.results.masks import Masks
+from hrnet.results.result import ResultBase, Source, rounded, supervision
 from hrnet.vis.draw import color_key, draw_boxes, sample_labels
 
 # Classes that a summary names.

@@ -10,7 +10,7 @@ import PIL.Image
 from jaxtyping import Float, UInt8
 
 from hrnet.io.geometry import Frame, Image, warp
-from hrnet.results.base import IGNORE_INDEX, ResultBase, Source
+from hrnet.results.result import IGNORE_INDEX, ResultBase, Source
 from hrnet.vis.draw import color_key, draw_label_map, palette_image, sample_labels, shade_label_map
 
 # Pixels that are counted at once: bincount makes an eight-byte number of each.
