@@ -1,4 +1,4 @@
-"""Looking for all that is wrong with a data set before anything is trained on it."""
+"""Checking a data set for all defects before training."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ import numpy as np
 from hrnet.errors import InputError
 from hrnet.formats.compare import check_between
 from hrnet.formats.defects import Draft
-from hrnet.formats.masks import IGNORE, count_values
-from hrnet.formats.recognize import read, recognize
+from hrnet.formats.label_maps import count_labels
 from hrnet.formats.records import DataSet, Defect
+from hrnet.formats.registry import read, recognize
 from hrnet.formats.sides import unpaired
-from hrnet.io.images import looks_whole, read_image, read_indices
+from hrnet.formats.splits import listed
+from hrnet.io.images import read_image
 
-# How much more often one class occurs than another before it is worth a note.
+# Ratio of the most to the least frequent class from which on it is noted.
 IMBALANCE, PIXEL_IMBALANCE = 20, 200
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found: the sets, and every defect once, the worst first."""
+    """The splits of a data set, and every defect once, the worst first."""
 
     sets: tuple[DataSet, ...]
     defects: tuple[Defect, ...]
 
     @property
     def fatal(self) -> bool:
-        """Whether any defect is fatal."""
+        """Return whether any defect is fatal."""
         return any(defect.severity == "fatal" for defect in self.defects)
 
 
@@ -46,15 +47,14 @@ def check(
     decode: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Read a data set of any format and look at all its images.
+    """Read a data set of any format and check all its images.
 
     Args:
-        path: a file or folder.
-        images: the folder of the images, where they are not where the format has them.
-        val: another one, to be validated on.
-        decode: decode every image, and compare pixels across sets, not bytes. Otherwise only those that do not end as a
-            whole file does; label images always.
-        progress: is told how many images are done, of how many.
+        path: file or folder.
+        images: folder of the images, where it is not the place that the format defines.
+        val: another data set, to validate on.
+        decode: whether every image is decoded, and pixels instead of bytes are compared across splits.
+        progress: function that gets the number of checked images, and of all.
 
     Raises:
         InputError: a path is of no known format.
@@ -63,25 +63,27 @@ def check(
     sets = _read(path, images, defects)
     if val is not None:
         others = _read(val, images if recognize(val) != "coco" else None, defects)
-        # What is compared is what the caller calls training and validation, whatever the files call it.
-        sets = [replace(one, part="train") for one in sets[:1]] + sets[1:] if len(sets) == 1 else sets
-        sets += [replace(one, part="val") if len(others) == 1 else one for one in others]
+        # The caller's names of the two are compared, whatever the files call them.
+        sets = [replace(one, split="train") for one in sets[:1]] + sets[1:] if len(sets) == 1 else sets
+        sets += [replace(one, split="val") if len(others) == 1 else one for one in others]
     files = _examine(sets, decode, progress)
+    checked: list[DataSet] = []
     for one in sets:
         draft = Draft(one.source)
         draft.defects += one.defects
-        counts = _count(one, files, draft)
-        _check_set(one, counts, draft)
+        one = _without_unreadable(one, files, draft)
+        checked.append(one)
+        _check_set(one, _count(one, draft), draft)
         defects += draft.defects
     draft = Draft(path)
     check_between(sets, {path: file.digest for path, file in files.items() if file.digest}, draft)
     order = {"fatal": 0, "warning": 1, "note": 2}
     found = dict.fromkeys([*defects, *draft.defects])
-    return Report(tuple(sets), tuple(sorted(found, key=lambda defect: (order[defect.severity], defect.kind))))
+    return Report(tuple(checked), tuple(sorted(found, key=lambda defect: (order[defect.severity], defect.kind))))
 
 
 def _read(path: Path, images: Path | None, defects: list[Defect]) -> list[DataSet]:
-    recognize(path)
+    recognize(path, images)
     draft = Draft(path)
     try:
         return list(read(path, images))
@@ -93,40 +95,33 @@ def _read(path: Path, images: Path | None, defects: list[Defect]) -> list[DataSe
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What looking at one file gave: why it cannot be read, what tells it from others, pixels of each label."""
+    """An image file: the error of reading it, and a digest of its content."""
 
     error: InputError | None = None
     digest: str = ""
-    labels: Counter[int] | None = None
 
 
 def _examine(sets: Sequence[DataSet], decode: bool, progress: Callable[[int, int], None]) -> dict[Path, _File]:
-    """Every image and every label image, once."""
+    """Read every image once."""
     images = list(dict.fromkeys(image.path for one in sets for image in one.images))
-    maps = {image.label_map for one in sets for image in one.images if image.label_map}
     sizes = Counter(path.stat().st_size for path in images)
     found: dict[Path, _File] = {}
 
-    def look(path: Path) -> _File:
-        if path in maps:
-            return _look_at_labels(path)
-        return _look(path, decode, sizes[path.stat().st_size] > 1)
+    def examine(path: Path) -> _File:
+        return _examine_file(path, decode, sizes[path.stat().st_size] > 1)
 
-    work = [*images, *sorted(maps)]
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        for path, result in zip(work, pool.map(look, work), strict=True):
+        for path, result in zip(images, pool.map(examine, images), strict=True):
             found[path] = result
-            progress(len(found), len(work))
+            progress(len(found), len(images))
     return found
 
 
-def _look(path: Path, decode: bool, twin: bool) -> _File:
-    """One image: decoded where asked for or where its end is not that of a whole file."""
+def _examine_file(path: Path, decode: bool, twin: bool) -> _File:
     try:
-        if decode or not looks_whole(path):
+        if decode:
             pixels = read_image(path)
-            if decode:
-                return _File(digest=f"{pixels.shape} {hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}")
+            return _File(digest=f"{pixels.shape} {hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}")
         # Files of different lengths differ; most need not be read for this.
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if twin else ""
     except InputError as error:
@@ -136,65 +131,50 @@ def _look(path: Path, decode: bool, twin: bool) -> _File:
     return _File(digest=digest)
 
 
-def _look_at_labels(path: Path) -> _File:
-    try:
-        return _File(labels=count_values(read_indices(path)))
-    except InputError as error:
-        return _File(error)
-
-
-def _count(one: DataSet, files: dict[Path, _File], draft: Draft) -> Counter[int]:
-    """How often each class is labeled: objects, images or pixels; what cannot be read is reported on the way."""
-    counts: Counter[int] = Counter()
+def _without_unreadable(one: DataSet, files: dict[Path, _File], draft: Draft) -> DataSet:
     for image in one.images:
         error = files[image.path].error
         if error is not None:
             draft.repeat("image-unreadable", error, image.path)
+    return replace(one, images=tuple(image for image in one.images if files[image.path].error is None))
+
+
+def _count(one: DataSet, draft: Draft) -> Counter[int]:
+    """Return the number of objects, images or pixels of each class."""
+    counts: Counter[int] = Counter()
+    for image in one.images:
         if image.label is not None:
             counts[image.label] += 1
         elif image.label_map is not None:
-            counts += _label_counts(image.label_map, files[image.label_map], one, draft)
+            labels = count_labels(image.pixels.items(), one.label_table)
+            if not labels:
+                draft.say("image-empty", "has nothing labeled: every pixel is ignored", file=image.label_map)
+            counts += labels
         elif not image.objects:
             draft.say("image-empty", "has nothing labeled", file=image.path)
         counts.update(thing.label for thing in image.objects if not thing.crowd)
     return counts
 
 
-def _label_counts(path: Path, file: _File, one: DataSet, draft: Draft) -> Counter[int]:
-    if file.error is not None or file.labels is None:
-        draft.repeat("label-unreadable", file.error or InputError("cannot be read"), path)
-        return Counter()
-    known = {value: count for value, count in file.labels.items() if value != IGNORE}
-    limit = len(one.classes) or IGNORE
-    strange = sorted(value for value in known if not 0 <= value < limit)
-    if strange:
-        text = (
-            f"has the value {strange[0]} in {known[strange[0]]} pixels, expected 0 to {limit - 1} or {IGNORE} to ignore"
-        )
-        draft.say("class-unknown", text, file=path)
-    if not known:
-        draft.say("image-empty", "has nothing labeled: every pixel is to be ignored", file=path)
-    return Counter({value: count for value, count in known.items() if value not in strange})
-
-
 def _check_set(one: DataSet, counts: Counter[int], draft: Draft) -> None:
-    """What only shows in the set as a whole."""
-    part = f" of {one.part}" if one.part else ""
+    """Name defects of the split as a whole."""
+    part = f" of {one.split}" if one.split else ""
     if not one.images:
         draft.say("set-empty", f"has no image{part} that can be used", file=one.source)
         return
-    if one.format == "masks" and not one.classes:
-        names = {value: str(value) for value in counts}
-    else:
-        names = dict(enumerate(one.classes))
-    unit = {"masks": "pixels", "folders": "images"}.get(one.format, "objects")
+    names = {label: name for label, name in enumerate(one.classes) if one.named or counts[label]}
+    twice = {name for name in one.classes if one.classes.count(name) > 1}
+    for name in sorted(twice) if all(defect.kind != "class-twice" for defect in draft.defects) else ():
+        draft.say("class-twice", f"names the class {name} twice", file=one.source)
+    first = one.images[0]
+    unit = "pixels" if first.label_map else "objects" if first.label is None else "images"
     unused = [name for label, name in names.items() if not counts[label]]
     if unused and len(unused) < len(names):
-        draft.say("class-unused", f"names {len(unused)} classes{part} without {unit}: {_some(unused)}", file=one.source)
+        draft.say("class-unused", f"names {len(unused)} classes{part} without {unit}: {listed(unused)}", file=one.source)
     elif unused:
         draft.say("set-empty", f"has no {unit}{part} that can be used", file=one.source)
     seen = [(counts[label], name) for label, name in names.items() if counts[label]]
-    limit = PIXEL_IMBALANCE if one.format == "masks" else IMBALANCE
+    limit = PIXEL_IMBALANCE if first.label_map else IMBALANCE
     if seen and max(seen)[0] >= limit * min(seen)[0]:
         (most, often), (least, seldom) = max(seen), min(seen)
         text = f"has {most} {unit} of {often} and {least} of {seldom}{part}, {most / least:.0f} to 1"
@@ -213,8 +193,4 @@ def _check_keypoints(one: DataSet, part: str, draft: Draft) -> None:
             labeled += 0 if thing.visibility is None else thing.visibility > 0
     unseen = [name for name, count in zip(one.keypoints, labeled, strict=True) if not count]
     if unseen:
-        draft.say("keypoint-unseen", f"has no object{part} with {_some(unseen)}", file=one.source)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        draft.say("keypoint-unseen", f"has no object{part} with {listed(unseen)}", file=one.source)

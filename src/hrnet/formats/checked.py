@@ -1,4 +1,4 @@
-"""What every reader asks of an image and of an object before it passes them on."""
+"""Checks of images and objects that all readers share."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
 from hrnet.formats.records import Object
 from hrnet.io.geometry import Size
-from hrnet.io.images import image_size
+from hrnet.io.images import image_size, looks_whole, read_image
 
-# Pixels; beyond it a coordinate is a mistake, and arithmetic with it may overflow.
+# Largest plausible coordinate in pixels; arithmetic with larger ones may overflow.
 LARGEST_COORDINATE = 1e6
-# Pixels by which a label may reach beyond its image: people round, and count from 0 or from 1.
+# Pixels by which a label may reach beyond its image: annotators round, and count from 0 or from 1.
 TOLERANCE = 1.0
 
 
 def checked_size(path: Path, listed: tuple[object, object] | None, draft: Draft) -> Size | None:
-    """Height and width of an image as its labels count them; None where it cannot be used, which the draft then says.
+    """Return height and width of an image as labeled; None where it cannot be used, which the draft then names.
+
+    A file that does not end as a whole one does is decoded.
 
     Args:
-        path: of a file that is there.
-        listed: height and width that the labels state, if they do.
+        path: image file that exists.
+        listed: height and width that the labels state; None where they do not.
+        draft: defects of the set.
     """
     try:
         size = image_size(path)
+        if not looks_whole(path):
+            read_image(path)
         if listed is None or listed == size:
             return size
         stored = image_size(path, upright=False)
@@ -46,17 +51,18 @@ def checked_size(path: Path, listed: tuple[object, object] | None, draft: Draft)
 
 
 def usable(objects: Iterable[Object], size: Size, draft: Draft, file: Path) -> tuple[Object, ...]:
-    """The objects of one image that something can be learned from; the draft says what is wrong with any.
+    """Return the usable objects of one image; the draft names the defects of all.
 
     Args:
-        objects: as read.
+        objects: objects as read.
         size: height and width of their image.
-        file: that holds them.
+        draft: defects of the set.
+        file: label file.
     """
     kept: list[Object] = []
     seen: set[tuple[object, ...]] = set()
     for thing in objects:
-        if not _placed(thing, size, draft, file):
+        if not _check_object(thing, size, draft, file):
             continue
         signature = _signature(thing)
         if signature in seen:
@@ -66,8 +72,8 @@ def usable(objects: Iterable[Object], size: Size, draft: Draft, file: Path) -> t
     return tuple(kept)
 
 
-def _placed(thing: Object, size: Size, draft: Draft, file: Path) -> bool:
-    """Whether the object lies in its image and is more than nothing."""
+def _check_object(thing: Object, size: Size, draft: Draft, file: Path) -> bool:
+    """Return whether an object can be used; the draft names its defects."""
     height, width = size
     image = f"its image of {width} x {height}"
     if thing.box is not None:
@@ -97,20 +103,20 @@ def _placed(thing: Object, size: Size, draft: Draft, file: Path) -> bool:
         if (points < -TOLERANCE).any() or (points > np.array([width, height]) + TOLERANCE).any():
             draft.say("outline-outside", f"its outline reaches beyond {image}", thing.place, file)
     labeled = thing.visibility is not None and bool((thing.visibility > 0).any())
-    if thing.box is None and not labeled and not thing.polygons and thing.runs is None:
+    if thing.box is None and thing.region is None and not labeled and not thing.polygons and thing.runs is None:
         draft.say("object-blank", "neither box, outline nor keypoint", thing.place, file)
     return True
 
 
 def _signature(thing: Object) -> tuple[object, ...]:
-    """Equal for two objects with the same labels, place and number aside."""
-    arrays = (thing.box, thing.keypoints, thing.visibility, *thing.polygons)
+    """Return a key that is equal for objects with the same labels, place and number aside."""
+    arrays = (thing.box, thing.keypoints, thing.visibility, thing.region, *thing.polygons)
     runs = None if thing.runs is None else thing.runs.counts.tobytes()
     return thing.label, thing.crowd, runs, *(None if array is None else array.tobytes() for array in arrays)
 
 
 def outline(values: list[float]) -> np.ndarray:
-    """Points of x1 y1 x2 y2 ...; ValueError where they enclose nothing."""
+    """Return the points of x1 y1 x2 y2 ...; raises ValueError where they enclose nothing."""
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"an outline of {len(values)} numbers, expected x and y of at least 3 points")
     points = np.array(values, dtype=float).reshape(-1, 2)
@@ -120,5 +126,5 @@ def outline(values: list[float]) -> np.ndarray:
 
 
 def numbered(objects: Iterable[Object], start: int) -> tuple[Object, ...]:
-    """The objects with their positions in the file, from `start`."""
+    """Return the objects with their positions in the file, from `start`."""
     return tuple(replace(thing, number=start + index) for index, thing in enumerate(objects))

@@ -1,4 +1,4 @@
-"""COCO json: boxes, keypoints, outlines, run lengths, crowds."""
+"""COCO json: boxes, keypoints, outlines, run-length masks, crowds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,39 @@ from hrnet.errors import InputError
 from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, outline, usable
 from hrnet.formats.defects import Draft, EntryError
 from hrnet.formats.files import entries, find_below, is_file, is_folder, read_json, shown
+from hrnet.formats.reader import Content
 from hrnet.formats.records import DataSet, ImageRecord, Object, Runs
 from hrnet.io.geometry import Size
 
-LOOKED_FOR = "a COCO json, or a folder with some in it or in its annotations/"
 _LISTS = ("images", "annotations", "categories")
 
 
-def recognize(path: Path) -> bool:
-    """Whether a path is a json, or a folder of COCO jsons."""
-    return bool(_jsons(path))
+class CocoReader:
+    """Reader of COCO json files."""
+
+    title = "COCO json"
+    looked_for = "a COCO json, or a folder with some in it or in its annotations/"
+    gives: frozenset[Content] = frozenset({"boxes", "masks", "keypoints"})
+
+    def recognize(self, path: Path, images: Path | None = None) -> bool:
+        """Return whether a path is a json, or a folder of COCO jsons."""
+        return bool(_jsons(path))
+
+    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+        """Return each json of a folder as a split with the name of the file; or the one json.
+
+        Args:
+            path: json, or folder.
+            images: folder that the file names refer to; None to search around the json.
+
+        Raises:
+            InputError: a file is no COCO json.
+        """
+        found = _jsons(path)
+        if not found:
+            raise InputError(f"{path} is not {self.looked_for}; name one.")
+        sets = [read_coco(file, images) for file in found]
+        return tuple(replace(one, split=one.source.stem if len(sets) > 1 else "") for one in sets)
 
 
 def _jsons(path: Path) -> list[Path]:
@@ -36,7 +59,7 @@ def _jsons(path: Path) -> list[Path]:
 
 
 def _begins_like_coco(path: Path) -> bool:
-    """Whether a json of a folder that may hold others too is an object with one of COCO's lists near its start or end."""
+    """Return whether a json in a folder has one of COCO's lists near its start or end."""
     try:
         with path.open("rb") as file:
             start = file.read(65536)
@@ -46,28 +69,11 @@ def _begins_like_coco(path: Path) -> bool:
         return False
 
 
-def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-    """Each json of a folder as a set, named as the file is; or the one json.
-
-    Args:
-        path: a json, or a folder.
-        images: the folder that the file names refer to; None to look around the json.
-
-    Raises:
-        InputError: a file is no COCO json.
-    """
-    found = _jsons(path)
-    if not found:
-        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
-    sets = [read_coco(file, images) for file in found]
-    return tuple(replace(part, part=part.source.stem if len(sets) > 1 else "") for part in sets)
-
-
 def read_coco_json(path: Path) -> dict[str, Any]:
-    """A COCO json with its three lists.
+    """Return the content of a COCO json.
 
     Raises:
-        InputError: the file is missing, no json, or not of this form.
+        InputError: the file is missing, is no json, or lacks one of the three lists.
     """
     content = read_json(path, "a COCO json")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
@@ -75,14 +81,12 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = False) -> DataSet:
-    """What a COCO json holds.
+def read_coco(file: Path, images: Path | None = None) -> DataSet:
+    """Read a COCO json.
 
     Args:
-        file: the json.
-        images: the folder that the file names refer to; None to look around the json.
-        only_keypoints: pass over, without a look, all that has no labeled keypoint, and all categories but the first with
-            keypoints.
+        file: json file.
+        images: folder that the file names refer to; None to search around the json.
 
     Raises:
         InputError: the file is no COCO json, or has no categories.
@@ -90,14 +94,15 @@ def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = 
     content = read_coco_json(file)
     draft = Draft(file)
     classes = _classes(content, draft)
-    folder = images or _image_folder(file, content["images"])
-    reader = _Reader(draft, classes, _images(content["images"], folder, draft), only_keypoints)
+    listed = [entry.get("file_name") for entry in content["images"] if isinstance(entry, dict)]
+    folder = images or find_image_folder(file, [name for name in listed if isinstance(name, str)])
+    annotations = _Annotations(draft, classes, _images(content["images"], folder, draft))
     for number, entry in enumerate(content["annotations"]):
-        reader.add(entry, number)
+        annotations.add(entry, number)
     return DataSet(
         "coco",
         file,
-        images=tuple(reader.finish()),
+        images=tuple(annotations.finish()),
         classes=tuple(classes.names),
         keypoints=classes.keypoints,
         links=classes.links,
@@ -108,7 +113,7 @@ def read_coco(file: Path, images: Path | None = None, *, only_keypoints: bool = 
 
 
 def image_number(value: Any) -> Any:
-    """COCO's number of an image, also where it was written as text; None for what cannot be one."""
+    """Return COCO's id of an image, also where it was written as text; None for what cannot be one."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -116,7 +121,7 @@ def image_number(value: Any) -> Any:
 
 @dataclass(slots=True)
 class _Classes:
-    """The categories: their names and ids, the label of each id, and the keypoints of the one that has any."""
+    """The categories: names and ids, the label of each id, and the keypoints of the category that has any."""
 
     names: list[str] = field(default_factory=list)
     ids: list[Any] = field(default_factory=list)
@@ -160,14 +165,14 @@ def _classes(content: dict[str, Any], draft: Draft) -> _Classes:
 
 
 def _unnamed(annotations: list[Any]) -> tuple[str, ...]:
-    """Names for the keypoints of a file that has them but does not name them."""
+    """Return names for the keypoints of a file that does not name them."""
     lists = (entry.get("keypoints") for entry in annotations if isinstance(entry, dict))
     count = next((len(points) // 3 for points in lists if isinstance(points, list) and points), 0)
     return tuple(f"keypoint_{number}" for number in range(count))
 
 
 def _complete(found: _Classes, category: dict[str, Any], draft: Draft) -> None:
-    """Links and similarities' constants of the keypoints, as far as they can be read."""
+    """Add the links and OKS sigmas of the keypoints, as far as they can be read."""
     place = f"category {found.names[found.with_keypoints]}"
     try:
         found.links = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
@@ -187,12 +192,9 @@ def _complete(found: _Classes, category: dict[str, Any], draft: Draft) -> None:
         draft.say("id-twice", f"two keypoints are called {name}", place)
 
 
-def _image_folder(file: Path, images: list[Any]) -> Path:
-    """Where the first listed images are: beside the json, in a folder beside it or beside its own, or in one of these
-    with the name of the json, whole or its last word."""
-    names = [
-        entry["file_name"] for entry in images if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
-    ]
+def find_image_folder(file: Path, names: Sequence[str]) -> Path:
+    """Return the folder of the first listed images: beside the json, in a folder beside it or beside its own, or in one of
+    these with the name of the json, whole or its last word."""
     around = (file.parent, file.parent.parent)
     words = (file.stem, file.stem.rpartition("_")[2], file.stem.rpartition("-")[2], "images")
     likely = [folder / word for folder in around for word in words]
@@ -204,7 +206,7 @@ def _image_folder(file: Path, images: list[Any]) -> Path:
 
 
 def _images(images: list[Any], folder: Path, draft: Draft) -> dict[Any, ImageRecord | None]:
-    """The listed images by number; None for one that cannot be used, which the draft then names."""
+    """Return the listed images by id; None for one that cannot be used, which the draft then names."""
     found: dict[Any, ImageRecord | None] = {}
     for entry in images:
         number = image_number(entry.get("id")) if isinstance(entry, dict) else None
@@ -226,25 +228,21 @@ def _images(images: list[Any], folder: Path, draft: Draft) -> dict[Any, ImageRec
     return found
 
 
-class _Reader:
-    """Turns annotations into objects, image by image."""
+class _Annotations:
+    """Annotations turned into objects, image by image."""
 
-    def __init__(
-        self, draft: Draft, classes: _Classes, images: Mapping[Any, ImageRecord | None], only_keypoints: bool
-    ) -> None:
-        self.draft, self.classes, self.images, self.only_keypoints = draft, classes, images, only_keypoints
+    def __init__(self, draft: Draft, classes: _Classes, images: Mapping[Any, ImageRecord | None]) -> None:
+        self.draft, self.classes, self.images = draft, classes, images
         self.objects: dict[Any, list[Object]] = {number: [] for number in images}
         self.seen: set[Any] = set()
 
     def add(self, entry: Any, number: int) -> None:
-        """One annotation; the draft says why it cannot be used."""
+        """Add one annotation; the draft says why it cannot be used."""
         known = isinstance(entry, dict) and "id" in entry
         place = f"annotation {shown(entry['id']) if known else f'number {number}'}"
         try:
             if not isinstance(entry, dict):
                 raise EntryError("entry-malformed", f"{shown(entry)} is no object with image_id, bbox and keypoints")
-            if self.only_keypoints and not self._wanted(entry):
-                return
             identity = image_number(entry.get("id"))
             if identity is not None and identity in self.seen:
                 self.draft.say("id-reused", "its id was used before", place)
@@ -254,15 +252,11 @@ class _Reader:
             self.draft.say(wrong.kind, str(wrong), place)
 
     def finish(self) -> Iterator[ImageRecord]:
-        """The usable images with their usable objects."""
+        """Yield the usable images with their usable objects."""
         for number, image in self.images.items():
             if image is not None:
                 objects = usable(self.objects[number], image.size, self.draft, self.draft.file)
                 yield replace(image, objects=objects)
-
-    def _wanted(self, entry: dict[str, Any]) -> bool:
-        label = self.classes.labels.get(image_number(entry.get("category_id")))
-        return (label == self.classes.with_keypoints or "category_id" not in entry) and not entry.get("iscrowd")
 
     def _read(self, entry: dict[str, Any], place: str, order: int) -> None:
         number = image_number(entry.get("image_id"))
@@ -275,23 +269,18 @@ class _Reader:
             return
         label = self._label(entry)
         points, visibility = self._keypoints(entry, label)
-        if self.only_keypoints and (visibility is None or not visibility.any()):
-            return
         bbox = entry.get("bbox")
         # Some programs write an empty list, or nothing, for objects that have an outline only.
-        outlined = not self.only_keypoints and entry.get("segmentation") and not bbox
-        box = None if outlined else _box(bbox)
-        polygons, runs = ((), None) if self.only_keypoints else _segmentation(entry.get("segmentation"), image.size)
+        box = None if entry.get("segmentation") and not bbox else _box(bbox)
+        polygons, runs = _segmentation(entry.get("segmentation"), image.size)
         crowd, area = bool(entry.get("iscrowd")), _area(entry.get("area"))
         thing = Object(label, place, order, box, points, visibility, polygons, runs, area, crowd)
         self.objects[number].append(thing)
 
     def _label(self, entry: dict[str, Any]) -> int:
-        if "category_id" not in entry and len(self.classes.names) == 1:
-            return 0
-        label = self.classes.labels.get(image_number(entry.get("category_id")))
-        if label is None and self.only_keypoints:
+        if "category_id" not in entry and (len(self.classes.names) == 1 or entry.get("keypoints")):
             return self.classes.with_keypoints
+        label = self.classes.labels.get(image_number(entry.get("category_id")))
         if label is None:
             raise EntryError("class-unknown", f"category {shown(entry.get('category_id'))} is not in the categories")
         return label
@@ -313,7 +302,7 @@ class _Reader:
 
 
 def _numbers(values: Any, count: int, name: str, miscounted: str, malformed: str) -> Float[np.ndarray, " count"]:
-    """A list of numbers (also ones written as text)."""
+    """Return a list of numbers, also ones written as text, as an array."""
     if not isinstance(values, list):
         raise EntryError(malformed, f"{name} is {shown(values)}, expected a list of {count} numbers")
     if len(values) != count:
@@ -353,7 +342,7 @@ def _segmentation(value: Any, size: Size) -> tuple[tuple[Float[np.ndarray, "p 2"
 
 
 def read_runs(value: Mapping[str, Any], size: Size) -> Runs:
-    """COCO's mask as run lengths, a list or compressed into text.
+    """Return COCO's mask from run lengths, a list or compressed into text.
 
     Raises:
         ValueError: it is no such mask, or not one of an image of this size.
@@ -373,11 +362,11 @@ def read_runs(value: Mapping[str, Any], size: Size) -> Runs:
 
 
 def _expand(text: str, pixels: int) -> Sequence[int]:
-    """Run lengths of COCO's text.
+    """Return the run lengths of COCO's compressed text.
 
-    Source: the format of the COCO API. Six bits a character from '0' on: five of a number, lowest first, and one that
-    says that more follow; the last one's highest bit is the sign. From the third run on, each is the difference to the
-    last but one.
+    Source: the format of the COCO API. Six bits per character from '0' on: five bits of a number, lowest first, and one
+    that says that more follow; the last one's highest bit is the sign. From the third run on, each is the difference from
+    the run before the previous one.
     """
     runs: list[int] = []
     value = shift = 0

@@ -1,4 +1,4 @@
-"""DeepLabCut: CollectedData csv files with three or four header rows, one row an image."""
+"""DeepLabCut: CollectedData csv files with three or four header rows, one row per image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,57 @@ from hrnet.errors import InputError
 from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, numbered, usable
 from hrnet.formats.defects import Draft
 from hrnet.formats.files import entries, find_below, is_file, is_folder, read_csv, shown
+from hrnet.formats.reader import Content
 from hrnet.formats.records import DataSet, ImageRecord, Object
 
-LOOKED_FOR = "a DeepLabCut csv (CollectedData_NAME.csv), or a folder with such in it or in labeled-data/*/"
 CLASS = "animal"
 _EMPTY = ("", "nan")
 _MOST_KEYPOINTS = 10_000
 
 
-def recognize(path: Path) -> bool:
-    """Whether a path is a csv, or a folder of DeepLabCut's."""
-    return bool(_csvs(path))
+class DeepLabCutReader:
+    """Reader of DeepLabCut csv files."""
+
+    title = "DeepLabCut csv"
+    looked_for = "a DeepLabCut csv (CollectedData_NAME.csv), or a folder with such in it or in labeled-data/*/"
+    gives: frozenset[Content] = frozenset({"keypoints"})
+
+    def recognize(self, path: Path, images: Path | None = None) -> bool:
+        """Return whether a path is a csv, or a folder of DeepLabCut's."""
+        return bool(_csvs(path))
+
+    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+        """Return all csv files of a folder as one set, or the one csv. Objects have no boxes; empty cells are unlabeled.
+
+        Args:
+            path: csv, or folder.
+            images: folder searched first; an image is found by the longest end of its path that leads there, or to the
+                folder of the csv or one of the three above it.
+
+        Raises:
+            InputError: there is no csv, or one has no header of DeepLabCut's.
+        """
+        files = _csvs(path)
+        if not files:
+            raise InputError(f"{path} is not {self.looked_for}; name one.")
+        draft = Draft(path)
+        tables = [_read_table(file) for file in files]
+        names = tables[0].names
+        records: list[ImageRecord] = []
+        seen: set[Path] = set()
+        count = 0
+        for table in tables:
+            if table.names != names:
+                text = f"has the keypoints {', '.join(table.names)}, {files[0].name} has {', '.join(names)}"
+                draft.say("keypoint-count", shown(text), file=table.file)
+                continue
+            for number, row in table.rows:
+                record = _image(table, number, row, images, seen, draft)
+                if record is not None:
+                    objects = numbered(record.objects, count)
+                    count += len(objects)
+                    records.append(replace(record, number=len(records), objects=objects))
+        return (DataSet("deeplabcut", path, "", tuple(records), (CLASS,), names, defects=tuple(draft.defects)),)
 
 
 def _csvs(path: Path) -> list[Path]:
@@ -32,50 +72,16 @@ def _csvs(path: Path) -> list[Path]:
     return sorted({file for file in found if file.suffix == ".csv" and file.name.startswith("CollectedData")})
 
 
-def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-    """All csv files of a folder as one set, or the one csv. Objects have no boxes; empty cells are not labeled.
-
-    Args:
-        path: a csv, or a folder.
-        images: where to look for the images first; an image is found by the longest end of its path that leads there, or
-            to the folder of the csv or one of the three above it.
-
-    Raises:
-        InputError: there is no csv, or one has no header of DeepLabCut's.
-    """
-    files = _csvs(path)
-    if not files:
-        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
-    draft = Draft(path)
-    tables = [_read_table(file) for file in files]
-    names = tables[0].names
-    records: list[ImageRecord] = []
-    seen: set[Path] = set()
-    count = 0
-    for table in tables:
-        if table.names != names:
-            text = f"has the keypoints {', '.join(table.names)}, {files[0].name} has {', '.join(names)}"
-            draft.say("keypoint-count", shown(text), file=table.file)
-            continue
-        for number, row in table.rows:
-            record = _image(table, number, row, images, seen, draft)
-            if record is not None:
-                objects = numbered(record.objects, count)
-                count += len(objects)
-                records.append(replace(record, number=len(records), objects=objects))
-    return (DataSet("deeplabcut", path, "", tuple(records), (CLASS,), names, defects=tuple(draft.defects)),)
-
-
 @dataclass(frozen=True, slots=True)
 class _Table:
     """One csv.
 
     Attributes:
-        file: of it.
-        names: of the keypoints.
-        path_columns: how many cells make the path of the image.
-        places: for each individual the columns of x and y of each keypoint; -1 where it has none.
-        rows: with their line numbers.
+        file: csv file.
+        names: keypoint names.
+        path_columns: number of cells that make the path of the image.
+        places: columns of x and y of each keypoint, per individual; -1 where there is none.
+        rows: rows with their line numbers.
     """
 
     file: Path
@@ -113,7 +119,7 @@ def _read_table(file: Path) -> _Table:
 def _image(
     table: _Table, number: int, row: list[str], images: Path | None, seen: set[Path], draft: Draft
 ) -> ImageRecord | None:
-    """The image of a row with its animals; None where it cannot be used, which the draft then says."""
+    """Return the image of a row with its animals; None where it cannot be used, which the draft then names."""
     place, width = f"line {number}", max(max(pair) for places in table.places.values() for pair in places) + 1
     if len(row) < width:
         draft.say("entry-malformed", f"{len(row)} cells, the header has {width}", place, table.file)
@@ -137,7 +143,7 @@ def _image(
 
 
 def _animal(row: list[str], columns: list[tuple[int, int]], place: str, table: _Table, draft: Draft) -> Object | None:
-    """One individual of a row; None where nothing of it is labeled."""
+    """Return one individual of a row; None where nothing of it is labeled."""
     points, visibility = np.zeros((len(columns), 2)), np.zeros(len(columns))
     for index, (x, y) in enumerate(columns):
         cells = [row[column].strip() if column >= 0 else "" for column in (x, y)]

@@ -1,4 +1,4 @@
-"""All that can be wrong with a data set: kinds of defects, how bad each is, and its cure."""
+"""Kinds of defects of a data set, the severity of each, and its cure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hrnet.formats.records import DataSet, Defect, Severity
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of defect: how bad it is, a heading, what to do about it."""
+    """A kind of defect: severity, heading, and how to fix it."""
 
     severity: Severity
     title: str
@@ -20,9 +20,9 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "file-malformed": Kind("fatal", "a file that cannot be read", "export it again, or name the right file"),
-    "entry-malformed": Kind("fatal", "an entry that cannot be understood", "mend the entry, or export the file again"),
+    "entry-malformed": Kind("fatal", "an entry that cannot be understood", "fix the entry, or export the file again"),
     "set-empty": Kind(
-        "fatal", "a set in which nothing can be used", "mend what else is named, or name the right folder"
+        "fatal", "a set in which nothing can be used", "fix the other defects, or name the right folder"
     ),
     "image-missing": Kind("fatal", "an image that is not there", "copy it to its place, or take it off the list"),
     "image-unreadable": Kind("fatal", "an image that cannot be read", "copy or export it again, or remove it"),
@@ -52,6 +52,8 @@ KINDS: dict[str, Kind] = {
     "class-spelling": Kind("warning", "classes that differ in case or blanks only", "spell them alike if they are one"),
     "class-unused": Kind("note", "classes of which nothing is labeled", "take them out, or label some"),
     "class-untrained": Kind("warning", "classes of which nothing is labeled for training", "label some there"),
+    "classes-unnamed": Kind("note", "classes without names", "write them into classes.txt, one per line"),
+    "heads-missing": Kind("note", "heads of MPII that are not there", "copy gt_valid.mat beside the json"),
     "class-imbalance": Kind(
         "note", "classes of very different frequency", "label more of the rare one, or expect it to be learned last"
     ),
@@ -78,19 +80,19 @@ KINDS: dict[str, Kind] = {
     "mask-malformed": Kind("fatal", "a mask that does not fit its image", "encode it again"),
     "label-missing": Kind("fatal", "an image without its label file", "add the file, or remove the image"),
     "label-orphan": Kind("fatal", "a label file without its image", "add the image, or remove the file"),
-    "label-unreadable": Kind("fatal", "a label image that cannot be read", "copy or export it again"),
-    "label-size": Kind("fatal", "a label image of another size", "export it at the size of its image"),
+    "label-unreadable": Kind("fatal", "a label map that cannot be read", "copy or export it again"),
+    "label-size": Kind("fatal", "a label map of another size", "export it at the size of its image"),
     "label-colors": Kind(
         "fatal",
-        "a label image of colors where class numbers are expected",
+        "a label map of colors where class numbers are expected",
         "save it with one channel or a palette that holds the number of each pixel's class",
     ),
-    "label-lossy": Kind("fatal", "a label image in a lossy format", "save labels as PNG, which keeps each value"),
+    "label-lossy": Kind("fatal", "a label map in a lossy format", "save labels as PNG, which keeps each value"),
 }
 
 
 class EntryError(ValueError):
-    """Why an entry cannot be used: one of `KINDS`, and what exactly."""
+    """Reason why an entry cannot be used: one of `KINDS`, and a description."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -98,10 +100,10 @@ class EntryError(ValueError):
 
 
 class Draft:
-    """Collects the defects of one set while it is read.
+    """Defects of one set, collected while it is read.
 
     Args:
-        file: that holds the labels; defects lie there unless they say otherwise.
+        file: file of the labels, and of all defects that name no other.
     """
 
     def __init__(self, file: Path) -> None:
@@ -114,12 +116,12 @@ class Draft:
         self.defects.append(Defect(kind, known.severity, text, file or self.file, place, known.cure))
 
     def repeat(self, kind: str, error: Exception, file: Path) -> None:
-        """Note what an `InputError` about a file says, without its cure."""
+        """Note the text of an `InputError` about a file, without its cure."""
         self.say(kind, str(error).removeprefix(f"{file} ").partition("; ")[0].rstrip("."), file=file)
 
 
 def sentences(data: DataSet) -> tuple[list[str], list[str]]:
-    """Notes and problems of a data set: one sentence for each thing left out, one for each kind of all else."""
+    """Return notes and problems of a data set: a sentence per entry left out, and one per kind of other defect."""
     missing = [defect for defect in data.defects if defect.kind == "image-missing"]
     problems = [str(one) for one in data.defects if one.severity == "fatal" and one.kind != "image-missing"]
     if missing:

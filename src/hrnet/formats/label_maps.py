@@ -1,34 +1,41 @@
-"""Images that hold a number for each pixel of another image: its class."""
+"""Label maps: files that store a class number for each pixel of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8, UInt16
+from jaxtyping import Integer, UInt8, UInt16
 
 from hrnet.errors import InputError
+from hrnet.formats.checked import checked_size
+from hrnet.formats.defects import Draft, EntryError
+from hrnet.formats.records import ImageRecord
 from hrnet.io.geometry import Size
-from hrnet.io.images import read_indices
+from hrnet.io.images import image_size, read_indices, stores_indices
 from hrnet.results import IGNORE_INDEX
 
-# In a table of labels: a number that has no meaning.
-_STRANGE = 256
+LOSSLESS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".mat")
+# Entry of a label table for a value without a meaning.
+_INVALID = 256
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledImage:
-    """An image, and the file that holds a number for each of its pixels.
+    """An image and its label map.
 
     Attributes:
-        path: of the image.
-        labels_path: of the numbers.
+        path: image file.
+        labels_path: label map file.
         size: height and width of both.
-        meaning: the label that each number stands for, from 0 on; 255 for nothing. A 255 that it does not reach stands for
-            nothing too. Empty: numbers are labels.
+        meaning: label of each stored value, from 0 on; 255 is ignored, also where the table does not reach it. Empty:
+            values are labels.
     """
 
     path: Path
@@ -38,32 +45,80 @@ class LabeledImage:
 
 
 def read_labels(one: LabeledImage) -> UInt8[np.ndarray, "h w"]:
-    """The label of each pixel, 255 where it has none.
+    """Return the label of each pixel, 255 where it has none.
 
     Raises:
-        InputError: the file cannot be read, has another size, or numbers without a meaning.
+        InputError: the file cannot be read, has another size, or has values without a meaning.
     """
     values = read_values(one.labels_path)
     size = (values.shape[0], values.shape[1])
     if size != one.size:
-        raise InputError(misfit(one.path, one.labels_path, size, one.size))
+        raise InputError(f"{one.labels_path} {_wrong_size(one.path, size, one.size)}; export it at that size.")
     table = _table(one.meaning)
-    # Every byte has a place in the table.
+    # Every byte has an entry in the table.
     inside = True if values.dtype == np.uint8 else (values >= 0) & (values < len(table))
     labels = table[values if inside is True else np.where(inside, values, 0)]
-    meaningless = (labels == _STRANGE) | np.logical_not(inside)
-    if meaningless.any():
-        raise InputError(strange(one, int(values[meaningless][0]), int(meaningless.sum())))
+    invalid = (labels == _INVALID) | np.logical_not(inside)
+    if invalid.any():
+        text = _wrong_value(int(values[invalid][0]), int(invalid.sum()), one.meaning)
+        raise InputError(f"{one.labels_path} {text}; correct them, or name the class.")
     return labels.astype(np.uint8)
 
 
-def read_values(path: Path) -> Int[np.ndarray, "h w"]:
-    """The numbers that a label file stores, one a pixel; errors as of `read_indices` and `read_matlab`."""
+def label_records(
+    files: Sequence[tuple[Path, Path]], meaning: tuple[int, ...], draft: Draft
+) -> list[ImageRecord]:
+    """Read all label maps once and return the images that can be used; the draft names the others.
+
+    Args:
+        files: images with their label maps.
+        meaning: see `LabeledImage`.
+        draft: defects of the set.
+    """
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+        examined = list(pool.map(lambda pair: _examine(*pair), files))
+    records: list[ImageRecord] = []
+    for (path, labels_path), found in zip(files, examined, strict=True):
+        size = checked_size(path, None, draft)
+        if size is None:
+            continue
+        try:
+            if isinstance(found, EntryError):
+                raise found
+            label_size, pixels = found
+            if label_size not in (size, image_size(path, upright=False)):
+                raise EntryError("label-size", _wrong_size(path, label_size, size))
+            invalid = invalid_values(pixels, meaning)
+            if invalid:
+                raise EntryError("class-unknown", _wrong_value(invalid[0], pixels[invalid[0]], meaning))
+        except EntryError as error:
+            draft.say(error.kind, str(error), file=labels_path)
+            continue
+        records.append(ImageRecord(path, label_size, len(records), labels_path, label_map=labels_path, pixels=pixels))
+    return records
+
+
+def _examine(path: Path, labels_path: Path) -> tuple[Size, Counter[int]] | EntryError:
+    """Return the size of a label map and the pixels of each value, or why it cannot be used."""
+    suffix = labels_path.suffix.lower()
+    if suffix not in LOSSLESS:
+        return EntryError("label-lossy", f"is a {suffix[1:]}, which does not keep the values that were saved")
+    try:
+        if suffix != ".mat" and not stores_indices(labels_path):
+            return EntryError("label-colors", "stores colors, not a class number per pixel")
+        values = read_values(labels_path)
+    except InputError as error:
+        return EntryError("label-unreadable", str(error).removeprefix(f"{labels_path} ").partition("; ")[0].rstrip("."))
+    return (values.shape[0], values.shape[1]), count_values(values)
+
+
+def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
+    """Return the values that a label map stores; errors as of `read_indices` and `read_matlab`."""
     return read_matlab(path) if path.suffix.lower() == ".mat" else read_indices(path)
 
 
-def read_matlab(path: Path) -> Int[np.ndarray, "h w"]:
-    """The numbers of a MATLAB file as COCO-Stuff (`S`) and PASCAL-Context (`LabelMap`) come in.
+def read_matlab(path: Path) -> Integer[np.ndarray, "h w"]:
+    """Return the values of a MATLAB file as in COCO-Stuff (`S`) and PASCAL-Context (`LabelMap`).
 
     Raises:
         InputError: it cannot be read, or holds neither.
@@ -72,11 +127,11 @@ def read_matlab(path: Path) -> Int[np.ndarray, "h w"]:
         from scipy.io import loadmat
     except ImportError:
         raise InputError(
-            f"{path} is a MATLAB file, which is read by scipy: `pip install scipy`, or save its numbers as PNG."
+            f"{path} is a MATLAB file, which needs scipy: `pip install scipy`, or save its values as PNG."
         ) from None
     try:
         content = loadmat(path, variable_names=["S", "LabelMap"])
-    except Exception as error:  # its parser raises whatever damaged bytes lead to
+    except Exception as error:  # its parser raises anything on damaged bytes
         raise InputError(f"{path} is no MATLAB file that can be read ({error}); copy it again.") from None
     values = next((content[name] for name in ("S", "LabelMap") if name in content), None)
     if values is None or values.ndim != 2 or not values.size:
@@ -84,32 +139,44 @@ def read_matlab(path: Path) -> Int[np.ndarray, "h w"]:
     return values.astype(np.int64)
 
 
-def misfit(path: Path, labels_path: Path, found: Size, expected: Size) -> str:
-    return (
-        f"{labels_path} has {found[1]} x {found[0]} pixels, its image {path.name} {expected[1]} x {expected[0]}; "
-        "export it at the size of its image."
-    )
+def count_values(values: Integer[np.ndarray, "h w"]) -> Counter[int]:
+    """Return the number of pixels of each value."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel())
+        return Counter({int(value): int(counts[value]) for value in np.flatnonzero(counts)})
+    found, numbers = np.unique(values, return_counts=True)
+    return Counter(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
 
 
-def strange_values(values: Iterable[int], meaning: tuple[int, ...]) -> list[int]:
-    """Those of the numbers that have no meaning; see `LabeledImage`."""
+def invalid_values(values: Iterable[int], meaning: tuple[int, ...]) -> list[int]:
+    """Return the values without a meaning; see `LabeledImage`."""
     table = _table(meaning)
-    return [value for value in values if not 0 <= value < len(table) or table[value] == _STRANGE]
+    return [value for value in values if not 0 <= value < len(table) or table[value] == _INVALID]
 
 
-def strange(one: LabeledImage, value: int, count: int) -> str:
-    return (
-        f"{one.labels_path} has the value {value} in {count} pixels, expected 0 to "
-        f"{len(one.meaning or range(IGNORE_INDEX)) - 1} "
-        f"or {IGNORE_INDEX} to ignore; correct them, or name the class."
-    )
+def count_labels(pixels: Iterable[tuple[int, int]], meaning: tuple[int, ...]) -> Counter[int]:
+    """Return the number of pixels of each label from that of each valid value, ignored pixels left out."""
+    table, counts = _table(meaning), Counter[int]()
+    for value, count in pixels:
+        counts[int(table[value])] += count
+    counts.pop(IGNORE_INDEX, None)
+    return counts
+
+
+def _wrong_size(path: Path, found: Size, expected: Size) -> str:
+    return f"has {found[1]} x {found[0]} pixels, its image {path.name} {expected[1]} x {expected[0]}"
+
+
+def _wrong_value(value: int, count: int, meaning: tuple[int, ...]) -> str:
+    last = len(meaning or range(IGNORE_INDEX)) - 1
+    return f"has the value {value} in {count} pixels, expected 0 to {last} or {IGNORE_INDEX} to ignore"
 
 
 @cache
 def _table(meaning: tuple[int, ...]) -> UInt16[np.ndarray, " v"]:
-    """The label of every number that may occur, or that it has none."""
+    """Return the label of every value that may occur, or `_INVALID`."""
     known = meaning or tuple(range(IGNORE_INDEX))
-    table = np.full(max(len(known), 256), _STRANGE, np.uint16)
+    table = np.full(max(len(known), 256), _INVALID, np.uint16)
     table[IGNORE_INDEX] = IGNORE_INDEX
     table[: len(known)] = known
     return table

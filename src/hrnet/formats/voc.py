@@ -1,4 +1,4 @@
-"""Pascal VOC: one xml an image, and lists of names in ImageSets/Main."""
+"""Pascal VOC: one xml per image, and lists of names in ImageSets/Main."""
 
 from __future__ import annotations
 
@@ -16,20 +16,53 @@ from hrnet.errors import InputError
 from hrnet.formats.checked import checked_size, numbered, usable
 from hrnet.formats.defects import Draft
 from hrnet.formats.files import entries, is_file, read_text, read_xml, shown, stated_classes
+from hrnet.formats.reader import Content
 from hrnet.formats.records import DataSet, Defect, ImageRecord, Object
 from hrnet.io.images import SUFFIXES
 
-LOOKED_FOR = "a folder with VOC xml in it or in its Annotations/, or one of the lists in its ImageSets/Main/"
 
+class VocReader:
+    """Reader of Pascal VOC xml."""
 
-def recognize(path: Path) -> bool:
-    """Whether a path is a folder of VOC xml, or a list of such a folder."""
-    return _layout(path) is not None
+    title = "Pascal VOC xml"
+    looked_for = "a folder with VOC xml in it or in its Annotations/, or one of the lists in its ImageSets/Main/"
+    gives: frozenset[Content] = frozenset({"boxes"})
+
+    def recognize(self, path: Path, images: Path | None = None) -> bool:
+        """Return whether a path is a folder of VOC xml, or a list of such a folder."""
+        return _layout(path) is not None
+
+    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+        """Return each list of ImageSets/Main as a split of its name; without lists all xml as one.
+
+        Args:
+            path: folder, folder of the xml, or a list.
+            images: folder that holds the images, itself or in JPEGImages or images; None for that of the set.
+
+        Raises:
+            InputError: there is no xml.
+        """
+        layout = _layout(path, images)
+        if layout is None:
+            raise InputError(f"{path} is not {self.looked_for}; name one.")
+        files = {entry.stem: entry for entry in entries(layout.xml) if entry.suffix.lower() == ".xml"}
+        splits = list(_splits(layout, files))
+        listed = dict.fromkeys(name for _, names, _ in splits for name in names)
+        pages = {name: _read_file(files[name], layout) for name in listed}
+        classes, stated = _class_names(layout.root, pages.values())
+        spelling = _spelling(layout.xml, pages.values())
+        sets: list[DataSet] = []
+        for number, (source, names, draft) in enumerate(splits):
+            draft.defects += spelling if not number else []
+            records = _images([pages[name] for name in names], classes, stated, draft)
+            split = source.stem if source.suffix == ".txt" else ""
+            sets.append(DataSet("voc", source, split, tuple(records), classes, defects=tuple(draft.defects)))
+        return tuple(sets)
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where things are: the folder of the set, that of the xml, those in which images may be, and the lists."""
+    """The folders of a set: its root, its xml, places where images may be, and its lists."""
 
     root: Path
     xml: Path
@@ -51,36 +84,8 @@ def _layout(path: Path, images: Path | None = None) -> _Layout | None:
     return None
 
 
-def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-    """Each list of ImageSets/Main as a set of its name; without lists all xml as one.
-
-    Args:
-        path: the folder, that of the xml, or a list.
-        images: the folder that holds the images, itself or in JPEGImages or images; None for that of the set.
-
-    Raises:
-        InputError: there is no xml.
-    """
-    layout = _layout(path, images)
-    if layout is None:
-        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
-    files = {entry.stem: entry for entry in entries(layout.xml) if entry.suffix.lower() == ".xml"}
-    parts = list(_parts(layout, files))
-    known = [_read_file(files[name], layout) for name in dict.fromkeys(name for _, names, _ in parts for name in names)]
-    found = {page.file.stem: page for page in known}
-    classes, stated = _class_names(layout.root, found.values())
-    spelling = _spelling(layout.xml, found.values())
-    sets: list[DataSet] = []
-    for number, (source, names, draft) in enumerate(parts):
-        draft.defects += spelling if not number else []
-        records = _images([found[name] for name in names], classes, stated, draft)
-        part = source.stem if source.suffix == ".txt" else ""
-        sets.append(DataSet("voc", source, part, tuple(records), classes, defects=tuple(draft.defects)))
-    return tuple(sets)
-
-
-def _parts(layout: _Layout, files: dict[str, Path]) -> Iterator[tuple[Path, list[str], Draft]]:
-    """Each list with the names in it that have an xml."""
+def _splits(layout: _Layout, files: dict[str, Path]) -> Iterator[tuple[Path, list[str], Draft]]:
+    """Yield each list with the names in it that have an xml."""
     if not layout.lists:
         yield layout.xml, list(files), Draft(layout.xml)
         return
@@ -91,7 +96,7 @@ def _parts(layout: _Layout, files: dict[str, Path]) -> Iterator[tuple[Path, list
         names: list[str] = []
         lines = [line.split() for line in read_text(file, "a list of names").splitlines() if line.strip()]
         if all(len(words) == 2 and words[1] in ("-1", "0", "1") for words in lines):
-            continue  # a list of one class, as VOC has them too: it repeats the list of all
+            continue  # a list of one class, which repeats the list of all
         for number, words in enumerate(lines, start=1):
             name = words[0]
             if name in names:
@@ -109,7 +114,7 @@ def _parts(layout: _Layout, files: dict[str, Path]) -> Iterator[tuple[Path, list
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """One xml as it was read: its image, the names of its classes, and what is wrong with it."""
+    """One xml: its image, the names of its classes, and its defects."""
 
     file: Path
     image: ImageRecord | None
@@ -154,7 +159,7 @@ def _read_file(file: Path, layout: _Layout) -> _Page:
 
 
 def _image_path(root: Element, file: Path, layout: _Layout) -> Path | None:
-    """The image by the name in the xml, else by the name of the xml."""
+    """Return the image by the name in the xml, else by the name of the xml."""
     named = (_text(root, "filename") or "").replace("\\", "/").rpartition("/")[2]
     names = ([named] if named else []) + [f"{file.stem}{suffix}" for suffix in SUFFIXES]
     names += [f"{file.stem}{suffix.upper()}" for suffix in SUFFIXES[:3]]
@@ -162,7 +167,7 @@ def _image_path(root: Element, file: Path, layout: _Layout) -> Path | None:
 
 
 def _listed_size(root: Element, draft: Draft) -> tuple[object, object] | None:
-    """Height and width; None where they are not given, or 0 as some programs write."""
+    """Return height and width; None where they are not given, or 0 as some programs write."""
     texts = [_text(root, f"size/{name}") for name in ("height", "width")]
     if not any(texts):
         return None
@@ -175,7 +180,7 @@ def _listed_size(root: Element, draft: Draft) -> tuple[object, object] | None:
 
 
 def _box(element: Element) -> Float[np.ndarray, 4] | None:
-    """x1 y1 x2 y2. The first pixel of VOC is 1, and its boxes end on their last pixel."""
+    """Return x1 y1 x2 y2. The first pixel of VOC is 1, and its boxes end on their last pixel."""
     try:
         values = [float(_text(element, f"bndbox/{name}") or "") for name in ("xmin", "ymin", "xmax", "ymax")]
     except ValueError:
@@ -183,7 +188,7 @@ def _box(element: Element) -> Float[np.ndarray, 4] | None:
     if not all(math.isfinite(value) for value in values):
         return None
     x1, y1, x2, y2 = values
-    # As VOC counts, one that ends where it begins is one pixel wide; nobody means that.
+    # By VOC's convention a box that ends where it begins is one pixel wide; nobody means that.
     return np.array([x1 - 1 if x2 > x1 else x1, y1 - 1 if y2 > y1 else y1, x2, y2])
 
 
@@ -193,14 +198,14 @@ def _text(element: Element, path: str) -> str | None:
 
 
 def _class_names(root: Path, pages: Collection[_Page]) -> tuple[tuple[str, ...], bool]:
-    """The classes, and whether a file states them; else they are those that are met, sorted."""
+    """Return the classes, and whether a file states them; otherwise they are those that occur, sorted."""
     stated = stated_classes(root)
-    met = {name for page in pages for name in page.names}
-    return (stated, True) if stated else (tuple(sorted(met)), False)
+    found = {name for page in pages for name in page.names}
+    return (stated, True) if stated else (tuple(sorted(found)), False)
 
 
 def _spelling(folder: Path, pages: Collection[_Page]) -> list[Defect]:
-    """Classes that differ in case or blanks only."""
+    """Return defects for classes that differ in case or blanks only."""
     things = ((page, thing) for page in pages if page.image for thing in page.image.objects)
     counts = Counter(page.names[thing.label] for page, thing in things)
     alike: dict[str, list[str]] = {}

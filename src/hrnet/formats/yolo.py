@@ -1,4 +1,4 @@
-"""YOLO: a data.yaml, and a text file an image with a line an object: box, outline or keypoints as shares of the image."""
+"""YOLO: a data.yaml, and a text file per image with a line per object: box, outline or keypoints relative to its size."""
 
 from __future__ import annotations
 
@@ -12,20 +12,56 @@ from hrnet.errors import InputError
 from hrnet.formats.checked import checked_size, numbered, outline, usable
 from hrnet.formats.defects import Draft, EntryError
 from hrnet.formats.files import CLASS_FILES, entries, find_below, is_file, is_folder, read_text, read_yaml, shown
+from hrnet.formats.reader import Content
 from hrnet.formats.records import DataSet, ImageRecord, Object
 from hrnet.io.geometry import Size
 from hrnet.io.images import SUFFIXES
 
-LOOKED_FOR = "a YOLO data.yaml, or a folder with one"
-PARTS = ("train", "val", "test")
-# Shares of an image are at most 1; what lies far beyond was written in pixels.
-_LARGEST_SHARE = 3.0
+SPLITS = ("train", "val", "test")
+# Coordinates are at most 1 times the image's size; far larger ones were written in pixels.
+_LARGEST_RELATIVE = 3.0
 _MOST_KEYPOINTS = 10_000
 
 
-def recognize(path: Path) -> bool:
-    """Whether a path is a data.yaml or a folder with one."""
-    return _yaml(path) is not None
+class YoloReader:
+    """Reader of YOLO data.yaml."""
+
+    title = "YOLO"
+    looked_for = "a YOLO data.yaml, or a folder with one"
+    gives: frozenset[Content] = frozenset({"boxes", "masks", "keypoints"})
+
+    def recognize(self, path: Path, images: Path | None = None) -> bool:
+        """Return whether a path is a data.yaml or a folder with one."""
+        return _yaml(path) is not None
+
+    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+        """Return those of train, val and test that a data.yaml names.
+
+        Args:
+            path: yaml, or its folder.
+            images: folder that the paths in the yaml are relative to, where it is not that of the yaml.
+
+        Raises:
+            InputError: there is no yaml, or it names no classes or images.
+        """
+        file = _yaml(path)
+        if file is None:
+            raise InputError(f"{path} is not {self.looked_for}; name one.")
+        content = read_yaml(file, "a YOLO data.yaml")
+        splits = [split for split in SPLITS if content.get(split)]
+        if "names" not in content or not splits:
+            raise InputError(f"{file} is no YOLO data.yaml: it needs names and at least one of train, val and test.")
+        draft = Draft(file)
+        plan = _plan(content, draft)
+        sets: list[DataSet] = []
+        for split in splits:
+            records = tuple(_images(content, split, images, plan, draft))
+            defects = tuple(draft.defects)
+            sets.append(
+                DataSet("yolo", file, split, records, plan.classes, plan.keypoints, pairs=plan.pairs, defects=defects)
+            )
+            draft = Draft(file)
+        return tuple(sets)
 
 
 def _yaml(path: Path) -> Path | None:
@@ -36,47 +72,9 @@ def _yaml(path: Path) -> Path | None:
     return (named or found or [None])[0]
 
 
-def read(path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-    """The sets train, val and test of a data.yaml, as far as it names them.
-
-    Args:
-        path: the yaml, or its folder.
-        images: the folder that the paths in the yaml are relative to, where it is not that of the yaml.
-
-    Raises:
-        InputError: there is no yaml, or it names no classes or images.
-    """
-    file = _yaml(path)
-    if file is None:
-        raise InputError(f"{path} is not {LOOKED_FOR}; name one.")
-    content = read_yaml(file, "a YOLO data.yaml")
-    parts = [part for part in PARTS if content.get(part)]
-    if "names" not in content or not parts:
-        raise InputError(f"{file} is no YOLO data.yaml: it needs names and at least one of train, val and test.")
-    draft = Draft(file)
-    plan = _plan(content, draft)
-    sets: list[DataSet] = []
-    for part in parts:
-        records = _images(content, part, images, plan, draft)
-        sets.append(
-            DataSet(
-                "yolo",
-                file,
-                part,
-                tuple(records),
-                plan.classes,
-                plan.keypoints,
-                pairs=plan.pairs,
-                defects=tuple(draft.defects),
-            )
-        )
-        draft = Draft(file)
-    return tuple(sets)
-
-
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What the lines mean: classes, keypoints, and numbers a keypoint (0, 2 or 3)."""
+    """The meaning of a line: classes, keypoints, and numbers per keypoint (0, 2 or 3)."""
 
     classes: tuple[str, ...]
     keypoints: tuple[str, ...] = ()
@@ -105,12 +103,12 @@ def _plan(content: dict[str, Any], draft: Draft) -> _Plan:
     shape = content["kpt_shape"]
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
     if not whole or not 0 < shape[0] < _MOST_KEYPOINTS or shape[1] not in (2, 3):
-        raise InputError(f"{draft.file}: kpt_shape is {shown(shape)}, expected [number of keypoints, 2 or 3]; mend it.")
+        raise InputError(f"{draft.file}: kpt_shape is {shown(shape)}, expected [number of keypoints, 2 or 3]; fix it.")
     return _Plan(classes, _keypoint_names(content, shape[0], draft), shape[1], _pairs(content, shape[0], draft))
 
 
 def _keypoint_names(content: dict[str, Any], count: int, draft: Draft) -> tuple[str, ...]:
-    """From kpt_names, a list or one a class; else keypoint_0, keypoint_1 ..."""
+    """Return the names of kpt_names, a list or one per class; else keypoint_0, keypoint_1 ..."""
     names = content.get("kpt_names") or content.get("keypoint_names")
     if isinstance(names, dict):
         names = next(iter(names.values()), None)
@@ -124,7 +122,7 @@ def _keypoint_names(content: dict[str, Any], count: int, draft: Draft) -> tuple[
 
 
 def _pairs(content: dict[str, Any], count: int, draft: Draft) -> tuple[tuple[int, int], ...] | None:
-    """From flip_idx, which names for each keypoint the one that it becomes in the mirrored image."""
+    """Return the pairs of flip_idx, which names for each keypoint the one that it becomes in a flipped image."""
     order = content.get("flip_idx")
     if not order:
         return None
@@ -135,16 +133,16 @@ def _pairs(content: dict[str, Any], count: int, draft: Draft) -> tuple[tuple[int
     return tuple((place, partner) for place, partner in enumerate(order) if place < partner)
 
 
-def _images(content: dict[str, Any], part: str, images: Path | None, plan: _Plan, draft: Draft) -> list[ImageRecord]:
-    """The usable images of one part, with their labels."""
-    sources = content[part] if isinstance(content[part], list) else [content[part]]
+def _images(content: dict[str, Any], split: str, images: Path | None, plan: _Plan, draft: Draft) -> list[ImageRecord]:
+    """Return the usable images of one split, with their labels."""
+    sources = content[split] if isinstance(content[split], list) else [content[split]]
     records: list[ImageRecord] = []
     count = 0
     seen: set[Path] = set()
     for source in sources:
-        for path in _listed(content, shown(source), images, part, draft):
+        for path in _listed(content, shown(source), images, split, draft):
             if path in seen:
-                draft.say("id-twice", f"{path} is listed before", part)
+                draft.say("id-twice", f"{path} is listed before", split)
                 continue
             seen.add(path)
             size = checked_size(path, None, draft)
@@ -158,21 +156,21 @@ def _images(content: dict[str, Any], part: str, images: Path | None, plan: _Plan
     return records
 
 
-def _listed(content: dict[str, Any], source: str, images: Path | None, part: str, draft: Draft) -> list[Path]:
-    """The images of a folder, or those that a list file names."""
+def _listed(content: dict[str, Any], source: str, images: Path | None, split: str, draft: Draft) -> list[Path]:
+    """Return the images of a folder, or those that a list file names."""
     folder = draft.file.parent
     stated = content.get("path")
     roots = ([images] if images else []) + ([folder / stated] if isinstance(stated, str) else []) + [folder]
     place = find_below(roots, source)
-    if place is None and images is not None and part == PARTS[0]:
+    if place is None and images is not None and split == SPLITS[0]:
         place = images
     if place is None:
-        draft.say("image-missing", f"{source} is neither in {roots[0]} nor beside the file", part)
+        draft.say("image-missing", f"{source} is neither in {roots[0]} nor beside the file", split)
         return []
     if is_folder(place):
         found = [path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES and is_file(path)]
         if not found:
-            draft.say("set-empty", f"{place} has no images", part)
+            draft.say("set-empty", f"{place} has no images", split)
         return found
     paths: list[Path] = []
     for number, line in enumerate(read_text(place, "a list of images").splitlines(), start=1):
@@ -185,7 +183,7 @@ def _listed(content: dict[str, Any], source: str, images: Path | None, part: str
 
 
 def _label_file(path: Path) -> Path:
-    """Where the last folder called images in the path is called labels; without one, beside the image."""
+    """Return the label file: the last folder called images becomes labels; without one it lies beside the image."""
     parts = list(path.parts)
     places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
     if places:
@@ -194,7 +192,7 @@ def _label_file(path: Path) -> Path:
 
 
 def _report_orphans(images: set[Path], draft: Draft) -> None:
-    """Label files in the folders of these images' labels that belong to none."""
+    """Name label files in the folders of these images' labels that belong to none."""
     expected = {_label_file(path) for path in images}
     for folder in sorted({path.parent for path in expected} - {path.parent for path in images}):
         listed = {path.parent for path in images if _label_file(path).parent == folder}
@@ -206,12 +204,12 @@ def _report_orphans(images: set[Path], draft: Draft) -> None:
 
 
 def _sibling(file: Path, folder: Path) -> bool:
-    """Whether a folder has an image of a label file's name, of another set then."""
+    """Return whether a folder has an image of a label file's name, which belongs to another split."""
     return any(is_file(folder / f"{file.stem}{suffix}") for suffix in SUFFIXES)
 
 
 def _objects(file: Path, size: Size, plan: _Plan, draft: Draft) -> list[Object]:
-    """The lines of a label file; none without it: such an image shows background."""
+    """Return the objects of a label file; none without it: such an image shows background."""
     if not is_file(file):
         return []
     try:
@@ -251,7 +249,7 @@ def _object(words: list[str], size: Size, plan: _Plan) -> Object:
     except ValueError as error:
         kind = "outline-malformed" if len(numbers) > 4 else "entry-malformed"
         raise EntryError(kind, f"{error}, or the 4 of a box" if len(numbers) < 6 else str(error)) from None
-    _check_shares(points)
+    _check_relative(points)
     points = points * scale
     return Object(int(label), "", box=np.concatenate([points.min(0), points.max(0)]), polygons=(points,))
 
@@ -266,20 +264,20 @@ def _with_keypoints(label: int, numbers: np.ndarray, scale: np.ndarray, plan: _P
     rows = numbers[4:].reshape(count, plan.numbers)
     # Without visibility 0 0 stands for a keypoint that is not labeled.
     visibility = rows[:, 2] if plan.numbers == 3 else np.where(rows.any(1), 2.0, 0.0)
-    _check_shares(rows[visibility > 0, :2])
+    _check_relative(rows[visibility > 0, :2])
     points = np.where(visibility[:, None] > 0, rows[:, :2] * scale, 0)
     return Object(label, "", box=_box(numbers[:4], scale), keypoints=points, visibility=visibility)
 
 
 def _box(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """x1 y1 x2 y2 of center, width and height as shares."""
-    _check_shares(numbers)
+    """Return x1 y1 x2 y2 in pixels from the relative center, width and height."""
+    _check_relative(numbers)
     return np.concatenate([numbers[:2] - numbers[2:] / 2, numbers[:2] + numbers[2:] / 2]) * np.tile(scale, 2)
 
 
-def _check_shares(numbers: np.ndarray) -> None:
-    if (np.abs(numbers) > _LARGEST_SHARE).any():
+def _check_relative(numbers: np.ndarray) -> None:
+    if (np.abs(numbers) > _LARGEST_RELATIVE).any():
         raise EntryError(
             "entry-malformed",
-            f"{numbers.ravel()[np.abs(numbers).argmax()]:g} is no share of an image: divide by its size",
+            f"{numbers.ravel()[np.abs(numbers).argmax()]:g} is not relative to the size of the image: divide by it",
         )

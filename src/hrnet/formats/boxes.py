@@ -1,0 +1,98 @@
+"""Files of boxes for top-down models, from a detector or by hand."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnet.errors import InputError
+from hrnet.formats.files import number_in_name, read_json
+from hrnet.inference.processor import BoxPrompts
+
+
+def read_boxes(path: Path) -> tuple[dict[str, BoxPrompts], list[str]]:
+    """Return boxes by image, and a sentence for each entry that was left out.
+
+    Two forms are recognized: ``{"photo.jpg": [[x, y, width, height], ...]}``, with an optional score as fifth number; and a
+    COCO detection file, a list of ``{"image_id" or "file_name", "bbox", "score", "category_id"}``, of which category 1 is
+    kept, or the only one there is. An empty list means that an image shows nothing. An image_id belongs to the image whose
+    name ends in it: 139 to 000000000139.jpg.
+
+    Raises:
+        InputError: the file is missing, no json, or of neither form.
+    """
+    content = read_json(path, "a json with boxes")
+    if isinstance(content, dict):
+        entries = _mapping_entries(content, path)
+    elif isinstance(content, list):
+        entries = _coco_entries(content)
+    else:
+        raise InputError(
+            f'{path} holds no boxes; expected {{"photo.jpg": [[x, y, width, height], ...]}} or a COCO list.'
+        )
+    # Images with an empty list too: the detector found nothing there.
+    named = content if isinstance(content, dict) else {}
+    found: dict[str, list[list[float]]] = defaultdict(list, {str(name): [] for name in named})
+    problems: list[str] = []
+    for name, values in entries:
+        numbers = _numbers(values)
+        if numbers is None:
+            problems.append(
+                f"{path}: the box {values} of {name} is not x, y, width, height of at least one pixel; fix it."
+            )
+        else:
+            found[name].append(numbers)
+    table = {name: np.array(rows).reshape(-1, 5) for name, rows in found.items()}
+    return {
+        name: BoxPrompts(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
+        for name, rows in table.items()
+    }, problems
+
+
+def box_key(path: Path, table: dict[str, BoxPrompts]) -> str | None:
+    """Return the key of an image: its file name, its stem, or the number that its stem ends in; None without one."""
+    number = number_in_name(path)
+    for key in (path.name, path.stem, None if number is None else str(number)):
+        if key in table:
+            return key
+    return None
+
+
+def _mapping_entries(content: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    for name, boxes in content.items():
+        if not isinstance(boxes, list):
+            raise InputError(f"{path}: {name} has {boxes!r} where a list of boxes was expected.")
+        for box in boxes:
+            yield str(name), box
+
+
+def _coco_entries(content: list[Any]) -> Iterator[tuple[str, Any]]:
+    categories = [entry.get("category_id", 1) for entry in content if isinstance(entry, dict)]
+    kept = categories[0] if categories and 1 not in categories and len({str(one) for one in categories}) == 1 else 1
+    for entry in content:
+        if not isinstance(entry, dict):
+            yield "a list entry", entry
+            continue
+        if entry.get("category_id", 1) != kept:
+            continue
+        name = str(entry.get("file_name", entry.get("image_id")))
+        box = entry.get("bbox")
+        yield name, [*box, entry.get("score", 1.0)] if isinstance(box, list) else box
+
+
+def _numbers(values: Any) -> list[float] | None:
+    """Return x, y, width, height, score as floats; None if they are not that."""
+    if not isinstance(values, list) or len(values) not in (4, 5):
+        return None
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not all(math.isfinite(value) for value in numbers) or numbers[2] < 1 or numbers[3] < 1:
+        return None
+    return [*numbers[:4], numbers[4] if len(numbers) == 5 else 1.0]
