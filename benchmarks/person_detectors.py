@@ -23,12 +23,12 @@ import tyro
 from torchvision.ops import nms
 
 import hrnet
-from hrnet.detection.data import match_classes, read_detection
+from hrnet.detection.data import match_classes, open_set
 from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.recipes import RECIPES
 from hrnet.detection.spec import DetectionSpec
-from hrnet.formats.compare import Part
+from hrnet.formats.splits import Split
 from hrnet.io.images import read_image
 from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD
 from hrnet.results import Detections
@@ -43,7 +43,7 @@ class Options:
     """ours by anything that `hrnet.load` takes, others by their .xml"""
     images: Path
     annotations: Path | None = None
-    part: Part = "test"
+    split: Split = "test"
     rounds: int = 3
 
 
@@ -82,7 +82,7 @@ class Ours:
 
 def main(options: Options) -> None:
     aliases = RECIPES["detection-person"].data.aliases
-    data = match_classes(read_detection(options.images, options.annotations, options.part), ("person",), aliases)
+    data = match_classes(open_set(options.images, options.annotations, options.split), ("person",), aliases)
     sides = {name: Other(Path(name)) if name.endswith(".xml") else Ours(name) for name in options.detectors}
     records = [read_image(record.path) for record in data.images]
     # It compiles, too.

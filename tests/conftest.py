@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.io import savemat
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -77,3 +79,114 @@ def check_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable
                 assert np.array_equal(value, resumed[name]), name
 
     return check
+
+
+# Tiny data sets in the folders of the published ones. Each image has its own size and every number once at least.
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def _numbers(count: int, seed: int = 0) -> np.ndarray:
+    """Every number below `count`, in an order of its own, in a map 24 high."""
+    width = max(-(-count // 24), 32)
+    values = np.arange(24 * width) % count
+    values = np.random.default_rng(seed).permutation(values).reshape(24, width)
+    return values.astype(np.uint8 if count <= 256 else np.uint16)
+
+
+def _image(path: Path, labels: np.ndarray, seed: int = 0) -> None:
+    _save(path, np.random.default_rng(seed).integers(0, 256, (*labels.shape, 3), np.uint8))
+
+
+def _cityscapes(root: Path, train_ids: bool) -> np.ndarray:
+    count, kind = (19, "labelTrainIds") if train_ids else (34, "labelIds")
+    values = _numbers(count)
+    for part, city in (("train", "aachen"), ("val", "lindau")):
+        for number in range(2):
+            name = f"{city}_00000{number}_000019"
+            _image(root / f"leftImg8bit/{part}/{city}/{name}_leftImg8bit.png", values)
+            _save(root / f"gtFine/{part}/{city}/{name}_gtFine_{kind}.png", values)
+            # Beside them lie others that are not read.
+            _save(root / f"gtFine/{part}/{city}/{name}_gtFine_instanceIds.png", values.astype(np.uint16))
+    return values
+
+
+def _lip(root: Path) -> np.ndarray:
+    values = _numbers(20)
+    for part in ("train", "val"):
+        for number in range(2):
+            _image(root / f"TrainVal_images/{part}_images/{number}_1.jpg", values)
+            _save(root / f"TrainVal_parsing_annotations/{part}_segmentations/{number}_1.png", values)
+    return values
+
+
+def _context(root: Path, form: str) -> np.ndarray:
+    values = _numbers(60 if form == "ready" else 460)
+    base = root / "VOC2010"
+    for part in ("train", "val"):
+        names = [f"2008_00000{number}{part}" for number in range(2)]
+        for name in names:
+            _image(base / f"JPEGImages/{name}.jpg", values)
+            if form == "mat":
+                (root / "trainval").mkdir(exist_ok=True)
+                savemat(root / f"trainval/{name}.mat", {"LabelMap": values})
+            else:
+                folder = base / "SegmentationClassContext" if form == "ready" else root / "trainval"
+                _save(folder / f"{name}.png", values)
+        lists = base / "ImageSets/SegmentationContext"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{part}.txt").write_text("\n".join(names) + "\n")
+    return values
+
+
+def _coco_stuff(root: Path, form: str) -> np.ndarray:
+    values = _numbers(171 if form == "train ids" else 183)
+    (root / "annotations").mkdir(parents=True)
+    (root / "imageLists").mkdir()
+    for part in ("train", "test"):
+        names = [f"COCO_train2014_00000000000{number}_{part}" for number in range(2)]
+        for name in names:
+            _image(root / f"images/{name}.jpg", values)
+            if form == "mat":
+                savemat(root / f"annotations/{name}.mat", {"S": values, "names": np.array(["unlabeled"], object)})
+            else:
+                _save(root / f"annotations/{name}{'_labelTrainIds' if form == 'train ids' else ''}.png", values)
+        (root / f"imageLists/{part}.txt").write_text("\n".join(names))
+    return values
+
+
+def _ade20k(root: Path) -> np.ndarray:
+    values = _numbers(151)
+    for part, short in (("training", "train"), ("validation", "val")):
+        for number in range(2):
+            name = f"ADE_{short}_0000000{number}"
+            _image(root / f"images/{part}/{name}.jpg", values)
+            _save(root / f"annotations/{part}/{name}.png", values)
+    return values
+
+
+Published = Callable[[str, Path], np.ndarray]
+
+
+@pytest.fixture
+def published() -> Published:
+    """Makes a tiny data set in the folders of a published one; returns the numbers that all its label files hold."""
+
+    def make(name: str, root: Path) -> np.ndarray:
+        kind, _, form = name.partition(" ")
+        match kind:
+            case "cityscapes":
+                return _cityscapes(root, train_ids=bool(form))
+            case "lip":
+                return _lip(root)
+            case "context":
+                return _context(root, form)
+            case "stuff":
+                return _coco_stuff(root, form)
+            case _:
+                return _ade20k(root)
+
+    return make

@@ -34,7 +34,7 @@ from hrnet.io.geometry import Frame, flip_order
 from hrnet.io.images import read_image
 from hrnet.nn.task import Batch, SampleKey
 from hrnet.pose.augment import CropLabels
-from hrnet.pose.data import PoseDataset, read_coco_keypoints, rename_keypoints
+from hrnet.pose.data import PoseDataset, open_set, rename_keypoints
 from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
@@ -115,7 +115,7 @@ class Run:
         if self.world > 1:
             dist.init_process_group("gloo")
         first = hrnet.load(options.init)
-        skeleton = read_coco_keypoints(options.lsp / "train", options.labels / "lsp_fit.json").skeleton
+        skeleton = open_set(options.lsp / "train", options.labels / "lsp_fit.json").skeleton
         spec = RECIPES["pose-lsp"].model
         self.spec = replace(spec, skeleton=skeleton, input_size=options.size, box_padding=options.padding)
         self.model = PoseModel(self.spec).to(memory_format=torch.channels_last)
@@ -133,7 +133,7 @@ class Run:
         self.step, self.best, self.start = 0, 0.0, time.time()
 
     def _read(self, folder: Path, name: str) -> list[Instance]:
-        found = read_coco_keypoints(folder / "train", self.options.labels / f"{name}.json")
+        found = open_set(folder / "train", self.options.labels / f"{name}.json")
         return list(rename_keypoints(found, self.spec.skeleton).instances)
 
     def train(self) -> None:

@@ -13,12 +13,11 @@ from hrnet.detection.data import (
     DetectionSet,
     detection_set,
     match_classes,
-    read_detection,
-    read_parts,
+    open_set,
 )
 from hrnet.errors import InputError
-from hrnet.formats.compare import choose_part, has_part
 from hrnet.formats.records import DataSet, ImageRecord, Object, Runs
+from hrnet.formats.splits import choose_split, has_split, open_splits
 
 SIZE = (30, 40)
 BOXES = {"a": [("cat", (2, 3, 12, 13)), ("dog", (20, 5, 40, 30))], "b": [("dog", (0, 0, 40, 30))], "c": []}
@@ -97,7 +96,7 @@ WRITERS = {"coco": coco, "voc": voc, "yolo": yolo}
 def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
     folder = WRITERS[name](tmp_path)
     for part, names in PARTS.items():
-        data = read_detection(folder, part="train" if part == "train" else "val")
+        data = open_set(folder, split="train" if part == "train" else "val")
         assert data.class_names == ("cat", "dog")
         assert data.category_ids == ((17, 18) if name == "coco" else ())
         assert not data.problems
@@ -116,22 +115,22 @@ def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
 
 def test_images_and_labels_can_be_named_apart(tmp_path: Path) -> None:
     folder = coco(tmp_path)
-    data = read_detection(folder / "val", folder / "annotations/instances_val.json", "val")
+    data = open_set(folder / "val", folder / "annotations/instances_val.json")
     assert [one.path.name for one in data.images] == ["b.png"]
-    parts = read_parts(folder)
-    assert (has_part(parts, "val"), has_part(parts, "test"), has_part(parts[:1], "train")) == (True, False, False)
+    parts = open_splits(folder, None, "boxes")
+    assert (has_split(parts, "val"), has_split(parts, "test"), has_split(parts[:1], "train")) == (True, False, False)
 
 
 def test_masks_and_crowds_are_kept(tmp_path: Path) -> None:
     """Outlines, run lengths as numbers; a crowd stays one, for it counts for nothing but is there."""
     counts = [5 * 30 + 4, 6, 24, 6, 30 * 40 - (5 * 30 + 4) - 36]
-    data = read_detection(coco(tmp_path, segmentation={"size": [30, 40], "counts": counts}, iscrowd=1))
+    data = open_set(coco(tmp_path, segmentation={"size": [30, 40], "counts": counts}, iscrowd=1), split="train")
     thing = data.images[0].objects[0]
     assert thing.crowd
     assert thing.runs is not None
     assert thing.runs.mask().sum() == 12
     polygon = [[2, 3, 12, 3, 12, 13]]
-    thing = read_detection(coco(tmp_path / "other", segmentation=polygon)).images[0].objects[0]
+    thing = open_set(coco(tmp_path / "other", segmentation=polygon), split="train").images[0].objects[0]
     np.testing.assert_array_equal(thing.polygons[0], [[2, 3], [12, 3], [12, 13]])
 
 
@@ -163,7 +162,7 @@ def test_degenerate_boxes_are_left_out_and_named(tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"] = [5, 5, 0, 3]
     file.write_text(json.dumps(content))
-    data = read_detection(folder)
+    data = open_set(folder, split="train")
     assert len(data.images[0].objects) == 1
     (problem,) = data.problems
     assert "annotation 1" in problem
@@ -172,7 +171,7 @@ def test_degenerate_boxes_are_left_out_and_named(tmp_path: Path) -> None:
 
 def made(*names: str, ids: tuple[int, ...] = ()) -> DetectionSet:
     things = tuple(Object(label, "x", box=np.array([0, 0, 5, 5.0])) for label in range(len(names)))
-    return DetectionSet(names, ids, (ImageRecord(Path("a.png"), SIZE, 1, objects=things),))
+    return DetectionSet(names, (ImageRecord(Path("a.png"), SIZE, 1, objects=things),), category_ids=ids)
 
 
 def test_classes_are_matched_by_name() -> None:
@@ -198,8 +197,8 @@ def test_aliases_make_several_classes_one() -> None:
 def test_sets_without_objects_in_places_are_refused(tmp_path: Path) -> None:
     for kind in ("cat", "dog"):
         paint(tmp_path / kind / "a.png")
-    with pytest.raises(InputError, match="nothing of single objects"):
-        read_detection(tmp_path)
+    with pytest.raises(InputError, match="is class folders, which has no boxes"):
+        open_set(tmp_path)
     twice = DataSet("yolo", Path("data.yaml"), classes=("a", "a"))
     with pytest.raises(InputError, match="names one twice"):
         detection_set(twice)
@@ -217,10 +216,10 @@ def test_sets_without_objects_in_places_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_real_sets(shared: Path, name: str, train: tuple[int, int], val: tuple[int, int], classes: Any) -> None:
-    parts = read_parts(shared / "data" / name)
+    parts = open_splits(shared / "data" / name, None, "boxes")
     for part, (images, objects) in {"train": train, "val": val}.items():
-        data = detection_set(choose_part(parts, "train" if part == "train" else "val"))
+        data = detection_set(choose_split(parts, "train" if part == "train" else "val"))
         assert len(data.images) == images
         assert sum(len(one.objects) for one in data.images) == objects
         assert data.class_names == classes or (classes is None and len(data.class_names) == 80)
-    assert has_part(parts, "val")
+    assert has_split(parts, "val")

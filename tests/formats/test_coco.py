@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from hrnet.errors import InputError
 from hrnet.formats.check import check
-from hrnet.formats.coco import read, read_coco, read_runs
+from hrnet.formats.coco import CocoReader, read_coco, read_runs
 
 Change = Callable[[dict[str, Any], Path], object]
 
@@ -136,7 +136,7 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.format, one.part, len(one.images)) for one in report.sets] == [
+    assert [(one.format, one.split, len(one.images)) for one in report.sets] == [
         ("coco", "train", 2),
         ("coco", "val", 2),
     ]
@@ -149,7 +149,7 @@ def test_a_broken_json_is_named(tmp_path: Path, paint: Callable[..., Path], name
 
 
 def test_everything_is_read(tmp_path: Path, paint: Callable[..., Path]) -> None:
-    train, _ = read(make(tmp_path / "set", paint))
+    train, _ = CocoReader().read(make(tmp_path / "set", paint))
     assert train.classes == ("mouse", "cup")
     assert train.keypoints == ("snout", "left_ear", "right_ear")
     assert train.links == ((0, 1), (0, 2))

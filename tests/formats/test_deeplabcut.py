@@ -8,7 +8,7 @@ import pytest
 
 from hrnet.errors import InputError
 from hrnet.formats.check import check
-from hrnet.formats.deeplabcut import read
+from hrnet.formats.deeplabcut import DeepLabCutReader
 
 HEADER = [
     "scorer,me,me,me,me,me,me",
@@ -112,7 +112,7 @@ def test_several_animals_and_paths_in_three_cells(tmp_path: Path, paint: Callabl
         "scorer,,,me,me,me,me,me,me\nindividuals,,,ann,ann,ann,ann,bob,bob\nbodyparts,,,snout,snout,tail,tail,snout,snout\n"
         "coords,,,x,y,x,y,x,y\nlabeled-data,video,img0.png,1,2,3,4,5,6\n"
     )
-    (one,) = read(file)
+    (one,) = DeepLabCutReader().read(file)
     assert not one.defects
     ann, bob = one.images[0].objects
     assert ann.keypoints is not None
@@ -125,4 +125,4 @@ def test_several_animals_and_paths_in_three_cells(tmp_path: Path, paint: Callabl
 def test_another_csv_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(InputError, match=r"x\.csv"):
-        read(tmp_path / "x.csv")
+        DeepLabCutReader().read(tmp_path / "x.csv")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hrnet.errors import InputError
 from hrnet.formats.check import check
 from hrnet.formats.files import find_below, read_text
-from hrnet.formats.recognize import read, recognize
+from hrnet.formats.registry import read, recognize
 
 EASY = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hrnet.formats.check import check
-from hrnet.formats.voc import read
+from hrnet.formats.voc import VocReader
 
 NAMES = {"train": ("a", "b"), "val": ("c", "d")}
 
@@ -105,11 +105,11 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
+    assert [(one.split, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
 
 
 def test_boxes_count_from_one_and_end_on_their_last_pixel(tmp_path: Path, paint: Callable[..., Path]) -> None:
-    train, _ = read(make(tmp_path / "set", paint))
+    train, _ = VocReader().read(make(tmp_path / "set", paint))
     assert train.classes == ("cell", "plate")
     cell, plate = train.images[0].objects
     assert cell.box is not None
@@ -131,8 +131,8 @@ def test_xml_beside_its_images_and_sizes_of_zero_are_read(tmp_path: Path, paint:
 def test_lists_of_one_class_repeat_the_others(tmp_path: Path, paint: Callable[..., Path]) -> None:
     folder = make(tmp_path / "set", paint)
     (folder / "ImageSets/Main/cell_train.txt").write_text("a  1\nb -1\n")
-    assert [one.part for one in read(folder)] == ["train", "val"]
-    assert [one.part for one in read(folder / "ImageSets/Main/val.txt")] == ["val"]
+    assert [one.split for one in VocReader().read(folder)] == ["train", "val"]
+    assert [one.split for one in VocReader().read(folder / "ImageSets/Main/val.txt")] == ["val"]
     for images in (folder, folder / "JPEGImages"):
-        (one,) = read(folder / "ImageSets/Main/val.txt", images)
+        (one,) = VocReader().read(folder / "ImageSets/Main/val.txt", images)
         assert [image.path.parent.name for image in one.images] == ["JPEGImages"] * 2

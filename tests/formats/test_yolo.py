@@ -8,7 +8,7 @@ import pytest
 
 from hrnet.errors import InputError
 from hrnet.formats.check import check
-from hrnet.formats.yolo import read
+from hrnet.formats.yolo import YoloReader
 
 BOXES = "path: .\ntrain: images/train\nval: images/val\nnames: {0: cell, 1: plate}\n"
 POSES = (
@@ -138,17 +138,17 @@ def test_a_seeded_defect_of_keypoints_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path], text: str, labels: str) -> None:
     report = check(make(tmp_path / "set", paint, text, labels))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
+    assert [(one.split, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
 
 
 def test_shares_become_pixels(tmp_path: Path, paint: Callable[..., Path]) -> None:
     """Of images of 40 x 30."""
-    train, _ = read(make(tmp_path / "boxes", paint))
+    train, _ = YoloReader().read(make(tmp_path / "boxes", paint))
     box, outline = train.images[0].objects
     assert box.box is not None
     np.testing.assert_allclose(box.box, [16, 9, 24, 21])  # float shares of whole pixels
     np.testing.assert_allclose(outline.polygons[0], [[4, 3], [20, 3], [12, 18]])
-    train, _ = read(make(tmp_path / "poses", paint, POSES, GOOD_POSES))
+    train, _ = YoloReader().read(make(tmp_path / "poses", paint, POSES, GOOD_POSES))
     assert train.keypoints == ("snout", "left_ear", "right_ear")
     assert train.pairs == ((1, 2),)
     mouse = train.images[0].objects[0]
@@ -163,7 +163,7 @@ def test_paths_of_another_machine_and_lists_are_found(tmp_path: Path, paint: Cal
     yaml("images/val", "../images/val")(folder)
     (folder / "list.txt").write_text("/home/me/set/images/train/a.png\n")
     yaml("images/train", "list.txt")(folder)
-    train, val = read(folder)
+    train, val = YoloReader().read(folder)
     assert [image.path.name for image in train.images] == ["a.png"]
     assert len(train.images[0].objects) == 2
     assert len(val.images) == 2
@@ -173,4 +173,4 @@ def test_a_yaml_of_aliases_is_refused(tmp_path: Path) -> None:
     text = "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\ntrain: .\n"
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(InputError, match="aliases"):
-        read(tmp_path)
+        YoloReader().read(tmp_path)

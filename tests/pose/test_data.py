@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
+from hrnet.formats.boxes import box_key, read_boxes
 from hrnet.nn.task import SampleKey
 from hrnet.pose.augment import Augment
-from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.data import (
     PoseDataset,
     clip_ground_truth,
     detected_instances,
-    read_coco_keypoints,
+    open_set,
     rename_keypoints,
 )
 from hrnet.pose.skeletons import LSP, Skeleton
@@ -58,7 +58,7 @@ def coco(tmp_path: Path, change: Callable[[dict[str, Any]], None] = lambda _: No
 
 
 def test_a_data_set_of_any_keypoints_is_read(tmp_path: Path) -> None:
-    data = read_coco_keypoints(tmp_path, coco(tmp_path))
+    data = open_set(tmp_path, coco(tmp_path))
     assert data.skeleton.names == tuple(NAMES)
     assert data.skeleton.links == ((0, 1), (0, 2))
     assert data.skeleton.pairs == ((1, 2),)
@@ -90,7 +90,7 @@ def change_entry(name: str, value: object) -> Callable[[dict[str, Any]], None]:
 def test_a_wrong_entry_is_named_and_the_rest_used(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str
 ) -> None:
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    data = open_set(tmp_path, coco(tmp_path, change))
     assert len(data.instances) == 1
     assert len(data.problems) == 1
     assert words in data.problems[0]
@@ -111,7 +111,7 @@ def test_an_unusable_file_is_one_sentence(tmp_path: Path, content: str, words: s
     path = tmp_path / "labels.json"
     path.write_text(content)
     with pytest.raises(InputError, match=words):
-        read_coco_keypoints(tmp_path, path)
+        open_set(tmp_path, path)
 
 
 def test_a_missing_image_is_named_once(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_missing_image_is_named_once(tmp_path: Path) -> None:
         content["images"].append({"id": 6, "file_name": "gone.png", "width": 10, "height": 10})
         content["annotations"] += [{**content["annotations"][0], "image_id": 6, "id": number} for number in (3, 4)]
 
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, second_image))
+    data = open_set(tmp_path, coco(tmp_path, second_image))
     assert [problem for problem in data.problems if "gone.png" in problem] == list(data.problems)
     assert len(data.problems) == 1
     assert len(data.instances) == 2
@@ -128,11 +128,11 @@ def test_a_missing_image_is_named_once(tmp_path: Path) -> None:
 def test_a_image_of_another_size_is_refused(tmp_path: Path) -> None:
     path = coco(tmp_path, lambda content: content["images"][0].update(width=101))
     with pytest.raises(InputError, match="100 x 80 pixels, the annotations say 101 x 80"):
-        read_coco_keypoints(tmp_path, path)
+        open_set(tmp_path, path)
 
 
 def test_a_image_that_changed_since_is_refused(tmp_path: Path) -> None:
-    data = read_coco_keypoints(tmp_path, coco(tmp_path))
+    data = open_set(tmp_path, coco(tmp_path))
     Image.new("RGB", (80, 100)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="80 x 100 pixels, the annotations say 100 x 80"):
         PoseDataset(data.instances, replace(SPEC, skeleton=data.skeleton), Augment())[0]
@@ -144,7 +144,7 @@ def test_boxes_are_cut_to_the_image() -> None:
 
 
 def test_keypoints_are_matched_by_name(tmp_path: Path) -> None:
-    data = read_coco_keypoints(tmp_path, coco(tmp_path))
+    data = open_set(tmp_path, coco(tmp_path))
     renamed = rename_keypoints(data, Skeleton(("tail", "right_paw", "nose")))
     np.testing.assert_array_equal(renamed.instances[1].keypoints, [[0, 0], [40, 41], [22, 13]])
     np.testing.assert_array_equal(renamed.instances[1].visibility, [0, 2, 2])
@@ -174,7 +174,7 @@ def dotted(tmp_path: Path) -> PoseDataset:
         "categories": [{"id": 1, "keypoints": list(LSP.names), "skeleton": []}],
     }
     (tmp_path / "dots.json").write_text(json.dumps(content))
-    data = rename_keypoints(read_coco_keypoints(tmp_path, tmp_path / "dots.json"), LSP)
+    data = rename_keypoints(open_set(tmp_path, tmp_path / "dots.json"), LSP)
     augment = Augment(scale=0.2, rotation=40, shift=0.1, half_body=0, empty_outside=True)
     return PoseDataset(data.instances, SPEC, augment, seed=0)
 
@@ -241,7 +241,7 @@ def test_numbers_as_text_and_unlabeled_nan_are_read(tmp_path: Path) -> None:
         content["annotations"][0] |= {"bbox": ["10", "10", "50", "40"], "area": "wide", "image_id": "0005"}
         content["annotations"][1]["keypoints"][6:] = [float("nan"), float("nan"), 0]
 
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    data = open_set(tmp_path, coco(tmp_path, change))
     assert not data.problems
     np.testing.assert_array_equal(data.instances[0].box, [10, 10, 59, 49])
     assert data.instances[0].area == 50 * 40
@@ -265,14 +265,14 @@ def test_numbers_as_text_and_unlabeled_nan_are_read(tmp_path: Path) -> None:
 def test_stranger_entries_are_named_and_the_rest_used(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str
 ) -> None:
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    data = open_set(tmp_path, coco(tmp_path, change))
     assert len(data.instances) == 1
     assert len(data.problems) == 1
     assert words in data.problems[0]
 
 
 def test_keypoints_outside_their_image_are_kept_and_noted(tmp_path: Path) -> None:
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, change_entry("keypoints", [-12, 13, 2, 300, 30, 1, 0, 0, 0])))
+    data = open_set(tmp_path, coco(tmp_path, change_entry("keypoints", [-12, 13, 2, 300, 30, 1, 0, 0, 0])))
     np.testing.assert_array_equal(data.instances[0].keypoints[:2], [[-12, 13], [300, 30]])
     assert not data.problems
     assert [note for note in data.notes if "outside their image" in note and "annotation 1" in note]
@@ -282,7 +282,7 @@ def test_images_listed_twice_or_without_a_name_are_named(tmp_path: Path) -> None
     def change(content: dict[str, Any]) -> None:
         content["images"] += [dict(content["images"][0]), {"id": 8}, "text"]
 
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    data = open_set(tmp_path, coco(tmp_path, change))
     assert len(data.instances) == 2
     assert [
         word in problem for word, problem in zip(("more than once", "file_name", "text"), data.problems, strict=True)
@@ -293,7 +293,7 @@ def test_a_json_without_sizes_takes_them_from_the_images(tmp_path: Path) -> None
     def change(content: dict[str, Any]) -> None:
         del content["images"][0]["width"], content["images"][0]["height"]
 
-    assert read_coco_keypoints(tmp_path, coco(tmp_path, change)).instances[0].size == (80, 100)
+    assert open_set(tmp_path, coco(tmp_path, change)).instances[0].size == (80, 100)
 
 
 def test_a_damaged_image_is_left_out(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_damaged_image_is_left_out(tmp_path: Path) -> None:
     content["annotations"].append({**content["annotations"][0], "image_id": 6})
     path.write_text(json.dumps(content))
     (tmp_path / "b.png").write_bytes(b"")
-    data = read_coco_keypoints(tmp_path, path)
+    data = open_set(tmp_path, path)
     assert len(data.instances) == 2
     assert "b.png is empty" in data.problems[0]
 
@@ -321,7 +321,7 @@ def test_a_turned_image_is_read_as_it_was_labeled(tmp_path: Path, labeled_as: st
     content = json.loads(path.read_text())
     content["images"][0] |= {"height": shown.shape[0], "width": shown.shape[1]}
     path.write_text(json.dumps(content))
-    data = read_coco_keypoints(tmp_path, path)
+    data = open_set(tmp_path, path)
     assert not data.problems
     dataset = PoseDataset(data.instances, replace(SPEC, skeleton=data.skeleton), Augment())
     np.testing.assert_array_equal(dataset._read(data.instances[0]), shown)
@@ -332,7 +332,7 @@ def test_deep_and_long_json_are_one_sentence(tmp_path: Path) -> None:
     for text in ("[" * 100_000, "9" * 10_000, '{"images": ' + "1" * 9999 + "}"):
         path.write_text(text)
         with pytest.raises(InputError, match="not valid json"):
-            read_coco_keypoints(tmp_path, path)
+            open_set(tmp_path, path)
 
 
 def test_boxes_of_a_detector_lie_in_all_images_that_are_there(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_boxes_of_a_detector_lie_in_all_images_that_are_there(tmp_path: Path) ->
     def change(content: dict[str, Any]) -> None:
         content["images"].append({"id": 6, "file_name": "b.png", "width": 50, "height": 40})
 
-    data = read_coco_keypoints(tmp_path, coco(tmp_path, change))
+    data = open_set(tmp_path, coco(tmp_path, change))
     assert [(image.image_id, image.size) for image in data.images] == [(5, (80, 100)), (6, (40, 50))]
     file = tmp_path / "found.json"
     boxes = [{"image_id": number, "category_id": 1, "bbox": [-3, 4, 20, 10], "score": 0.5} for number in (5, 6, 7)]
@@ -375,7 +375,7 @@ def person(tmp_path: Path, **changes: float | bool) -> PoseDataset:
         "categories": [{"id": 1, "keypoints": list(LSP.names)}],
     }
     (tmp_path / "p.json").write_text(json.dumps(content))
-    data = rename_keypoints(read_coco_keypoints(tmp_path, tmp_path / "p.json"), LSP)
+    data = rename_keypoints(open_set(tmp_path, tmp_path / "p.json"), LSP)
     still = Augment(scale=0, rotation=0, rotation_probability=0, flip=0, half_body=0)
     return PoseDataset(data.instances, SPEC, replace(still, **changes), seed=0)
 
@@ -433,7 +433,7 @@ def test_who_leans_is_turned_upright_and_stays_inside(tmp_path: Path) -> None:
         "categories": [{"id": 1, "name": "person", "keypoints": names}],
     }
     (tmp_path / "labels.json").write_text(json.dumps(content))
-    data = read_coco_keypoints(tmp_path, tmp_path / "labels.json")
+    data = open_set(tmp_path, tmp_path / "labels.json")
     still = Augment(scale=0, rotation_probability=0, flip=0, half_body=0)
     spec = replace(SPEC, skeleton=data.skeleton)
     for upright, lean in ((1.0, 0.0), (0.0, 90.0)):

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
-from hrnet.formats.recognize import read
-from hrnet.pose.data import keypoint_set
+from hrnet.formats.registry import read
+from hrnet.pose.data import keypoint_set, open_set, read_truth
 from hrnet.pose.metrics import PoseEvaluator
-from hrnet.pose.recipes import RECIPES, PoseData, PoseRecipe, prepare, read_keypoints, read_truth
+from hrnet.pose.recipes import RECIPES, PoseData, PoseRecipe, prepare
 from hrnet.results import Poses
 
 YAML = "train: images/train\nval: images/val\nnames: [mouse]\nkpt_shape: [3, 3]\nflip_idx: [0, 2, 1]\n"
@@ -54,21 +54,21 @@ def test_yolo_keypoints_are_trained_on_and_its_val_scored(tmp_path: Path) -> Non
     assert job.validation is not None
     assert len(job.validation) == 2
     assert job.model.spec.skeleton.pairs == ((1, 2),)  # flip_idx, as the names say nothing
-    found = read_keypoints(tmp_path, file, part="val")
+    found = open_set(tmp_path, file)
     instance = found.instances[0]
     assert instance.path == tmp_path / "images/val/0.png"
     np.testing.assert_allclose(instance.keypoints, [[20, 15], [16, 18], [0, 0]])
     # 20 x 12 pixels around the middle, of which the published protocol takes the last.
     np.testing.assert_allclose(instance.box, [10, 9, 29, 20])
     assert instance.area == pytest.approx(240)
-    assert [one for one in read_keypoints(tmp_path, file).instances if one.path.parent.name == "train"]
+    assert [one for one in open_set(tmp_path, file, "train").instances if one.path.parent.name == "train"]
 
 
 def test_truth_as_prediction_has_precision_one(tmp_path: Path) -> None:
     """Also for a format without COCO json, whose truth is written in COCO's form."""
     file = yolo(tmp_path)
     job = prepare(recipe(tmp_path, file, headline="AP"))
-    found = read_keypoints(tmp_path, file, part="val")
+    found = open_set(tmp_path, file)
     evaluator = job.evaluator()
     assert evaluator.headline == "AP"
     truths = [
@@ -81,12 +81,12 @@ def test_truth_as_prediction_has_precision_one(tmp_path: Path) -> None:
 
 def test_without_boxes_the_image_is_the_box_or_the_bounds_of_the_keypoints(tmp_path: Path) -> None:
     file = deeplabcut(tmp_path)
-    whole, bounds = (read_keypoints(tmp_path, file, unboxed=how) for how in ("whole", "keypoints"))
+    whole, bounds = (open_set(tmp_path, file, unboxed=how) for how in ("whole", "keypoints"))
     np.testing.assert_array_equal(whole.instances[0].box, [0, 0, 39, 29])
     # Keypoints at 1 5 and 21 15: a fifth of 20 more on each side.
     np.testing.assert_array_equal(bounds.instances[0].box, [-3, 1, 25, 19])
     assert not whole.boxed
-    assert read_truth(file, whole) is None
+    assert read_truth(whole) is None
 
 
 def test_every_nth_image_is_held_out_and_not_trained_on(tmp_path: Path) -> None:
@@ -132,9 +132,9 @@ def test_labels_without_keypoints_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.5 0.4\n")
     (tmp_path / "data.yaml").write_text("train: images\nnames: [a]\n")
     with pytest.raises(InputError, match="has no keypoints"):
-        read_keypoints(tmp_path, tmp_path / "data.yaml")
+        open_set(tmp_path, tmp_path / "data.yaml")
     with pytest.raises(InputError, match="looked for"):
-        read_keypoints(tmp_path, tmp_path / "labels")
+        open_set(tmp_path, tmp_path / "labels")
 
 
 def test_the_order_of_a_coco_json_is_kept(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_order_of_a_coco_json_is_kept(tmp_path: Path) -> None:
         "categories": [{"id": 1, "name": "dot", "keypoints": ["dot"]}],
     }
     (tmp_path / "labels.json").write_text(json.dumps(content))
-    found = read_keypoints(tmp_path, tmp_path / "labels.json")
+    found = open_set(tmp_path, tmp_path / "labels.json")
     assert [int(one.keypoints[0, 0]) for one in found.instances] == [0, 1, 2, 3, 4]
 
 

@@ -1,4 +1,4 @@
-"""Reading label images, and what augmentation does to them. Oracles: the numbers that were written, closed forms."""
+"""Reading label maps, and what augmentation does to them. Oracles: the numbers that were written, closed forms."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from hrnet.segmentation.data import (
     Augment,
     SegmentationDataset,
     match_classes,
+    open_set,
     random_frame,
-    read_segmentation,
 )
 from hrnet.segmentation.spec import SegmentationSpec
 
@@ -48,7 +48,7 @@ def test_a_folder_of_images_and_labels_is_read(tmp_path: Path, how: str) -> None
         "both folders": (images, labels),
         "one part": (images / "val", labels / "val"),
     }[how]
-    data = read_segmentation(*arguments, part="val")
+    data = open_set(*arguments)
     assert data.class_names == ("sky", "left wing", "right wing")
     assert data.pairs == ((1, 2),)
     assert [one.path.name for one in data.images] == ["c.jpg", "d.jpg"]
@@ -59,10 +59,10 @@ def test_a_folder_of_images_and_labels_is_read(tmp_path: Path, how: str) -> None
 
 def test_numbers_are_names_where_there_are_none(tmp_path: Path) -> None:
     (make(tmp_path) / "classes.txt").unlink()
-    data = read_segmentation(tmp_path)
+    data = open_set(tmp_path, split="train")
     assert data.class_names == ("0", "1", "2")
     assert not data.named
-    assert "no classes.txt" in data.notes[0]
+    assert "no classes.txt" in data.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_numbers_are_names_where_there_are_none(tmp_path: Path) -> None:
 def test_wrong_labels_are_named_and_left_out(tmp_path: Path, values: np.ndarray | None, words: str) -> None:
     path = make(tmp_path) / "labels/train/a.png"
     path.unlink() if values is None else write(path, values)
-    data = read_segmentation(tmp_path)
+    data = open_set(tmp_path, split="train")
     assert [one.path.name for one in data.images] == ["b.jpg"]
     assert len(data.problems) == 1
     assert words in data.problems[0]
@@ -87,18 +87,18 @@ def test_wrong_labels_are_named_and_left_out(tmp_path: Path, values: np.ndarray 
 
 def test_masks_of_black_and_white_are_explained(tmp_path: Path) -> None:
     make(tmp_path)
-    for name in "ab":
-        write(tmp_path / f"labels/train/{name}.png", np.where(LABELS == 1, 255, 0).astype(np.uint8))
+    for name in ("train/a", "train/b", "val/c", "val/d"):
+        write(tmp_path / f"labels/{name}.png", np.where(LABELS == 1, 255, 0).astype(np.uint8))
     with pytest.raises(InputError, match="no values but 0 and 255"):
-        read_segmentation(tmp_path)
+        open_set(tmp_path, split="train")
 
 
 def test_nothing_usable_is_one_sentence(tmp_path: Path) -> None:
     make(tmp_path)
     for name in "ab":
         write(tmp_path / f"labels/train/{name}.png", LABELS[:9])
-    with pytest.raises(InputError, match=r"no labeled image that can be used; the first problem: .*a\.png"):
-        read_segmentation(tmp_path)
+    with pytest.raises(InputError, match=r"no image that can be used; the first problem: .*a\.png"):
+        open_set(tmp_path, split="train")
 
 
 def test_numbers_get_their_meaning(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_numbers_get_their_meaning(tmp_path: Path) -> None:
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
-    data = match_classes(read_segmentation(make(tmp_path)), ("Right_Wing", "tail", "LeftWing"))
+    data = match_classes(open_set(make(tmp_path), split="train"), ("Right_Wing", "tail", "LeftWing"))
     # Sky is unknown to the model.
     expected = np.array([255, 2, 0, 255], np.uint8)[np.minimum(LABELS, 3)]
     np.testing.assert_array_equal(read_labels(data.images[0]), expected)
@@ -128,16 +128,16 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
 
 def test_classes_without_names_are_matched_by_place(tmp_path: Path) -> None:
     (make(tmp_path) / "classes.txt").unlink()
-    data = read_segmentation(tmp_path)
+    data = open_set(tmp_path, split="train")
     np.testing.assert_array_equal(read_labels(match_classes(data, tuple("abcd")).images[0]), LABELS)
     with pytest.raises(InputError, match="3 classes have no names, and the model knows 2"):
         match_classes(data, ("a", "b"))
 
 
 def test_real_sets_are_read(shared: Path) -> None:
-    data = read_segmentation(shared / "data/camvid/images/test", shared / "data/camvid/labels/test")
+    data = open_set(shared / "data/camvid/images/test", shared / "data/camvid/labels/test")
     assert (len(data.images), len(data.class_names), data.problems) == (233, 11, ())
-    assert read_segmentation(shared / "data/ccp", part="val").class_names[0] == "background"
+    assert open_set(shared / "data/ccp").class_names[0] == "background"
 
 
 PALETTE = np.array([[250, 30, 60], [20, 200, 90], [70, 40, 240]], np.uint8)
@@ -266,7 +266,7 @@ def test_a_image_labeled_as_it_is_stored_is_read_so(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.open(one.path).save(tmp_path / "images/a.png", exif=exif)
     write(tmp_path / "labels/a.png", read_labels(one))
-    (image,) = read_segmentation(tmp_path / "images", tmp_path / "labels").images
+    (image,) = open_set(tmp_path / "images", tmp_path / "labels").images
     assert image.size == (96, 72)
     np.testing.assert_array_equal(
         SegmentationDataset([image], SPEC, Augment())[0].image[:, :72], PALETTE[read_labels(one)]

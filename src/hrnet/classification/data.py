@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,17 +12,22 @@ from hrnet.classification.processor import center_frame
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
-from hrnet.formats import compare
-from hrnet.formats.compare import Part, choose_part, only_part
-from hrnet.formats.defects import sentences
-from hrnet.formats.recognize import TITLES, read
 from hrnet.formats.records import DataSet, ImageRecord
+from hrnet.formats.splits import (
+    LabeledSet,
+    Split,
+    count_of,
+    facts,
+    listed,
+    match_names,
+    no_common_name,
+    open_evaluation,
+    shortened,
+)
 from hrnet.io.geometry import Frame, Image, Size, warp
-from hrnet.io.images import looks_whole, read_image, read_labeled
+from hrnet.io.images import read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
 
-# Sentences about what was left out, of one set.
-_EXAMPLES = 10
 # Crops that are drawn before the middle of the image is taken. Source: torchvision's RandomResizedCrop.
 _TRIES = 10
 
@@ -66,93 +69,25 @@ class Augment:
             raise ValueError(f"mixup, cutmix and shift are not negative, mixed and flip are probabilities: {self}.")
 
 
-@dataclass(frozen=True, slots=True)
-class ClassificationSet:
-    """What a data set with class folders holds.
-
-    Attributes:
-        class_names: a label is a position here.
-        images: that can be used, each with its label.
-        problems: sentences about what was left out.
-        notes: a sentence for each thing that was inferred, or looks wrong.
-    """
-
-    class_names: tuple[str, ...]
-    images: tuple[ImageRecord, ...]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def read_parts(images: Path) -> tuple[DataSet, ...]:
-    """All parts of a data set whose images lie in a folder for each class.
-
-    Raises:
-        InputError: it is another kind of data set, or none.
-    """
-    sets = read(images)
-    if sets[0].format != "folders":
-        raise InputError(
-            f"{images} holds {TITLES[sets[0].format]}, which say no class for a whole image; name a folder with a folder "
-            "of images for each class, in train/ and val/ or not."
-        )
-    return sets
-
-
-def read_classification(images: Path, part: Part = "train") -> ClassificationSet:
-    """The images of one part of a data set; val takes test where there is no val.
-
-    Raises:
-        InputError: as of `read_parts`, or there is no image that can be used.
-    """
-    sets = read_parts(images)
-    found = classification_set(choose_part(sets, part))
-    return replace(found, notes=(*found.notes, *only_part(sets, part)))
+ClassificationSet = LabeledSet[ImageRecord]
 
 
 def open_set(
-    images: Path, annotations: Path | None = None, split: Part = "val", *, hold_out: int = 0
+    images: Path, annotations: Path | None = None, split: Split = "val", *, hold_out: int = 0
 ) -> ClassificationSet:
-    """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
-
-    Raises:
-        InputError: the data set is missing or cannot be used.
-    """
-    data = read_classification(images, "train" if hold_out else split)
-    return replace(data, images=tuple(compare.hold_out(data.images, hold_out)[1])) if hold_out else data
+    """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
+    return open_evaluation(images, annotations, "classes", classification_set, split, hold_out)
 
 
 def classification_set(data: DataSet) -> ClassificationSet:
-    """The images of one part. Those whose files end early are decoded, and left out where that fails.
-
-    Raises:
-        InputError: there is no image that can be used.
-    """
-    notes, problems = sentences(data)
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        broken = list(pool.map(_broken, (image.path for image in data.images)))
-    problems += [text for text in broken if text]
-    images = tuple(image for image, text in zip(data.images, broken, strict=True) if not text)
-    if not images:
-        reason = f"; the first problem: {problems[0]}" if problems else "; put some into it."
-        raise InputError(f"{data.source} has no image that can be used{reason}")
-    if len(problems) > _EXAMPLES:
-        rest = f"{data.source}: {len(problems) - _EXAMPLES} more cannot be used; `hrnet data check` names all of them."
-        problems = [*problems[:_EXAMPLES], rest]
-    return ClassificationSet(data.classes, images, tuple(problems), tuple(notes))
-
-
-def _broken(path: Path) -> str:
-    """What is wrong with an image, as far as can be told without decoding all of them; empty for nothing."""
-    try:
-        if not looks_whole(path):
-            read_image(path)
-    except InputError as error:
-        return str(error)
-    return ""
+    """Return the images of one split, each with its label; errors as of `facts`."""
+    notes, problems = facts(data)
+    images = tuple(image for image in data.images if image.label is not None)
+    return LabeledSet(data.classes, images, shortened(problems, data.source), tuple(notes))
 
 
 def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> ClassificationSet:
-    """The same images with the labels of other classes, matched by name; those of unknown classes are left out.
+    """Return a set with the model's classes, matched by name; images of other classes are left out.
 
     Where a model's classes have no names (class_0, class_1 ...), as many classes are taken for them in the order of their
     names: the published networks number ImageNet's so.
@@ -160,36 +95,24 @@ def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> Clas
     Raises:
         InputError: no name is common.
     """
-    places = {_plain(name): label for label, name in enumerate(class_names)}
-    labels = [places.get(_plain(name), -1) for name in data.class_names]
+    labels, lost = match_names(data.class_names, class_names)
     if labels == [*range(len(class_names))]:
         return replace(data, class_names=class_names)
-    lost = [name for name, label in zip(data.class_names, labels, strict=True) if label < 0]
     if len(lost) == len(labels):
         if len(labels) == len(class_names) and class_names == ClassificationSpec(num_classes=len(labels)).class_names:
             note = f"The model's {len(labels)} classes have no names: they are taken for the folders, sorted by name."
             return replace(data, class_names=class_names, notes=(*data.notes, note))
-        raise InputError(
-            f"The data set's classes ({', '.join(data.class_names[:12])}) have no name in common with the model's "
-            f"({', '.join(class_names[:12])}); rename the folders."
-        )
+        raise no_common_name(data.class_names, class_names, "rename the folders")
     images = tuple(
         replace(image, label=labels[image.label])
         for image in data.images
         if image.label is not None and labels[image.label] >= 0
     )
     if not images:
-        raise InputError(
-            f"No image of the data set is of a class that the model knows ({', '.join(class_names[:12])})."
-        )
-    shown = ", ".join(lost[:12]) + (f" and {len(lost) - 12} more" if len(lost) > 12 else "")
-    left = len(data.images) - len(images)
-    notes = [f"The model does not know {shown}: {left} images are left out."] if lost else []
+        raise InputError(f"No image of the data set is of a class that the model knows ({listed(class_names)}).")
+    left = count_of(len(data.images) - len(images), "image")
+    notes = [f"The model does not know {listed(lost)}: {left} left out."] if lost else []
     return replace(data, class_names=class_names, images=images, notes=(*data.notes, *notes))
-
-
-def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower())) or name
 
 
 class ClassificationDataset:

@@ -12,7 +12,6 @@ from hrnet.classification.data import (
     ClassificationSet,
     classification_set,
     match_classes,
-    read_parts,
 )
 from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel
@@ -20,37 +19,24 @@ from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.job import Job
 from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
-from hrnet.formats.compare import Part, choose_part, has_part, hold_out
-from hrnet.formats.records import DataSet, ImageRecord
+from hrnet.formats.records import ImageRecord
+from hrnet.formats.splits import OWN_CLASSES, DataSource, TrainingSets, has_common_name, listed, training_images
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_small_v2
 
 
 @dataclass(frozen=True, slots=True)
-class ClassificationData:
-    """Where images are, in a folder for each class.
+class ClassificationData(DataSource):
+    """Images with a class each, as a rule in class folders, which need no annotations.
 
     Attributes:
-        images: folders of data sets; their classes are those of the first, by name.
-        parts: of the data sets, to train on.
-        val_images: folder to score on; None: the part of the training folders for it; without one there is no scoring, and
-            the last weights are the best.
-        hold_out: where there is nothing to score on, n keeps every n-th training image for it and out of training: those
-            at positions 0, n, 2n ... in the order of their paths; 0 keeps none.
         augment: random changes of the training samples.
     """
 
-    images: tuple[Path, ...] = ()
-    parts: tuple[Part, ...] = ("train",)
-    val_images: Path | None = None
-    hold_out: int = 0
     augment: Augment = field(default_factory=Augment)
 
 
 ClassificationRecipe = Recipe[ClassificationSpec, ClassificationData]
 
-
-# Placeholder that no data set has as a class: the data set's own classes replace it.
-OWN_CLASSES = ("of the data set",)
 
 # Source: the released training code and arXiv 1908.07919, section 7: 0.1 for 256 images per step is 0.05 for 128.
 _SGD = TrainSpec(
@@ -152,23 +138,16 @@ def prepare(recipe: ClassificationRecipe) -> Job:
         InputError: a file is missing or cannot be used.
     """
     data = recipe.data
-    if not data.images or not data.parts:
-        raise InputError("No folder of images, or no part of it, is named; --data.images DIR names one.")
-    opened = [read_parts(images) for images in data.images]
-    sets = [classification_set(choose_part(parts, part)) for parts in opened for part in data.parts]
+    opened = TrainingSets(data, "classes", classification_set)
     messages: list[str] = []
-    spec = _with_classes_of(sets[0], recipe.model, messages)
-    sets = [match_classes(one, spec.class_names) for one in sets]
-    for one in sets:
-        messages += [message for message in (*one.notes, *one.problems) if message not in messages]
-    records = [record for one in sets for record in one.images]
-    scored = _validation(data, opened, records, spec, messages)
-    held_out = {record.path for record in scored}
-    learned = [record for record in records if record.path not in held_out]
-    _check_classes(learned, spec, messages)
+    spec = _with_classes_of(opened.sets[0], recipe.model, messages)
+    train, validation = opened.finish(lambda one: match_classes(one, spec.class_names), messages)
+    images = training_images(train, validation)
+    _check_classes(images, spec, messages)
+    scored = validation.images if validation else ()
     return Job(
         model=ClassificationModel(spec),
-        train=ClassificationDataset(learned, spec, data.augment, recipe.train.seed),
+        train=ClassificationDataset(images, spec, data.augment, recipe.train.seed),
         validation=ClassificationDataset(scored, spec, data.augment) if scored else None,
         evaluator=lambda: ClassificationEvaluator(scored, spec),
         messages=tuple(messages),
@@ -178,15 +157,14 @@ def prepare(recipe: ClassificationRecipe) -> Job:
 def _with_classes_of(data: ClassificationSet, spec: ClassificationSpec, messages: list[str]) -> ClassificationSpec:
     """The spec for the classes of a data set that has none in common with it, or gives names to as many."""
     names = data.class_names
-    if {name.lower() for name in names} & {name.lower() for name in spec.class_names}:
+    if has_common_name(names, spec.class_names):
         return spec
     if len(names) < 2:
         raise InputError(
             f"{data.images[0].path.parent.parent} has one class only, {', '.join(names)}, so that nothing can be learned; "
             "put the images of what is to be told from it into a second folder."
         )
-    shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
-    messages.append(f"The model learns the data set's {len(names)} classes: {shown}.")
+    messages.append(f"The model learns the data set's {len(names)} classes: {listed(names)}.")
     return replace(spec, class_names=names, num_classes=len(names))
 
 
@@ -195,35 +173,4 @@ def _check_classes(images: Sequence[ImageRecord], spec: ClassificationSpec, mess
     seen = {image.label for image in images}
     empty = [name for label, name in enumerate(spec.class_names) if label not in seen]
     if empty:
-        shown = ", ".join(empty[:12]) + (f" and {len(empty) - 12} more" if len(empty) > 12 else "")
-        messages.append(f"There is no image to learn {shown} from.")
-
-
-def _validation(
-    data: ClassificationData,
-    opened: Sequence[tuple[DataSet, ...]],
-    images: Sequence[ImageRecord],
-    spec: ClassificationSpec,
-    messages: list[str],
-) -> tuple[ImageRecord, ...]:
-    """What is scored on; some of the training images where they are held out, none where nothing is.
-
-    Raises:
-        InputError: too much is held out.
-    """
-    parts: Sequence[DataSet] | None = None
-    if data.val_images is not None:
-        parts = read_parts(data.val_images)
-    elif "val" not in data.parts:
-        parts = next((one for one in opened if has_part(one, "val")), None)
-    if parts is not None:
-        found = match_classes(classification_set(choose_part(parts, "val")), spec.class_names)
-        messages += [message for message in (*found.notes, *found.problems) if message not in messages]
-        if data.hold_out:
-            messages.append(f"{parts[0].source} has a validation set: nothing is held out of the training set.")
-        return found.images
-    if not data.hold_out:
-        return ()
-    _, held = hold_out(images, data.hold_out)
-    messages.append(f"{len(held)} images are held out for validation: every {data.hold_out}th by path, from the first.")
-    return tuple(held)
+        messages.append(f"There is no image to learn {listed(empty)} from.")

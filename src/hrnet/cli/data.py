@@ -1,4 +1,4 @@
-"""`hrnet data`: look at a data set before training on it."""
+"""`hrnet data`: check and show a data set before training on it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from hrnet.errors import InputError
 
 if TYPE_CHECKING:
     from hrnet.formats.check import Report
-    from hrnet.formats.records import DataSet, Defect
+    from hrnet.formats.records import Defect
 
 _USAGE = """usage: hrnet data check PATH [--images DIR] [--val PATH] [--decode] [--all] [--json]
        hrnet data show PATH --out DIR [--images DIR] [--count N]
 
-check names all that is wrong with a data set; its exit status is 1 if anything fatal is among it.
+check names all defects of a data set; its exit status is 1 if one of them is fatal.
 show writes contact sheets with the labels drawn.
 
-PATH is a COCO json or its folder, a folder of Pascal VOC, a YOLO data.yaml or its folder, a folder of images and label
-images, of class folders, or a DeepLabCut csv or its project; told apart by looking.
+PATH is a data set of any format, which is recognized: COCO, Pascal VOC, YOLO, DeepLabCut, MPII, label maps, class
+folders, Cityscapes, LIP, PASCAL-Context, COCO-Stuff 10k or ADE20K.
 hrnet data check --help and hrnet data show --help list the options."""
 _EXAMPLES = 3
 _JPEG_QUALITY = 90
@@ -33,23 +33,23 @@ _JPEG_QUALITY = 90
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Name all that is wrong with a data set: what cannot be used, what looks like a mistake, what is good to know.
+    """Name all defects of a data set: entries that cannot be used, likely mistakes, facts good to know.
 
-    Every image's header and end are read, which finds missing, damaged and truncated files; label images are decoded.
+    Every image's header and end are read, which finds missing, damaged and truncated files; label maps are decoded.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """file or folder; its format is told by looking"""
+    """file or folder of any known format"""
     images: Path | None = None
-    """folder of the images, where they are not where the format has them"""
+    """folder of the images, where it is not the place that the format defines"""
     val: Path | None = None
-    """another one, to be validated on: the same images and other classes are named too"""
+    """data set to validate on; images and classes are compared"""
     decode: bool = False
-    """decode every image: finds damage in the middle, and the same pixels in different files"""
+    """decode every image, which finds damage in the middle and equal pixels in different files"""
     all: bool = False
     """print every defect, not a few of each kind"""
     json: bool = False
-    """print one JSON object a line instead"""
+    """print one JSON object per line instead"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +57,15 @@ class Show:
     """Write contact sheets of a data set with boxes, outlines, keypoints and classes drawn."""
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """file or folder; its format is told by looking"""
+    """file or folder of any known format"""
     out: Path
-    """folder to write to; nothing in it is overwritten"""
+    """folder for the sheets; nothing in it is overwritten"""
     images: Path | None = None
-    """folder of the images, where they are not where the format has them"""
+    """folder of the images, where it is not the place that the format defines"""
     count: int = 24
-    """images of each set, evenly taken from all of them"""
+    """number of images per split, evenly spaced"""
     columns: int = 6
-    """images in a row"""
+    """images per row"""
     cell: int = 260
     """pixels of an image's longer side"""
 
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     if verb in ("-h", "--help"):
         print(_USAGE)
         return 0 if arguments else 2
-    raise InputError(f"there is no {verb!r}; say check or show.")
+    raise InputError(f"unknown command {verb!r}; choose check or show.")
 
 
 def _check(options: Check) -> int:
@@ -89,12 +89,12 @@ def _check(options: Check) -> int:
     bars: list[Progress] = []
     with ExitStack() as stack:
 
-        def show(done: int, total: int) -> None:
+        def advance(done: int, total: int) -> None:
             if not bars:
                 bars.append(stack.enter_context(Progress("check", total, "images", quiet=options.json)))
             bars[0].advance(done - bars[0].done)
 
-        report = check(options.path, options.images, options.val, decode=options.decode, progress=show)
+        report = check(options.path, options.images, options.val, decode=options.decode, progress=advance)
     for line in _json_lines(report) if options.json else _lines(report, options.all):
         print(line)
     return 1 if report.fatal else 0
@@ -116,9 +116,10 @@ def _json_lines(report: Report) -> Iterator[str]:
 
 def _lines(report: Report, everything: bool) -> Iterator[str]:
     from hrnet.formats.defects import KINDS
+    from hrnet.formats.splits import count_of, describe
 
     for data in report.sets:
-        yield _summary(data)
+        yield describe(data)
     groups: dict[str, list[Defect]] = {}
     for defect in report.defects:
         groups.setdefault(defect.kind, []).append(defect)
@@ -133,42 +134,26 @@ def _lines(report: Report, everything: bool) -> Iterator[str]:
     counts = dict.fromkeys(("fatal", "warning", "note"), 0)
     for defect in report.defects:
         counts[defect.severity] += 1
-    found = ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
-    yield found or "nothing wrong was found"
-
-
-def _summary(data: DataSet) -> str:
-    """A set in one line."""
-    from hrnet.formats.recognize import TITLES
-
-    objects = sum(len(image.objects) for image in data.images)
-    counts = {"images": len(data.images), "objects": objects, "classes": len(data.classes)}
-    counts["keypoints"] = len(data.keypoints)
-    parts = [f"{count} {name if count != 1 else _singular(name)}" for name, count in counts.items() if count]
-    name = f" {data.part}" if data.part else ""
-    return f"{TITLES[data.format]}{name}: {', '.join(parts) or 'nothing'} ({data.source})"
-
-
-def _singular(name: str) -> str:
-    return "class" if name == "classes" else name.removesuffix("s")
+    found = [f"{count} fatal" if name == "fatal" else count_of(count, name) for name, count in counts.items() if count]
+    yield ", ".join(found) or "no defects"
 
 
 def _show(options: Show) -> int:
-    from hrnet.formats.recognize import read
-    from hrnet.formats.sheet import contact_sheet
+    from hrnet.formats.registry import read
     from hrnet.io.atomic import atomic_path
+    from hrnet.vis.sheet import contact_sheet
 
     if min(options.count, options.columns) < 1 or not 16 <= options.cell <= 2000:
         raise InputError("--count and --columns are at least 1, --cell is 16 to 2000; correct them.")
     written = 0
     for data in read(options.path, options.images):
         if not data.images:
-            print(f"hrnet data show: {data.source} {data.part} has no image that can be shown", file=sys.stderr)
+            print(f"hrnet data show: {data.source} {data.split} has no image that can be shown", file=sys.stderr)
             continue
         step = max(len(data.images) / options.count, 1)
         chosen = [data.images[int(number * step)] for number in range(min(options.count, len(data.images)))]
         sheet = contact_sheet(data, chosen, min(options.columns, len(chosen)), options.cell)
-        path = _free_name(options.out, f"{data.format}-{data.part}" if data.part else data.format)
+        path = _free_name(options.out, f"{data.format}-{data.split}" if data.split else data.format)
         with atomic_path(path) as temporary:
             sheet.save(temporary, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)  # thin lines keep their color
         print(f"{path}  {len(chosen)} of {len(data.images)} images")
@@ -177,7 +162,7 @@ def _show(options: Show) -> int:
 
 
 def _free_name(folder: Path, stem: str) -> Path:
-    """A name that nothing has."""
+    """Return a name that no file has."""
     number = 1
     while True:
         path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")

@@ -13,95 +13,44 @@ from hrnet.detection.augment import Augment, augmented, targets_of
 from hrnet.detection.processor import image_frame
 from hrnet.detection.spec import DetectionSpec
 from hrnet.errors import InputError
-from hrnet.formats import compare
-from hrnet.formats.compare import Part, choose_part, only_part
-from hrnet.formats.defects import sentences
+from hrnet.formats.checked import bounds
 from hrnet.formats.files import entries
-from hrnet.formats.recognize import TITLES, read
 from hrnet.formats.records import DataSet, ImageRecord, Object
+from hrnet.formats.splits import (
+    LabeledSet,
+    Split,
+    facts,
+    listed,
+    match_names,
+    no_common_name,
+    open_evaluation,
+    shortened,
+)
 from hrnet.inference.processor import MEAN_COLOR
 from hrnet.io.geometry import Size, clip_boxes, warp
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
 
-# Sentences about what was left out, of one set.
-_EXAMPLES = 10
-
 
 @dataclass(frozen=True, slots=True)
-class DetectionSet:
-    """What a data set with boxes or masks holds.
+class DetectionSet(LabeledSet[ImageRecord]):
+    """One split of a data set with boxes or masks. Every object has a box, clipped to its image.
 
     Attributes:
-        class_names: a label is a position here.
-        category_ids: COCO's number of each class; empty where the format has none.
-        images: all that can be used, with and without objects. Every object has a box, cut at the image's borders.
-        problems: sentences about what was left out.
-        notes: a sentence for each thing that was inferred, or looks wrong.
+        category_ids: COCO's id of each class; empty where the format has none.
     """
 
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    images: tuple[ImageRecord, ...]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
 
 
-def read_parts(images: Path, annotations: Path | None = None) -> tuple[DataSet, ...]:
-    """All parts of a data set whose objects have places: COCO json, Pascal VOC, YOLO, told apart by looking.
-
-    Args:
-        images: the folder of the images, or without `annotations` the data set as a whole.
-        annotations: a COCO json, a folder of VOC or one of its lists, a data.yaml.
-
-    Raises:
-        InputError: it is none of these, or cannot be read as a whole.
-    """
-    sets = read(images) if annotations is None else read(annotations, images)
-    if sets[0].format not in ("coco", "voc", "yolo"):
-        raise InputError(
-            f"{annotations or images} holds {TITLES[sets[0].format]}, which say nothing of single objects; name a COCO json, "
-            "a folder of Pascal VOC, or a YOLO data.yaml."
-        )
-    # The folder of COCO's own annotations holds the same images with keypoints too.
-    return tuple(one for one in sets if "instances" in one.part) or sets
-
-
-def read_detection(images: Path, annotations: Path | None = None, part: Part = "train") -> DetectionSet:
-    """The images and objects of one part of a data set.
-
-    Args:
-        images: as of `read_parts`.
-        annotations: as of `read_parts`.
-        part: which part, where there are several; val takes test where there is no val.
-
-    Raises:
-        InputError: as of `read_parts`, or nothing in it can be used.
-    """
-    sets = read_parts(images, annotations)
-    found = detection_set(choose_part(sets, part))
-    return replace(found, notes=(*found.notes, *(() if annotations else only_part(sets, part))))
-
-
-def open_set(images: Path, annotations: Path | None = None, split: Part = "val", *, hold_out: int = 0) -> DetectionSet:
-    """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
-
-    Raises:
-        InputError: the data set is missing or cannot be used.
-    """
-    data = read_detection(images, annotations, "train" if hold_out else split)
-    return replace(data, images=tuple(compare.hold_out(data.images, hold_out)[1])) if hold_out else data
+def open_set(images: Path, annotations: Path | None = None, split: Split = "val", *, hold_out: int = 0) -> DetectionSet:
+    """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
+    return open_evaluation(images, annotations, "boxes", detection_set, split, hold_out)
 
 
 def detection_set(data: DataSet) -> DetectionSet:
-    """The images of one part, whose objects all get boxes.
-
-    Raises:
-        InputError: there is no image, or two classes have one name.
-    """
-    notes, problems = sentences(data)
-    if len(set(data.classes)) != len(data.classes):
-        raise InputError(f"The list of classes of {data.source} names one twice; give each its own name.")
+    """Return the images of one split, whose objects all get boxes; errors as of `facts`."""
+    notes, problems = facts(data)
     images: list[ImageRecord] = []
     for image in data.images:
         objects: list[Object] = []
@@ -112,26 +61,13 @@ def detection_set(data: DataSet) -> DetectionSet:
             else:
                 objects.append(replace(thing, box=box))
         images.append(replace(image, objects=tuple(objects)))
-    if not images:
-        reason = f"; the first problem: {problems[0]}" if problems else "; list some."
-        raise InputError(f"{data.source} has no image that can be used{reason}")
-    if len(problems) > _EXAMPLES:
-        rest = f"{data.source}: {len(problems) - _EXAMPLES} more cannot be used; `hrnet data check` names all of them."
-        problems = [*problems[:_EXAMPLES], rest]
-    return DetectionSet(data.classes, data.category_ids, tuple(images), tuple(problems), tuple(notes))
+    return DetectionSet(data.classes, tuple(images), shortened(problems, data.source), tuple(notes), data.category_ids)
 
 
-def _box(thing: Object, size: Size) -> Float[np.ndarray, 4] | None:
-    """The box, or the bounds of the outline, cut at the borders of the image; None where nothing is left."""
-    if thing.box is not None:
-        box = thing.box
-    elif thing.polygons:
-        points = np.concatenate(thing.polygons)
-        box = np.concatenate([points.min(0), points.max(0)])
-    elif thing.runs is not None and thing.runs.counts[1::2].any():
-        rows, columns = np.nonzero(thing.runs.mask())
-        box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
-    else:
+def _box(thing: Object, size: Size) -> Float[np.ndarray, " 4"] | None:
+    """Return the box of an object clipped to its image; None where nothing is left."""
+    box = bounds(thing)
+    if box is None:
         return None
     box = clip_boxes(box[None], size)[0]
     return box if (box[2:] > box[:2]).all() else None
@@ -140,31 +76,24 @@ def _box(thing: Object, size: Size) -> Float[np.ndarray, 4] | None:
 def match_classes(
     data: DetectionSet, class_names: tuple[str, ...], aliases: Sequence[tuple[str, str]] = ()
 ) -> DetectionSet:
-    """The same images with the labels of other classes, matched by name; objects of what these lack are left out.
+    """Return a set with the model's classes, matched by name; objects of other classes are left out.
 
     Args:
-        data: with its own classes.
-        class_names: of the model.
-        aliases: a class of a data set, and the model's class that it counts as.
+        data: set with its own classes.
+        class_names: classes of the model.
+        aliases: pairs of a class of the data set and the model's class that it counts as.
 
     Raises:
         InputError: no name is common, or an alias leads nowhere.
     """
     for theirs, ours in aliases:
         if ours not in class_names:
-            raise InputError(f"The alias {theirs} {ours} names no class of the model ({', '.join(class_names[:12])}).")
-    places = {_plain(name): label for label, name in enumerate(class_names)}
-    places |= {_plain(theirs): class_names.index(ours) for theirs, ours in aliases}
-    labels = [places.get(_plain(name), -1) for name in data.class_names]
+            raise InputError(f"The alias {theirs} {ours} names no class of the model ({listed(class_names)}).")
+    labels, lost = match_names(data.class_names, class_names, dict(aliases))
     if labels == [*range(len(class_names))]:
         return data
-    lost = [name for name, label in zip(data.class_names, labels, strict=True) if label < 0]
     if len(lost) == len(labels):
-        raise InputError(
-            f"The data set's classes ({', '.join(data.class_names[:12])}) have no name in common with the model's "
-            f"({', '.join(class_names[:12])}); rename them, or say which is which by --data.aliases."
-        )
-    shown = ", ".join(lost[:12]) + (f" and {len(lost) - 12} more" if len(lost) > 12 else "")
+        raise no_common_name(data.class_names, class_names, "rename them, or match them by --data.aliases")
     images = tuple(
         replace(
             image,
@@ -172,19 +101,19 @@ def match_classes(
         )
         for image in data.images
     )
-    # A class that several were made into, or that the data set lacks, has no number of its own in it.
+    # A class that several were merged into, or that the data set lacks, has no id of its own in it.
     ids = [data.category_ids[labels.index(label)] for label in range(len(class_names)) if labels.count(label) == 1]
     return replace(
         data,
         class_names=class_names,
         category_ids=tuple(ids) if data.category_ids and len(ids) == len(class_names) else (),
         images=images,
-        notes=(*data.notes, *([f"The model does not know {shown}: such objects are left out."] if lost else [])),
+        notes=(*data.notes, *([f"The model does not know {listed(lost)}: such objects are left out."] if lost else [])),
     )
 
 
 def with_stuff(data: DetectionSet, folder: Path) -> DetectionSet:
-    """The same images, each with the label image of its stem; images without one are named, and stay.
+    """Return a set whose images have the label map of their stem; images without one are named, and stay.
 
     Raises:
         InputError: the folder holds none of them.
@@ -194,15 +123,13 @@ def with_stuff(data: DetectionSet, folder: Path) -> DetectionSet:
     missing = [one.path for one in images if one.label_map is None]
     if len(missing) == len(images):
         raise InputError(
-            f"{folder} holds no label image {missing[0].stem}.png, nor one of any other image of the set; name the "
-            "folder with the maps of its pixels' classes, or give --data.stuff without a folder to learn the objects."
+            f"{folder} has no label map {missing[0].stem}.png, nor one of any other image of the set; name the folder of the "
+            "label maps, or give --data.stuff without a folder to learn the objects."
         )
-    note = f"{len(missing)} images have no label image in {folder}, first {missing[0].name}: their pixels say nothing."
-    return replace(data, images=images, problems=(*data.problems, *([note] if missing else [])))
-
-
-def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower())) or name
+    if not missing:
+        return replace(data, images=images)
+    note = f"{len(missing)} images have no label map in {folder}, first {missing[0].name}: their pixels are ignored."
+    return replace(data, images=images, problems=(*data.problems, note))
 
 
 class DetectionDataset:

@@ -13,7 +13,6 @@ from hrnet.detection.data import (
     DetectionSet,
     detection_set,
     match_classes,
-    read_parts,
     with_stuff,
 )
 from hrnet.detection.metrics import DetectionEvaluator
@@ -35,42 +34,23 @@ from hrnet.detection.spec import (
 from hrnet.engine.job import Job
 from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
-from hrnet.formats.compare import Part, choose_part, has_part, hold_out, pair_folders
-from hrnet.formats.records import DataSet, ImageRecord
+from hrnet.formats.records import ImageRecord
+from hrnet.formats.splits import OWN_CLASSES, DataSource, TrainingSets, has_common_name, training_images
 from hrnet.io.geometry import Size
 from hrnet.nn.spec import hrnet
 
-# A name that no data set has, so that its own classes take its place.
-OWN_CLASSES = ("of the data set",)
-
 
 @dataclass(frozen=True, slots=True)
-class DetectionData:
-    """Where images and their labels are.
+class DetectionData(DataSource):
+    """Images with boxes or masks: COCO json, Pascal VOC, YOLO.
 
     Attributes:
-        images: folders of training images, or without `annotations` of whole data sets.
-        annotations: COCO jsons, folders of Pascal VOC or lists of theirs, YOLO data.yaml; each goes with the folder of
-            images at the same place.
-        parts: of the data sets, to train on.
-        val_images: folder to score on, as `images`; None: the part for it of the first training set that has one; without
-            one there is no scoring, and the last weights are the best.
-        val_annotations: its labels.
-        hold_out: where there is nothing to score on, n keeps every n-th training image for it and out of training: those at
-            positions 0, n, 2n ... in the order of their paths; 0 keeps none.
-        stuff: folders of label images for a semantic branch, PNGs with the stems of the images, each folder for the
-            `images` at the same place; their numbers are the branch's classes, 255 counts for nothing. None: its targets
-            are made of the objects.
+        stuff: folders of label maps for a semantic branch, one for each of `images`: PNGs with the stems of the images, 255
+            is ignored. None: the targets of the branch are made of the objects.
         aliases: pairs of a class of the data sets and the model's class that it counts as.
         augment: random changes of the training samples.
     """
 
-    images: tuple[Path, ...] = ()
-    annotations: tuple[Path, ...] = ()
-    parts: tuple[Part, ...] = ("train",)
-    val_images: Path | None = None
-    val_annotations: Path | None = None
-    hold_out: int = 0
     stuff: tuple[Path, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     augment: Augment = field(default_factory=Augment)
@@ -346,26 +326,20 @@ def prepare(recipe: DetectionRecipe) -> Job:
         InputError: a file is missing or cannot be used.
     """
     data = recipe.data
-    opened = [read_parts(*pair) for pair in pair_folders(data.images, data.annotations, data.parts)]
-    sets = [detection_set(choose_part(parts, part)) for parts in opened for part in data.parts]
+    opened = TrainingSets(data, "boxes", detection_set)
     messages: list[str] = []
-    spec = _with_classes_of(sets[0], recipe.model, data, messages)
-    if data.stuff:
-        sets = _with_stuff(sets, spec, data)
-    sets = [match_classes(one, spec.class_names, data.aliases) for one in sets]
-    for one in sets:
-        messages += [message for message in (*one.notes, *one.problems) if message not in messages]
-    images = [image for one in sets for image in one.images]
+    spec = _with_classes_of(opened.sets[0], recipe.model, data, messages)
+    sets = _with_stuff(opened.sets, spec, data) if data.stuff else opened.sets
+    train, validation = opened.finish(lambda one: match_classes(one, spec.class_names, data.aliases), messages, sets)
+    images = training_images(train, validation)
     _check_objects(images, spec, messages)
-    scored = _validation(data, opened, images, spec, messages)
-    held_out = {image.path for image in scored.images}
+    scored = validation.images if validation else ()
+    ids = validation.category_ids if validation else ()
     return Job(
         model=DetectionModel(spec),
-        train=DetectionDataset(
-            [image for image in images if image.path not in held_out], spec, data.augment, recipe.train.seed
-        ),
-        validation=DetectionDataset(scored.images, spec, data.augment) if scored.images else None,
-        evaluator=lambda: DetectionEvaluator(scored.images, spec, scored.category_ids or None),
+        train=DetectionDataset(images, spec, data.augment, recipe.train.seed),
+        validation=DetectionDataset(scored, spec, data.augment) if scored else None,
+        evaluator=lambda: DetectionEvaluator(scored, spec, ids or None),
         messages=tuple(messages),
     )
 
@@ -374,8 +348,7 @@ def _with_classes_of(
     data: DetectionSet, spec: DetectionSpec, where: DetectionData, messages: list[str]
 ) -> DetectionSpec:
     """The spec for the classes of a data set that has none in common with it."""
-    theirs = {name.lower() for name in (*data.class_names, *(alias for _, alias in where.aliases))}
-    if theirs & {name.lower() for name in spec.class_names}:
+    if has_common_name((*data.class_names, *(alias for _, alias in where.aliases)), spec.class_names):
         return spec
     names = data.class_names
     messages.append(f"The model learns the data set's {len(names)} classes: {', '.join(names)}.")
@@ -400,7 +373,7 @@ def _with_stuff(sets: Sequence[DetectionSet], spec: DetectionSpec, data: Detecti
         raise InputError(
             f"{len(data.images)} folders of images and {len(data.stuff)} of maps of pixels' classes: give one for each."
         )
-    folders = [folder for folder in data.stuff for _ in data.parts]
+    folders = [folder for folder in data.stuff for _ in data.splits]
     return [with_stuff(one, folder) for one, folder in zip(sets, folders, strict=True)]
 
 
@@ -421,33 +394,3 @@ def _check_objects(images: Sequence[ImageRecord], spec: DetectionSpec, messages:
     if spec.has_masks and outlined < len(things):
         text += f"; {len(things) - outlined} have no outline, and count for nothing while masks are learned"
     messages.append(f"{text}.")
-
-
-def _validation(
-    data: DetectionData,
-    opened: Sequence[tuple[DataSet, ...]],
-    images: Sequence[ImageRecord],
-    spec: DetectionSpec,
-    messages: list[str],
-) -> DetectionSet:
-    """What is scored on; some of the training images where they are held out, none where nothing is.
-
-    Raises:
-        InputError: too much is held out.
-    """
-    parts: Sequence[DataSet] | None = None
-    if data.val_images is not None:
-        parts = read_parts(data.val_images, data.val_annotations)
-    elif "val" not in data.parts:
-        parts = next((one for one in opened if has_part(one, "val")), None)
-    if parts is not None:
-        found = match_classes(detection_set(choose_part(parts, "val")), spec.class_names, data.aliases)
-        messages += [message for message in (*found.notes, *found.problems) if message not in messages]
-        if data.hold_out:
-            messages.append(f"{parts[0].source} has a validation set: nothing is held out of the training set.")
-        return found
-    if not data.hold_out:
-        return DetectionSet(spec.class_names, (), ())
-    _, held = hold_out(images, data.hold_out)
-    messages.append(f"{len(held)} images are held out for validation: every {data.hold_out}th by path, from the first.")
-    return DetectionSet(spec.class_names, (), tuple(held))

@@ -170,7 +170,9 @@ def _check_set(one: DataSet, counts: Counter[int], draft: Draft) -> None:
     unit = "pixels" if first.label_map else "objects" if first.label is None else "images"
     unused = [name for label, name in names.items() if not counts[label]]
     if unused and len(unused) < len(names):
-        draft.say("class-unused", f"names {len(unused)} classes{part} without {unit}: {listed(unused)}", file=one.source)
+        draft.say(
+            "class-unused", f"names {len(unused)} classes{part} without {unit}: {listed(unused)}", file=one.source
+        )
     elif unused:
         draft.say("set-empty", f"has no {unit}{part} that can be used", file=one.source)
     seen = [(counts[label], name) for label, name in names.items() if counts[label]]

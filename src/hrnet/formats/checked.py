@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
@@ -113,6 +114,19 @@ def _signature(thing: Object) -> tuple[object, ...]:
     arrays = (thing.box, thing.keypoints, thing.visibility, thing.region, *thing.polygons)
     runs = None if thing.runs is None else thing.runs.counts.tobytes()
     return thing.label, thing.crowd, runs, *(None if array is None else array.tobytes() for array in arrays)
+
+
+def bounds(thing: Object) -> Float[np.ndarray, " 4"] | None:
+    """Return the box of an object, or the bounds of its outline or mask; None without any."""
+    if thing.box is not None:
+        return thing.box
+    if thing.polygons:
+        points = np.concatenate(thing.polygons)
+        return np.concatenate([points.min(0), points.max(0)])
+    if thing.runs is not None and thing.runs.counts[1::2].any():
+        rows, columns = np.nonzero(thing.runs.mask())
+        return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
+    return None
 
 
 def outline(values: list[float]) -> np.ndarray:

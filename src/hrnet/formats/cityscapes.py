@@ -28,7 +28,9 @@ def _find(root: Path, split: str) -> Found | None:
 
     def pairs(kind: str) -> list[tuple[Path, Path]]:
         gold = root / "gtFine" / split
-        return [(one, gold / one.parent.name / f"{one.name.removesuffix(_IMAGE_END)}_gtFine_{kind}.png") for one in images]
+        return [
+            (one, gold / one.parent.name / f"{one.name.removesuffix(_IMAGE_END)}_gtFine_{kind}.png") for one in images
+        ]
 
     train_ids = pairs("labelTrainIds")
     if train_ids and all(is_file(labels) for _, labels in train_ids):

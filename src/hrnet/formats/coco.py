@@ -314,7 +314,7 @@ def _numbers(values: Any, count: int, name: str, miscounted: str, malformed: str
         raise EntryError(malformed, f"{name} holds something that is no number") from None
 
 
-def _box(values: Any) -> Float[np.ndarray, 4]:
+def _box(values: Any) -> Float[np.ndarray, " 4"]:
     x, y, w, h = _numbers(values, 4, "bbox", "entry-malformed", "entry-malformed")
     return np.array([x, y, x + w, y + h])
 

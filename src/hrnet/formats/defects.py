@@ -21,9 +21,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "file-malformed": Kind("fatal", "a file that cannot be read", "export it again, or name the right file"),
     "entry-malformed": Kind("fatal", "an entry that cannot be understood", "fix the entry, or export the file again"),
-    "set-empty": Kind(
-        "fatal", "a set in which nothing can be used", "fix the other defects, or name the right folder"
-    ),
+    "set-empty": Kind("fatal", "a set in which nothing can be used", "fix the other defects, or name the right folder"),
     "image-missing": Kind("fatal", "an image that is not there", "copy it to its place, or take it off the list"),
     "image-unreadable": Kind("fatal", "an image that cannot be read", "copy or export it again, or remove it"),
     "image-size": Kind(

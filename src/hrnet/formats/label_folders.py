@@ -27,7 +27,9 @@ class LabelFolderReader:
     """Reader of folders of images and label maps."""
 
     title = "label maps"
-    looked_for = "a folder with images/ and labels/ (with or without train/ and val/ in them), or with X.png beside X.jpg"
+    looked_for = (
+        "a folder with images/ and labels/ (with or without train/ and val/ in them), or with X.png beside X.jpg"
+    )
     gives: frozenset[Content] = frozenset({"label_maps"})
 
     def recognize(self, path: Path, images: Path | None = None) -> bool:
@@ -147,12 +149,6 @@ def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
             draft.say("label-orphan", f"has no image of its name in {pair.images}", file=label)
     table = tuple(range(len(classes)))
     images = label_records(files, table, draft)
-    values = {value for image in images for value in image.pixels}
-    if IGNORE_INDEX in values and values <= {0, IGNORE_INDEX}:
-        raise InputError(
-            f"{pair.labels} has no values but 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} is ignored; save the second class "
-            "as 1."
-        )
     return DataSet(
         "label-maps", pair.labels, pair.split, tuple(images), classes, label_table=table, defects=tuple(draft.defects)
     )
@@ -160,10 +156,15 @@ def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
 
 def _named(sets: list[DataSet]) -> tuple[DataSet, ...]:
     """Return the sets with numbers for names where no file names the classes, and with pairs of left and right."""
+    values = {value for one in sets for image in one.images for value in image.pixels}
+    if values == {0, IGNORE_INDEX}:
+        raise InputError(
+            f"{sets[0].source} has no values but 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} is ignored; save the second class "
+            "as 1."
+        )
     if sets[0].classes:
         return tuple(replace(one, pairs=infer_pairs(one.classes)) for one in sets)
-    values = (value for one in sets for image in one.images for value in image.pixels if value < IGNORE_INDEX)
-    count = max(values, default=-1) + 1
+    count = max(values - {IGNORE_INDEX}, default=-1) + 1
     named: list[DataSet] = []
     for one in sets:
         draft = Draft(one.source)

@@ -65,9 +65,7 @@ def read_labels(one: LabeledImage) -> UInt8[np.ndarray, "h w"]:
     return labels.astype(np.uint8)
 
 
-def label_records(
-    files: Sequence[tuple[Path, Path]], meaning: tuple[int, ...], draft: Draft
-) -> list[ImageRecord]:
+def label_records(files: Sequence[tuple[Path, Path]], meaning: tuple[int, ...], draft: Draft) -> list[ImageRecord]:
     """Read all label maps once and return the images that can be used; the draft names the others.
 
     Args:

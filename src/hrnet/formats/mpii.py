@@ -87,9 +87,7 @@ class MpiiReader:
             for name, record in records.items()
             if record is not None
         )
-        return (
-            DataSet("mpii", path, "", found, ("person",), KEYPOINTS, LINKS, PAIRS, defects=tuple(draft.defects)),
-        )
+        return (DataSet("mpii", path, "", found, ("person",), KEYPOINTS, LINKS, PAIRS, defects=tuple(draft.defects)),)
 
 
 def _image(folder: Path, name: str, number: int, draft: Draft) -> ImageRecord | None:
@@ -126,7 +124,7 @@ def _person(entry: Any, number: int, head: float, absent: tuple[bool, ...]) -> O
     )
 
 
-def _numbers(entry: dict[str, Any], key: str, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+def _numbers(entry: dict[str, Any], key: str, shape: tuple[int, ...]) -> Float[np.ndarray, " ..."]:
     try:
         values = np.array(entry.get(key), dtype=float)
     except (TypeError, ValueError, OverflowError):

@@ -63,7 +63,7 @@ class Object:
     label: int
     place: str
     number: int = 0
-    box: Float[np.ndarray, "4"] | None = None
+    box: Float[np.ndarray, " 4"] | None = None
     keypoints: Float[np.ndarray, "k 2"] | None = None
     visibility: Float[np.ndarray, " k"] | None = None
     polygons: tuple[Float[np.ndarray, "_ 2"], ...] = ()
@@ -71,7 +71,7 @@ class Object:
     area: float | None = None
     crowd: bool = False
     difficult: bool = False
-    region: Float[np.ndarray, "4"] | None = None
+    region: Float[np.ndarray, " 4"] | None = None
     head: float = math.nan
 
 

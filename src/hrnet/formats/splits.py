@@ -232,7 +232,8 @@ class TrainingSets(Generic[AnySet]):
     """
 
     def __init__(self, source: DataSource, content: Content, convert: Callable[[DataSet], AnySet]) -> None:
-        self._source, self._content, self._convert = source, content, convert
+        self._source, self._convert = source, convert
+        self._content: Content = content
         pairs = pair_folders(source.images, source.annotations, source.splits)
         self._opened = [open_splits(*pair, content) for pair in pairs]
         self.sets = [convert(choose_split(one, split)) for one in self._opened for split in source.splits]
@@ -316,8 +317,14 @@ def hold_out_images(sets: Sequence[AnySet], every: int) -> tuple[list[AnySet], A
             f"hold_out must be at least 2 and leave training images; got {every} for {count_of(len(paths), 'image')}."
         )
     parts = [one.select(held.__contains__) for one in sets]
-    images = tuple(image for one in parts for image in one.images)
+    images = tuple(sorted((image for one in parts for image in one.images), key=lambda image: image.path))
     return [one.select(lambda path: path not in held) for one in sets], replace(parts[0], images=images)
+
+
+def training_images(train: Sequence[LabeledSet[Record]], validation: LabeledSet[Record] | None) -> list[Record]:
+    """Return the images of all training sets that are not validated on."""
+    held = {image.path for image in validation.images} if validation else set[Path]()
+    return [image for one in train for image in one.images if image.path not in held]
 
 
 def plain_name(name: str) -> str:

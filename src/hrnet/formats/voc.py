@@ -179,7 +179,7 @@ def _listed_size(root: Element, draft: Draft) -> tuple[object, object] | None:
     return (height, width) if height or width else None
 
 
-def _box(element: Element) -> Float[np.ndarray, 4] | None:
+def _box(element: Element) -> Float[np.ndarray, " 4"] | None:
     """Return x1 y1 x2 y2. The first pixel of VOC is 1, and its boxes end on their last pixel."""
     try:
         values = [float(_text(element, f"bndbox/{name}") or "") for name in ("xmin", "ymin", "xmax", "ymax")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,20 +12,18 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.errors import InputError
-from hrnet.formats import records
-from hrnet.formats.checked import LARGEST_COORDINATE
+from hrnet.formats.boxes import box_key, read_boxes
+from hrnet.formats.checked import LARGEST_COORDINATE, bounds
 from hrnet.formats.coco import image_number as image_number  # for what scores poses
-from hrnet.formats.coco import read_coco
-from hrnet.formats.coco import read_coco_json as read_coco_json
-from hrnet.formats.defects import sentences
-from hrnet.formats.records import DataSet, Object
+from hrnet.formats.coco import read_coco_json
+from hrnet.formats.records import DataSet, ImageRecord, Object
 from hrnet.formats.sides import infer_pairs
+from hrnet.formats.splits import LabeledSet, Split, facts, open_evaluation, shortened
 from hrnet.inference.processor import BoxPrompts
 from hrnet.io.geometry import Frame, Image, Size, warp
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
 from hrnet.pose.augment import Augment, Box, CropLabels, crop_labels, random_crop
-from hrnet.pose.boxes import box_key, read_boxes
 from hrnet.pose.codecs import make_codec
 from hrnet.pose.instances import Instance
 from hrnet.pose.processor import crop_frame
@@ -45,76 +44,59 @@ class ListedImage:
     size: Size
 
 
-@dataclass(frozen=True, slots=True)
-class KeypointSet:
-    """What a data set with keypoints holds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeypointSet(LabeledSet[ListedImage]):
+    """One split of a data set with keypoints.
 
     Attributes:
-        skeleton: the keypoints, from the file or inferred from their names.
+        skeleton: keypoints, from the file or inferred from their names.
         instances: objects with at least one labeled keypoint.
-        problems: a sentence for each entry that was left out.
-        notes: a sentence for each thing that was inferred.
-        names: the keypoints in the file's own order, where `skeleton` is another one.
-        images: all that the file lists and that can be used, labeled or not: what a detector's boxes are scored on.
+        names: keypoints in the file's own order, where `skeleton` is another one.
         boxed: whether every object has a box of its own.
+        source: COCO json of the set; None for other formats.
     """
 
     skeleton: Skeleton
     instances: tuple[Instance, ...]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    images: tuple[ListedImage, ...] = ()
     boxed: bool = True
+    source: Path | None = None
 
-
-def read_coco_keypoints(images: Path, annotations: Path) -> KeypointSet:
-    """The labeled objects of a COCO keypoint json, whatever its keypoints are.
-
-    Args:
-        images: the folder that the file names in the json refer to.
-        annotations: the json.
-
-    Raises:
-        InputError: the file is no COCO keypoint json, or nothing in it can be used.
-    """
-    return keypoint_set(read_coco(annotations, images, only_keypoints=True))
+    def select(self, keep: Callable[[Path], bool]) -> KeypointSet:
+        """Return the set with some of its images and their objects, chosen by path."""
+        return replace(
+            self,
+            images=tuple(image for image in self.images if keep(image.path)),
+            instances=tuple(instance for instance in self.instances if keep(instance.path)),
+        )
 
 
 def open_set(
     images: Path,
     annotations: Path | None = None,
-    split: Literal["train", "val"] = "val",
+    split: Split = "val",
     *,
     hold_out: int = 0,
     unboxed: Unboxed = "whole",
 ) -> KeypointSet:
-    """Open one split of a data set; with `hold_out` the images that a training with this number holds out.
-
-    Raises:
-        InputError: the data set is missing or cannot be used.
-    """
-    from hrnet.pose.recipes import read_keypoints
-
-    if annotations is None:
-        raise InputError(f"{images} has no labels of keypoints; name them by --annotations.")
-    data = read_keypoints(images, annotations, "train" if hold_out else split, unboxed)
-    return _hold_out(data, hold_out)[1] if hold_out else data
+    """Open the images to evaluate on; arguments and errors as of `open_evaluation` and `keypoint_set`."""
+    convert = partial(keypoint_set, unboxed=unboxed)
+    return open_evaluation(images, annotations, "keypoints", convert, split, hold_out)
 
 
 def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
-    """The objects with labeled keypoints of a data set of any format.
+    """Return the objects with labeled keypoints of one split.
 
     Args:
-        data: as read.
-        unboxed: the box of an object that has none: the whole image, or the bounds of its keypoints, wider by `MARGIN`.
+        data: split of a data set of any format.
+        unboxed: box of an object without one: the whole image, or the bounds of its keypoints, wider by `MARGIN`.
 
     Raises:
-        InputError: nothing in it can be used.
+        InputError: the split has no keypoints, or none that can be used.
     """
     if not data.keypoints:
         raise InputError(f"{data.source} has no keypoints: neither its classes nor its objects name any.")
-    notes, problems = sentences(data)
+    notes, problems = facts(data)
     skeleton = _skeleton(data, notes)
     found: list[tuple[int, Instance]] = []
     for image in data.images:
@@ -128,14 +110,16 @@ def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
         reason = f"; the first problem: {problems[0]}" if problems else "; label at least one keypoint"
         raise InputError(f"{data.source} has no object with keypoints that could be used{reason}")
     return KeypointSet(
-        skeleton,
-        # In the file's order, as the random choices of training go by position.
-        tuple(instance for _, instance in sorted(found, key=lambda pair: pair[0])),
-        tuple(problems),
-        tuple(notes),
-        skeleton.names,
+        data.classes,
         tuple(ListedImage(image.path, _image_id(image), image.size) for image in data.images),
+        shortened(problems, data.source),
+        tuple(notes),
+        skeleton=skeleton,
+        # In the file's order, as the random choices of training go by position.
+        instances=tuple(instance for _, instance in sorted(found, key=lambda pair: pair[0])),
+        names=skeleton.names,
         boxed=all(thing.box is not None for image in data.images for thing in image.objects),
+        source=data.source if data.format == "coco" else None,
     )
 
 
@@ -156,13 +140,20 @@ def _skeleton(data: DataSet, notes: list[str]) -> Skeleton:
         raise InputError(f"{data.source}: its keypoints are inconsistent: {error}") from None
 
 
-def _instance(thing: Object, image: records.ImageRecord, unboxed: Unboxed) -> Instance | str | None:
-    """None where nothing is to be learned from the object; the reason where it cannot be used."""
-    if thing.keypoints is None or thing.visibility is None or not (thing.visibility > 0).any():
-        return None
+def _instance(thing: Object, image: ImageRecord, unboxed: Unboxed) -> Instance | str | None:
+    """Return None for an object without labeled keypoints, and the reason for one that cannot be used."""
     points, visibility, area = thing.keypoints, thing.visibility, thing.area
-    if thing.box is not None:
-        x, y, right, bottom = thing.box.tolist()
+    if points is None or visibility is None:
+        return None
+    if thing.region is not None and area is not None:
+        return Instance(
+            image.path, _image_id(image), image.size, thing.region, points, visibility, area, head=thing.head
+        )
+    if not (visibility > 0).any():
+        return None
+    outer = bounds(thing)
+    if outer is not None:
+        x, y, right, bottom = outer.tolist()
         box = clip_ground_truth((x, y, right - x, bottom - y), image.size)
         if box is None:
             width, height = image.size[::-1]
@@ -179,13 +170,18 @@ def _instance(thing: Object, image: records.ImageRecord, unboxed: Unboxed) -> In
     return Instance(image.path, _image_id(image), image.size, box, points, visibility, area)
 
 
-def _image_id(image: records.ImageRecord) -> int:
+def _image_id(image: ImageRecord) -> int:
     """Its number; the text that some files have in its place is as good, as it is only compared."""
     return image.number  # type: ignore[return-value]  # see above
 
 
+def read_truth(data: KeypointSet) -> dict[str, Any] | None:
+    """Return the ground truth of average precision as the content of a COCO json; None where objects have no boxes."""
+    return read_coco_json(data.source) if data.source else coco_truth(data)
+
+
 def coco_truth(data: KeypointSet) -> dict[str, Any] | None:
-    """The labeled objects as the content of a COCO json, for average precision; None where they have no boxes."""
+    """Return the labeled objects as the content of a COCO json; None where they have no boxes."""
     if not data.boxed:
         return None
     known, names = data.skeleton.names, data.names or data.skeleton.names
@@ -252,34 +248,6 @@ def rename_keypoints(data: KeypointSet, skeleton: Skeleton) -> KeypointSet:
     return replace(data, skeleton=skeleton, instances=instances)
 
 
-def hold_out(data: KeypointSet, every: int) -> tuple[KeypointSet, KeypointSet]:
-    """A set in two parts: what is left to train on, and every so-manieth image to score on.
-
-    Args:
-        data: all images.
-        every: images sorted by path at positions 0, `every`, 2 * `every`, ... are held out.
-
-    Raises:
-        InputError: `every` is below 2, or one of the parts has nothing labeled.
-    """
-    if every < 2:
-        raise InputError(f"Every {every}-th image cannot be held out of the others; 5, for one, holds out a fifth.")
-    chosen = set(sorted({image.path for image in data.images})[::every])
-    parts = [
-        replace(
-            data,
-            instances=tuple(instance for instance in data.instances if (instance.path in chosen) == held),
-            images=tuple(image for image in data.images if (image.path in chosen) == held),
-        )
-        for held in (False, True)
-    ]
-    if not all(part.instances for part in parts):
-        raise InputError(
-            f"{len(data.images)} images are too few to hold out every {every}-th; nothing is labeled then."
-        )
-    return parts[0], parts[1]
-
-
 def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, ...], list[str]]:
     """The boxes of a detection file as instances without keypoints, in the images of a data set.
 
@@ -302,7 +270,6 @@ def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, .
     return tuple(found), problems
 
 
-_hold_out = hold_out
 
 
 class PoseDataset:

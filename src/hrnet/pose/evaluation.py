@@ -17,10 +17,9 @@ from hrnet.inference.processor import BoxPrompts, Input
 from hrnet.io.atomic import write_text
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import TaskModel
-from hrnet.pose.data import detected_instances, open_set, rename_keypoints
+from hrnet.pose.data import detected_instances, open_set, read_truth, rename_keypoints
 from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
-from hrnet.pose.recipes import read_truth
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class PoseEvaluation(EvaluationOptions):
         evaluator = PoseEvaluator(
             instances,
             spec,
-            truth=read_truth(self.annotations, data),
+            truth=read_truth(data),
             labeled=self.boxes is None,
             names=data.names,
             images=[image.image_id for image in data.images],

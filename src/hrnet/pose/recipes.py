@@ -2,57 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hrnet.engine.job import Job
 from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
 from hrnet.errors import InputError
-from hrnet.formats.coco import read_coco_json
-from hrnet.formats.compare import choose_part
-from hrnet.formats.recognize import read
+from hrnet.formats.splits import DataSource, TrainingSets
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet
 from hrnet.pose.augment import Augment
 from hrnet.pose.data import (
     KeypointSet,
     PoseDataset,
     Unboxed,
-    coco_truth,
-    hold_out,
     keypoint_set,
-    read_coco_keypoints,
+    read_truth,
     rename_keypoints,
 )
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
-from hrnet.pose.mpii import is_mpii, read_mpii
 from hrnet.pose.skeletons import COCO, LSP, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 
 
 @dataclass(frozen=True, slots=True)
-class PoseData:
-    """Where images and their labels are: COCO or MPII json, YOLO data.yaml, DeepLabCut csv.
+class PoseData(DataSource):
+    """Images with keypoints: COCO or MPII json, YOLO data.yaml, DeepLabCut csv.
 
     Attributes:
-        images: folders of training images.
-        annotations: their labels; each folder goes with the file at the same place.
-        val_images: folder of the images to score on.
-        val_annotations: its labels; None: those that a data.yaml names; without any there is no scoring, and the last weights
-            are the best.
-        hold_out: where there is no validation set, n keeps every n-th training image for scoring and out of training: those
-            at positions 0, n, 2n ... in the order of their paths; 0 keeps none.
-        unboxed: the box of an object whose format has none: the whole image, or the bounds of its keypoints and a margin.
+        unboxed: box of an object without one: the whole image, or the bounds of its keypoints and a margin.
         augment: random changes of the training crops.
-        headline: the figure that chooses the best weights; see `PoseEvaluator`.
+        headline: metric that chooses the best weights; see `PoseEvaluator`.
     """
 
-    images: tuple[Path, ...] = ()
-    annotations: tuple[Path, ...] = ()
-    val_images: Path | None = None
-    val_annotations: Path | None = None
-    hold_out: int = 0
     unboxed: Unboxed = "whole"
     augment: Augment = field(default_factory=Augment)
     headline: Literal["AP", "PCK@0.2", "PCK-AUC", "PCKh@0.5"] | None = None
@@ -192,114 +177,36 @@ def prepare(recipe: PoseRecipe) -> Job:
         InputError: a file is missing or cannot be used.
     """
     data, spec = recipe.data, recipe.model
-    if not data.images or len(data.images) != len(data.annotations):
+    if data.hold_out and len(data.images) > 1:
         raise InputError(
-            f"{len(data.images)} folders of images and {len(data.annotations)} annotation files: give one json for each "
-            "folder, --data.images DIR --data.annotations FILE.json."
+            f"hold_out takes images of one training set, not of {len(data.images)}; name a validation set by "
+            "--data.val-images and --data.val-annotations instead."
         )
-    sets = [
-        read_keypoints(folder, file, unboxed=data.unboxed)
-        for folder, file in zip(data.images, data.annotations, strict=True)
-    ]
-    messages = list(sets[0].notes)
-    if not set(spec.skeleton.names) & set(sets[0].skeleton.names):
-        spec = replace(spec, skeleton=sets[0].skeleton)
-        messages.append(
-            f"The model finds the data set's {len(spec.skeleton)} keypoints: {', '.join(spec.skeleton.names)}."
+    opened = TrainingSets(data, "keypoints", partial(keypoint_set, unboxed=data.unboxed))
+    messages: list[str] = []
+    found = opened.sets[0].skeleton
+    if not set(spec.skeleton.names) & set(found.names):
+        spec = replace(spec, skeleton=found)
+        messages.append(f"The model finds the data set's {len(found)} keypoints: {', '.join(found.names)}.")
+    train, validation = opened.finish(lambda one: rename_keypoints(one, spec.skeleton), messages)
+    instances = [instance for one in train for instance in one.instances]
+    if not instances or (validation is not None and not validation.instances):
+        raise InputError(
+            f"hold_out is {data.hold_out}, which leaves no labeled object to train or to validate on; hold out other images."
         )
-    messages += [problem for found in sets for problem in found.problems]
-    validation = _validation(data, sets, messages)
-    instances = [instance for found in sets for instance in rename_keypoints(found, spec.skeleton).instances]
-    if validation is None:
-        scored, evaluator = None, lambda: PoseEvaluator((), spec)
-    else:
-        found, truth = rename_keypoints(validation[0], spec.skeleton), validation[1]
-        scored = PoseDataset(found.instances, spec, data.augment)
-
-        def evaluator() -> PoseEvaluator:
-            images = [image.image_id for image in found.images]
-            return PoseEvaluator(
-                found.instances, spec, truth=truth, names=found.names, images=images, headline=data.headline
-            )
-
     return Job(
         model=PoseModel(spec),
         train=PoseDataset(instances, spec, data.augment, recipe.train.seed),
-        validation=scored,
-        evaluator=evaluator,
+        validation=None if validation is None else PoseDataset(validation.instances, spec, data.augment),
+        evaluator=_evaluator(validation, spec, data.headline),
         messages=tuple(messages),
     )
 
 
-def _validation(
-    data: PoseData, sets: list[KeypointSet], messages: list[str]
-) -> tuple[KeypointSet, dict[str, Any] | None] | None:
-    """What is scored on, with its truth in COCO's form; None for nothing. Images that are held out leave `sets`.
-
-    Raises:
-        InputError: too much or too little is asked for.
-    """
-    images, annotations = data.val_images, data.val_annotations
-    if images is None or annotations is None:
-        images, annotations = next(
-            (pair for pair in zip(data.images, data.annotations, strict=True) if has_validation(*pair)), (None, None)
-        )
-    if images is None or annotations is None:
-        return _held_out(data, sets, messages) if data.hold_out else None
-    if data.hold_out:
-        messages.append(f"{annotations} has a validation set: nothing is held out of the training set.")
-    found = read_keypoints(images, annotations, part="val", unboxed=data.unboxed)
-    messages += [message for message in (*found.notes, *found.problems) if message not in messages]
-    return found, read_truth(annotations, found)
-
-
-def _held_out(
-    data: PoseData, sets: list[KeypointSet], messages: list[str]
-) -> tuple[KeypointSet, dict[str, Any] | None]:
-    """Every n-th image, which leaves `sets`, with its truth in COCO's form; raises InputError where that cannot be."""
-    if data.hold_out < 2 or len(sets) != 1:
-        raise InputError(
-            f"hold_out is {data.hold_out}, of {len(sets)} training sets: it is at least 2 and takes every n-th image of "
-            "one set; name a validation set by --data.val-images and --data.val-annotations instead."
-        )
-    sets[0], held = hold_out(sets[0], data.hold_out)
-    messages.append(
-        f"{len(held.images)} images are held out for validation: every {data.hold_out}th by path, from the first."
+def _evaluator(validation: KeypointSet | None, spec: PoseSpec, headline: str | None) -> Callable[[], PoseEvaluator]:
+    if validation is None:
+        return lambda: PoseEvaluator((), spec)
+    truth, images = read_truth(validation), [image.image_id for image in validation.images]
+    return lambda: PoseEvaluator(
+        validation.instances, spec, truth=truth, names=validation.names, images=images, headline=headline
     )
-    return held, read_truth(data.annotations[0], held)
-
-
-def read_keypoints(
-    images: Path, annotations: Path, part: Literal["train", "val"] = "train", unboxed: Unboxed = "whole"
-) -> KeypointSet:
-    """The labeled objects of COCO or MPII json, of a YOLO data.yaml or a DeepLabCut csv, told apart by looking.
-
-    Args:
-        images: the folder of the images.
-        annotations: their labels.
-        part: which set, where the labels name several; val takes test where there is no val.
-        unboxed: see `keypoint_set`.
-
-    Raises:
-        InputError: as the readers.
-    """
-    if is_mpii(annotations):
-        return read_mpii(images, annotations)
-    if annotations.suffix.lower() == ".json" or not annotations.exists():
-        return read_coco_keypoints(images, annotations)
-    return keypoint_set(choose_part(read(annotations, images), part), unboxed)
-
-
-def has_validation(images: Path, annotations: Path) -> bool:
-    """Whether labels name a set to train on and another one."""
-    return annotations.suffix.lower() in (".yaml", ".yml") and len(read(annotations, images)) > 1
-
-
-def read_truth(annotations: Path, data: KeypointSet) -> dict[str, Any] | None:
-    """What average precision is measured against: the content of a COCO json, or the same of another format.
-
-    None where there is nothing to measure against: MPII's people and objects without boxes have no area.
-    """
-    if is_mpii(annotations):
-        return None
-    return read_coco_json(annotations) if annotations.suffix.lower() == ".json" else coco_truth(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hrnet.formats import mpii
 from hrnet.formats.sides import infer_pairs, words
 
 # Source: the median of COCO's seventeen, used for all other keypoints.
@@ -88,16 +89,7 @@ COCO = Skeleton(
     upper=tuple(range(11)),
 )
 
-MPII = Skeleton(
-    names=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
-           "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
-           "left_wrist"),
-    links=((0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7), (7, 13),
-           (13, 14), (14, 15)),
-    # Left first, as in every skeleton.
-    pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
-    upper=tuple(range(7, 16)),
-)
+MPII = Skeleton(mpii.KEYPOINTS, mpii.LINKS, mpii.PAIRS, upper=tuple(range(7, 16)))
 
 LSP = Skeleton(
     names=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",

@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hrnet.formats.cityscapes import CITYSCAPES
 from hrnet.io.geometry import Size
 from hrnet.nn.spec import HRNetSpec, hrnet
 from hrnet.results import IGNORE_INDEX
 
-# Source: the evaluation labels of Cityscapes (trainId 0 to 18), in order.
-CITYSCAPES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
-)  # fmt: skip
-
-
-# Source: the released training code: class weights of the cross entropy, in the same order.
+# Source: the released training code: class weights of the cross entropy for Cityscapes, in the order of its classes.
 CITYSCAPES_WEIGHTS = (
     0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023, 0.9539, 0.9843, 1.1116, 0.9037,
     1.0865, 1.0955, 1.0865, 1.1529, 1.0507,

@@ -316,6 +316,15 @@ def caption_over(image: Image, texts: Sequence[str]) -> Pillow.Image:
     return canvas
 
 
+def draw_legend(names: tuple[str, ...], labels: Sequence[int], width: int, height: int) -> Pillow.Image:
+    """Return a panel of some classes with their colors, sized for an image of a width and height."""
+    colors = class_colors(names)
+    items: list[tuple[str, RGB | None]] = [
+        (plain_name(names[label]), tuple(colors[label].tolist())) for label in labels
+    ]
+    return _panel(items, width, height)
+
+
 def _legend(names: tuple[str, ...], fractions: Float[np.ndarray, " k"], width: int, height: int) -> Pillow.Image:
     """Draw the classes of a map with their colors and percentages, as wide as an image."""
     colors = class_colors(names)

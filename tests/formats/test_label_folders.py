@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 
 from hrnet.errors import InputError
 from hrnet.formats.check import check
-from hrnet.formats.masks import read, read_label_map
+from hrnet.formats.label_folders import LabelFolderReader
+from hrnet.formats.label_maps import LabeledImage, read_labels
 from hrnet.io.images import read_indices
 
 LABELS = np.tile(np.array([0, 1, 2, 255], np.uint8).repeat(10), (30, 1))
@@ -96,7 +98,7 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
+    assert [(one.split, len(one.images)) for one in report.sets] == [("train", 2), ("val", 2)]
 
 
 @pytest.mark.parametrize(
@@ -112,18 +114,19 @@ def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> Non
 def test_the_usual_places_are_known(tmp_path: Path, paint: Callable[..., Path], image: str, label: str) -> None:
     paint(tmp_path / "set" / image, 1)
     write(tmp_path / "set" / label)
-    (one,) = read(tmp_path / "set")
+    (one,) = LabelFolderReader().read(tmp_path / "set")
     assert [pair.label_map for pair in one.images] == [tmp_path / "set" / label]
-    assert not one.defects
+    assert [defect.kind for defect in one.defects] == ["classes-unnamed"]
 
 
 def test_folders_of_any_name_are_a_pair(tmp_path: Path, paint: Callable[..., Path]) -> None:
     paint(tmp_path / "photos/a.jpg", 1)
     write(tmp_path / "answers/a.png")
-    (one,) = read(tmp_path / "answers", tmp_path / "photos")
-    np.testing.assert_array_equal(read_label_map(one.images[0], 3), LABELS)
+    (one,) = LabelFolderReader().read(tmp_path / "answers", tmp_path / "photos")
+    labeled = LabeledImage(one.images[0].path, tmp_path / "answers/a.png", one.images[0].size, (0, 1, 2))
+    np.testing.assert_array_equal(read_labels(labeled), LABELS)
     with pytest.raises(InputError, match="the value 2 in 300 pixels, expected 0 to 1"):
-        read_label_map(one.images[0], 2)
+        read_labels(replace(labeled, meaning=(0, 1)))
 
 
 @pytest.mark.parametrize("form", ["gray", "palette", "two bits", "four bits", "one bit"])

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
+from hrnet.formats.cityscapes import cityscapes_ids
 from hrnet.formats.label_maps import read_labels
-from hrnet.segmentation.classes import CONTEXT_59, cityscapes_ids
-from hrnet.segmentation.data import match_classes, read_segmentation
+from hrnet.formats.pascal_context import CONTEXT_59
+from hrnet.formats.splits import Split
+from hrnet.segmentation.data import match_classes, open_set
 
 CITYSCAPES = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14,
               28: 15, 31: 16, 32: 17, 33: 18}  # fmt: skip
@@ -49,13 +51,13 @@ SETS: list[tuple[str, Callable[[int], int], int]] = [
 ]
 
 
-@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize(("name", "label", "classes"), SETS, ids=[one[0] for one in SETS])
 def test_a_published_set_is_read_as_it_comes(
-    tmp_path: Path, published: Published, name: str, label: Callable[[int], int], classes: int, part: str
+    tmp_path: Path, published: Published, name: str, label: Callable[[int], int], classes: int, split: Split
 ) -> None:
     values = published(name, tmp_path)
-    data = read_segmentation(tmp_path, part=part)  # type: ignore[arg-type]  # both are parts
+    data = open_set(tmp_path, split=split)
     assert len(data.class_names) == classes
     assert len(data.images) == 2
     assert not data.problems
@@ -64,14 +66,14 @@ def test_a_published_set_is_read_as_it_comes(
         found = read_labels(one)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, expected)
-    other = read_segmentation(tmp_path, part="val" if part == "train" else "train")
+    other = open_set(tmp_path, split="val" if split == "train" else "train")
     assert not {one.path for one in data.images} & {one.path for one in other.images}
 
 
 def test_without_background_context_ignores_it_and_counts_from_nothing(tmp_path: Path, published: Published) -> None:
     """Oracle: the 60 labels less one, computed with room for the -1, which is what counts for nothing."""
     values = published("context mat", tmp_path)
-    data = match_classes(read_segmentation(tmp_path), CONTEXT_59)
+    data = match_classes(open_set(tmp_path, split="train"), CONTEXT_59)
     assert data.class_names == CONTEXT_59
     sixty = np.array([CONTEXT.index(n) if n in CONTEXT else 0 for n in values.ravel().tolist()]).reshape(values.shape)
     expected = np.where(sixty == 0, 255, sixty - 1)
@@ -80,7 +82,7 @@ def test_without_background_context_ignores_it_and_counts_from_nothing(tmp_path:
 
 def test_lip_knows_left_from_right(tmp_path: Path, published: Published) -> None:
     published("lip", tmp_path)
-    data = read_segmentation(tmp_path)
+    data = open_set(tmp_path, split="train")
     assert [(data.class_names[a], data.class_names[b]) for a, b in data.pairs] == [
         ("left arm", "right arm"),
         ("left leg", "right leg"),
@@ -105,31 +107,30 @@ def test_a_submission_has_the_numbers_of_the_server() -> None:
 def test_two_of_its_folders_mean_the_same(
     tmp_path: Path, published: Published, name: str, images: str, annotations: str, first: str
 ) -> None:
-    """As plain label images their numbers would be other classes, which no error would tell."""
+    """As plain label maps their numbers would be other classes, which no error would tell."""
     published(name, tmp_path)
-    data = read_segmentation(tmp_path / images, tmp_path / annotations, "val")
+    data = open_set(tmp_path / images, tmp_path / annotations, "val")
     assert len(data.images) == 2
     assert all(one.path.name.startswith(first) for one in data.images)
-    part = "train" if "train" in images else "val"
-    assert data.images == read_segmentation(tmp_path, part=part).images
+    assert data.images == open_set(tmp_path, split="train" if "train" in images else "val").images
     around = tmp_path / images / ".." / Path(images).name
-    assert read_segmentation(around, tmp_path / annotations, "val").images == data.images
+    assert open_set(around, tmp_path / annotations, "val").images == data.images
 
 
 def test_what_is_missing_is_named(tmp_path: Path, published: Published) -> None:
     published("cityscapes", tmp_path)
     (tmp_path / "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png").unlink()
-    data = read_segmentation(tmp_path)
+    data = open_set(tmp_path, split="train")
     assert len(data.images) == 1
     assert "aachen_000001_000019_leftImg8bit.png has no labels" in data.problems[0]
-    with pytest.raises(InputError, match="is Cityscapes, but no images of test"):
-        read_segmentation(tmp_path, part="test")
+    with pytest.raises(InputError, match="has no split called test"):
+        open_set(tmp_path, split="test")
 
 
 def test_a_number_that_is_no_label_is_named(tmp_path: Path, published: Published) -> None:
     values = published("ade20k", tmp_path)
     Image.fromarray(values + np.uint8(4)).save(tmp_path / "annotations/training/ADE_train_00000001.png")
-    data = read_segmentation(tmp_path)
+    data = open_set(tmp_path, split="train")
     assert len(data.images) == 1
     assert "ADE_train_00000001.png has the value 15" in data.problems[0]
 
@@ -137,13 +138,13 @@ def test_a_number_that_is_no_label_is_named(tmp_path: Path, published: Published
 def test_a_list_is_asked_for(tmp_path: Path, published: Published) -> None:
     published("context mat", tmp_path)
     (tmp_path / "VOC2010/ImageSets/SegmentationContext/val.txt").unlink()
-    with pytest.raises(InputError, match=r"PASCAL-Context without a list of val; write .*val\.txt"):
-        read_segmentation(tmp_path, part="val")
+    with pytest.raises(InputError, match=r"there is no list of val; write .*val\.txt"):
+        open_set(tmp_path)
 
 
 def test_a_damaged_matlab_file_is_named(tmp_path: Path, published: Published) -> None:
     published("stuff mat", tmp_path)
     next((tmp_path / "annotations").glob("*0_train.mat")).write_bytes(b"MATLAB 5.0" * 30)
-    data = read_segmentation(tmp_path)
+    data = open_set(tmp_path, split="train")
     assert len(data.images) == 1
     assert "is no MATLAB file that can be read" in data.problems[0]

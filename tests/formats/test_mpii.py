@@ -11,10 +11,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from hrnet.errors import InputError
+from hrnet.formats.mpii import MpiiReader
+from hrnet.pose.data import open_set
 from hrnet.pose.metrics import PoseEvaluator, pckh
-from hrnet.pose.mpii import is_mpii, read_mpii
 from hrnet.pose.processor import crop_frame
-from hrnet.pose.recipes import RECIPES, PoseRecipe, prepare, read_keypoints
+from hrnet.pose.recipes import RECIPES, PoseRecipe, prepare
 from hrnet.pose.skeletons import MPII
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Poses
@@ -53,8 +54,8 @@ def written(folder: Path, content: object, heads: bool = True) -> Path:
 
 def test_a_person_is_read_by_the_published_conventions(tmp_path: Path) -> None:
     content = people()
-    data = read_mpii(tmp_path, written(tmp_path, content))
-    assert data.skeleton is MPII
+    data = open_set(tmp_path, written(tmp_path, content))
+    assert data.skeleton == MPII
     assert not data.problems
     first = data.instances[0]
     np.testing.assert_allclose(first.keypoints[0], np.array(content[0]["joints"][0]) - 1)  # counted from 0
@@ -71,7 +72,7 @@ def moved(points: np.ndarray, length: float) -> Poses:
 
 
 def test_pckh_measures_in_heads(tmp_path: Path) -> None:
-    data = read_mpii(tmp_path, written(tmp_path, people()))
+    data = open_set(tmp_path, written(tmp_path, people()))
     for length, half, tenth in ((0.0, 100, 100), (0.105 * 30, 100, 100), (0.12 * 30, 100, 0), (0.51 * 30, 0, 0)):
         evaluator = PoseEvaluator(data.instances, SPEC)
         evaluator.update(range(3), [moved(instance.keypoints, length) for instance in data.instances])
@@ -99,8 +100,8 @@ def test_the_mean_follows_the_released_formula() -> None:
 
 
 def test_without_heads_a_note_says_what_is_missing(tmp_path: Path) -> None:
-    data = read_mpii(tmp_path, written(tmp_path, people(), heads=False))
-    assert "gt_valid.mat" in data.notes[0]
+    data = open_set(tmp_path, written(tmp_path, people(), heads=False))
+    assert "gt_valid.mat" in data.notes[1]
     evaluator = PoseEvaluator(data.instances, SPEC, headline="PCKh@0.5")
     assert evaluator.headline == "PCK@0.2"  # what can be measured
     evaluator.update(range(3), [moved(instance.keypoints, 0) for instance in data.instances])
@@ -122,7 +123,7 @@ def test_without_heads_a_note_says_what_is_missing(tmp_path: Path) -> None:
 def test_a_wrong_person_is_named_and_the_rest_used(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     content = people()
     content[1] = {**content[1], **change}
-    data = read_mpii(tmp_path, written(tmp_path, content))
+    data = open_set(tmp_path, written(tmp_path, content))
     assert len(data.instances) == 2
     assert len(data.problems) == 1
     assert words in data.problems[0]
@@ -130,24 +131,24 @@ def test_a_wrong_person_is_named_and_the_rest_used(tmp_path: Path, change: dict[
 
 def test_unusable_files_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no person"):
-        read_mpii(tmp_path, written(tmp_path, []))
+        open_set(tmp_path, written(tmp_path, []))
     path = written(tmp_path, people(2))
     path.write_text(json.dumps(people(3)))
     with pytest.raises(InputError, match="take both from one release"):
-        read_mpii(tmp_path, path)
+        open_set(tmp_path, path)
     (tmp_path / "gt_valid.mat").write_bytes(b"no matlab")
     with pytest.raises(InputError, match="not MPII's file of heads"):
-        read_mpii(tmp_path, path)
+        open_set(tmp_path, path)
     path.write_text("[1, 2")
     with pytest.raises(InputError, match="not valid json"):
-        read_mpii(tmp_path, path)
+        open_set(tmp_path, path)
 
 
 def test_the_recipe_tells_mpii_from_coco(tmp_path: Path) -> None:
     path = written(tmp_path, people())
-    assert is_mpii(path)
-    assert not is_mpii(tmp_path / "missing.json")
-    assert read_keypoints(tmp_path, path).skeleton is MPII
+    assert MpiiReader().recognize(path)
+    assert not MpiiReader().recognize(tmp_path / "missing.json")
+    assert open_set(tmp_path, path).skeleton == MPII
     recipe = RECIPES["pose-mpii-w32-256x256"]
     data = replace(recipe.data, images=(tmp_path,), annotations=(path,), val_images=tmp_path, val_annotations=path)
     job = prepare(PoseRecipe("tiny", recipe.model, data, recipe.train))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hrnet.formats.check import check
-from hrnet.formats.folders import read
+from hrnet.formats.class_folders import ClassFolderReader
 
 
 def make(folder: Path, paint: Callable[..., Path]) -> Path:
@@ -74,7 +74,7 @@ def test_a_seeded_defect_is_named(
 def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> None:
     report = check(make(tmp_path / "set", paint))
     assert [str(defect) for defect in report.defects] == []
-    assert [(one.part, len(one.images), one.classes) for one in report.sets] == [
+    assert [(one.split, len(one.images), one.classes) for one in report.sets] == [
         ("train", 4, ("cat", "dog")),
         ("val", 2, ("cat", "dog")),
     ]
@@ -83,7 +83,7 @@ def test_a_clean_set_has_none(tmp_path: Path, paint: Callable[..., Path]) -> Non
 def test_classes_without_parts_and_in_depth(tmp_path: Path, paint: Callable[..., Path]) -> None:
     paint(tmp_path / "cat/2021/a.png", 1)
     paint(tmp_path / "dog/b.png", 2)
-    (one,) = read(tmp_path)
+    (one,) = ClassFolderReader().read(tmp_path)
     assert [(image.path.name, image.label) for image in one.images] == [("a.png", 0), ("b.png", 1)]
 
 
