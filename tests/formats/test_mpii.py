@@ -130,7 +130,7 @@ def test_a_wrong_person_is_named_and_the_rest_used(tmp_path: Path, change: dict[
 
 
 def test_unusable_files_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no person"):
+    with pytest.raises(InputError, match="no image that can be used"):
         open_set(tmp_path, written(tmp_path, []))
     path = written(tmp_path, people(2))
     path.write_text(json.dumps(people(3)))

@@ -101,10 +101,10 @@ def test_a_wrong_entry_is_named_and_the_rest_used(
     ("content", "words"),
     [
         ("", "not valid json"),
-        ("[1, 2]", "not a COCO json"),
+        ("[1, 2]", "does not name an image"),
         ('{"images": [], "annotations": []}', "not a COCO json"),
         ('{"images": [], "annotations": [], "categories": []}', "no categories"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "keypoints": ["a"]}]}', "no object"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "keypoints": ["a"]}]}', "no image"),
     ],
 )
 def test_an_unusable_file_is_one_sentence(tmp_path: Path, content: str, words: str) -> None:
