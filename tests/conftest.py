@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.io import savemat
 from safetensors.numpy import load_file
+from scipy.io import savemat
 from torch import Tensor
 
 from hrnet.inference.runtime import open_runtime

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval as ReferenceEval
 from hrnet.detection.coco_entries import compressed, default_ids, labeled_detections
 from hrnet.detection.metrics import FIGURES, DetectionEvaluator
 from hrnet.detection.spec import COCO, DetectionSpec, mask_rcnn
-from hrnet.formats import coco
+from hrnet.formats.coco import read_coco
 from hrnet.formats.records import ImageRecord, Object, Runs
 from hrnet.results import Detections, Masks
 
@@ -156,7 +156,7 @@ def test_metrics_on_coco_equal_pycocotools(shared: Path) -> None:
     """Polygons, crowds as run lengths, stated areas: read by the reader of data sets here, by pycocotools there."""
     path = shared / "data/tiny_coco/annotations/instances_val2017.json"
     truth = json.loads(path.read_text())
-    (data,) = coco.read(path)
+    data = read_coco(path)
     # Labels as in the file; pycocotools knows the classes by number.
     rng = np.random.default_rng(0)
     results = []

@@ -98,7 +98,13 @@ def test_the_codec_trains_scores_and_predicts(tmp_path: Path) -> None:
     recipe = Recipe(
         "dots",
         spec,
-        PoseData((tmp_path,), (labels,), tmp_path, labels, augment=Augment(half_body=0, empty_outside=True)),
+        PoseData(
+            (tmp_path,),
+            (labels,),
+            val_images=tmp_path,
+            val_annotations=labels,
+            augment=Augment(half_body=0, empty_outside=True),
+        ),
         TrainSpec(epochs=2, batch=4, workers=0),
     )
     run = hrnet.train(recipe, out=tmp_path / "run", flip=True)

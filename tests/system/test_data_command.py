@@ -11,7 +11,8 @@ from PIL import Image
 
 from hrnet.cli import main
 from hrnet.formats.defects import KINDS
-from hrnet.formats.sheet import color
+from hrnet.vis.colors import class_colors
+from hrnet.vis.draw import MIDDLE
 
 
 def boxes(folder: Path, *lines: str) -> Path:
@@ -29,7 +30,7 @@ def test_a_clean_set_is_said_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["data", "check", str(boxes(tmp_path / "set", "0 0.5 0.5 0.2 0.4"))]) == 0
     said = capsys.readouterr().out
     assert "YOLO train: 2 images, 2 objects, 1 class" in said
-    assert "nothing wrong was found" in said
+    assert "no defects" in said
 
 
 def test_defects_are_grouped_and_a_fatal_one_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +41,7 @@ def test_defects_are_grouped_and_a_fatal_one_fails(tmp_path: Path, capsys: pytes
     assert "0.txt: line 2: class 4, expected 0 to 0." in said
     assert "and 1 more; --all prints them" in said
     assert "cure: add its name" in said
-    assert said.splitlines()[-1] == "4 fatal, 2 warning"
+    assert said.splitlines()[-1] == "4 fatal, 2 warnings"
     assert main(["data", "check", str(folder), "--all"]) == 1
     assert "--all" not in capsys.readouterr().out
 
@@ -74,7 +75,7 @@ def test_sheets_show_the_labels_and_overwrite_nothing(tmp_path: Path, capsys: py
     np.testing.assert_array_equal(first, second)
     # An image of 100 x 80 in a cell of 100, six pixels from the border, ten from the cell's top.
     corner, middle = first[16 + 24, 6 + 40], first[16 + 40, 6 + 50]
-    assert np.abs(corner.astype(int) - color(0)).max() < 60  # JPEG blurs a line one pixel wide
+    assert np.abs(corner.astype(int) - class_colors(("cell",))[0]).max() < 60  # JPEG blurs thin lines
     assert np.abs(middle.astype(int) - 90).max() < 10
 
 
@@ -87,7 +88,7 @@ def test_keypoints_outlines_and_label_images_are_drawn(tmp_path: Path) -> None:
     assert main(["data", "show", str(folder), "--out", str(tmp_path / "out"), "--cell", "200"]) == 0
     sheet = np.asarray(Image.open(tmp_path / "out/yolo-train.jpg")).astype(int)
     # A cell of 200 shows 100 x 80 twice as large, 20 below the top.
-    assert np.abs(sheet[6 + 20 + 81, 6 + 61] - color(0)).max() < 60
+    assert np.abs(sheet[6 + 20 + 81, 6 + 61] - MIDDLE).max() < 60
     labels = np.zeros((80, 100), np.uint8)
     labels[:, 50:] = 1
     (tmp_path / "maps/labels").mkdir(parents=True)
@@ -95,9 +96,9 @@ def test_keypoints_outlines_and_label_images_are_drawn(tmp_path: Path) -> None:
     for number in range(2):
         Image.fromarray(labels).save(tmp_path / f"maps/labels/{number}.png")
     assert main(["data", "show", str(tmp_path / "maps"), "--out", str(tmp_path / "out"), "--cell", "200"]) == 0
-    sheet = np.asarray(Image.open(tmp_path / "out/masks.jpg")).astype(int)
+    sheet = np.asarray(Image.open(tmp_path / "out/label-maps.jpg")).astype(int)
     for x, label in ((50, 0), (150, 1)):
-        assert np.abs(sheet[6 + 100, 6 + x] - (np.array(color(label)) + 90) / 2).max() < 6
+        assert np.abs(sheet[6 + 100, 6 + x] - (class_colors(("0", "1"))[label].astype(int) + 90) / 2).max() < 6
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_keypoints_outlines_and_label_images_are_drawn(tmp_path: Path) -> None:
     [
         (["data", "check", "nothing"], "does not exist"),
         (["data", "check", "."], "looked for"),
-        (["data", "shout", "."], "say check or show"),
+        (["data", "shout", "."], "choose check or show"),
         (["data", "show", ".", "--out", "x", "--count", "0"], "at least 1"),
     ],
 )

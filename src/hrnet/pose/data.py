@@ -270,8 +270,6 @@ def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, .
     return tuple(found), problems
 
 
-
-
 class PoseDataset:
     """Crops of objects: a `SampleKey` gives an augmented crop with the targets `heatmaps` and `weights`, an index the plain
     crop without targets."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hrnet.formats.cityscapes import CITYSCAPES
+from hrnet.formats.cityscapes import CITYSCAPES as CITYSCAPES
 from hrnet.io.geometry import Size
 from hrnet.nn.spec import HRNetSpec, hrnet
 from hrnet.results import IGNORE_INDEX
