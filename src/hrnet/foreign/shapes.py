@@ -18,12 +18,7 @@ from hrnet.formats.lip import LIP, LIP_PAIRS
 from hrnet.nn.spec import HRNetSpec, StageSpec, Upsample
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
-<<<<<<< HEAD
-from hrnet.segmentation.classes import LIP, LIP_PAIRS
 from hrnet.segmentation.spec import CITYSCAPES, OCRSpec, SegmentationSpec
-=======
-from hrnet.segmentation.spec import CITYSCAPES, ContextSpec, SegmentationSpec
->>>>>>> 61f614a (Tests and foreign shapes use the one data layer)
 
 State = dict[str, Tensor]
 
