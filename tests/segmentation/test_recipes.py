@@ -218,7 +218,7 @@ def test_a_data_set_of_any_classes_is_learned_and_a_part_held_out(tmp_path: Path
     validation: Any = job.validation
     assert [one.path.stem for one in validation.images] == ["0", "5"]
     assert [one.path.stem for one in train.images] == ["1", "2", "3", "4"]
-    assert any("2 images are held out" in message for message in job.messages)
+    assert any("2 images held out" in message for message in job.messages)
 
 
 def test_classes_of_another_data_set_take_the_place_of_the_recipes(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_classes_of_another_data_set_take_the_place_of_the_recipes(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hold_out": 1}, "every 1th cannot be held out"),
+        ({"hold_out": 1}, "hold_out must be at least 2"),
         ({"images": ()}, "0 folders of images"),
         ({"annotations": (Path("a"), Path("b"))}, "1 folders of images, 2 files or folders of labels"),
     ],
