@@ -113,7 +113,7 @@ def test_images_are_held_out_where_there_is_nothing_to_score_on(folders: Folders
 def test_one_class_is_nothing_to_learn(folders: Folders) -> None:
     with pytest.raises(InputError, match="one class only, cat"):
         prepare(tiny(folders({"train": {"cat": 3}})))
-    with pytest.raises(InputError, match="^0 folders of images"):
+    with pytest.raises(InputError, match=r"^0 folders of images"):
         prepare(replace(tiny(Path("x")), data=ClassificationData()))
 
 

@@ -14,11 +14,16 @@ from torch import Tensor
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.detection import spec as detection
 from hrnet.detection.spec import DetectionSpec, FCOSSpec, RCNNSpec
+from hrnet.formats.cityscapes import CITYSCAPES
 from hrnet.formats.lip import LIP, LIP_PAIRS
 from hrnet.nn.spec import HRNetSpec, StageSpec, Upsample
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
+<<<<<<< HEAD
 from hrnet.segmentation.spec import CITYSCAPES, OCRSpec, SegmentationSpec
+=======
+from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
+>>>>>>> ec3a68c (Detection files are read by formats.boxes)
 
 State = dict[str, Tensor]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hrnet.formats.boxes import box_key, read_boxes
 from hrnet.inference.prediction import FindBoxes, PredictionOptions
 from hrnet.inference.processor import BoxPrompts, ImageSource
 from hrnet.nn.task import TaskModel
-from hrnet.pose.boxes import box_key, finds_people, read_boxes
+from hrnet.pose.boxes import finds_people
 from hrnet.results import Poses
 
 # The detector of models of people: a shipped model.
