@@ -19,11 +19,7 @@ from hrnet.formats.lip import LIP, LIP_PAIRS
 from hrnet.nn.spec import HRNetSpec, StageSpec, Upsample
 from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
-<<<<<<< HEAD
-from hrnet.segmentation.spec import CITYSCAPES, OCRSpec, SegmentationSpec
-=======
-from hrnet.segmentation.spec import ContextSpec, SegmentationSpec
->>>>>>> ec3a68c (Detection files are read by formats.boxes)
+from hrnet.segmentation.spec import OCRSpec, SegmentationSpec
 
 State = dict[str, Tensor]
 
