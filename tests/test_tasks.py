@@ -96,9 +96,9 @@ def test_unknown_tasks_and_fields_are_refused() -> None:
 def test_a_recipe_names_the_field_that_does_not_fit() -> None:
     content = json.loads(recipe_to_json(recipes()["pose-own"]))
     for change, message in (
-        ({"colour": 1}, "unknown field 'colour'"),
+        ({"colors": 1}, "unknown field 'colors'"),
         ({"train": {**content["train"], "epochs": "many"}}, "train.epochs: input should be a valid integer"),
-        ({"train": {**content["train"], "epochs": 0}}, "train: train.epochs is at least 1, not 0"),
+        ({"train": {**content["train"], "epochs": 0}}, "train: train.epochs must be at least 1, not 0"),
     ):
         with pytest.raises(ValueError, match=message):
             recipe_from_json(json.dumps({**content, **change}))

@@ -194,7 +194,7 @@ def test_metrics_without_predictions_and_without_labels() -> None:
     evaluator.update(range(6), [Detections.none(names)] * 6)
     assert set(evaluator.compute().values()) == {0.0}
     assert evaluator.coco_results() == []
-    assert all(case.error == (1 if case.truth else 0) for case in evaluator.findings().cases)
+    assert all(case.error == (1 if case.expected else 0) for case in evaluator.findings().cases)
     empty = DetectionEvaluator([replace(images[0], objects=())], spec_of(names))
     empty.update([0], [Detections.none(names)])
     assert empty.compute() == {}

@@ -94,8 +94,8 @@ class Distance:
     def update(self, indices: Sequence[int], results: Sequence[Poses]) -> None:
         self.seen += indices
         for index, result in zip(indices, results, strict=True):
-            truth = self.samples[index].targets["keypoints"]
-            self.distances.append(float(np.linalg.norm(result.keypoints[0] - truth, axis=-1).mean()))
+            labels = self.samples[index].targets["keypoints"]
+            self.distances.append(float(np.linalg.norm(result.keypoints[0] - labels, axis=-1).mean()))
 
     def compute(self) -> dict[str, float]:
         return {"near": -float(np.mean(self.distances)), "count": float(len(self.seen))}
@@ -198,7 +198,7 @@ def _evaluate(out: Path) -> None:
         metrics = evaluate(
             new_model().eval(), samples, evaluator, device=torch.device("cpu"), batch=2, processes=processes
         )
-        assert metrics == processes.share(metrics)
+        assert metrics == processes.broadcast(metrics)
         found[count] = {"seen": evaluator.seen, "metrics": metrics}
     if processes.first:
         (out / f"evaluate-{processes.world}.json").write_text(json.dumps(found))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hrnet.engine.optim import Muon, build_optimizer, learning_rate, orthogonalise, set_rate
+from hrnet.engine.optim import Muon, build_optimizer, learning_rate, orthogonalize, set_rate
 from hrnet.engine.recipe import TrainSpec
 
 
@@ -23,11 +23,11 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 20), (2, 20, 6), (1, 8, 8)])
-def test_orthogonalise_keeps_directions_and_evens_lengths(shape: tuple[int, int, int]) -> None:
+def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int, int]) -> None:
     """Oracle: the singular value decomposition. The iteration's polynomial maps [0.05, 1] into [0.65, 1.25]."""
     matrices = torch.randn(shape, dtype=torch.float64)
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    inner = u.mT @ orthogonalise(matrices) @ v.mT
+    inner = u.mT @ orthogonalize(matrices) @ v.mT
     values = inner.diagonal(dim1=1, dim2=2)
     assert (inner - torch.diag_embed(values)).abs().max() < 1e-9
     assert (values.min() > 0.6, values.max() < 1.3) == (True, True)
@@ -46,7 +46,7 @@ def test_muon_moves_hidden_convolutions_by_the_size_of_adamw() -> None:
 
 
 def test_muon_is_adamw_for_all_else() -> None:
-    """Oracle: torch's AdamW on the same gradients, to the bit."""
+    """Oracle: torch's AdamW on the same gradients, bitwise identical."""
     torch.manual_seed(3)
     ours, theirs = Net(), Net()
     theirs.load_state_dict(ours.state_dict())

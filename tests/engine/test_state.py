@@ -31,7 +31,7 @@ def test_what_is_written_is_read_and_the_one_before_stays(tmp_path: Path) -> Non
     (tmp_path / STATE).unlink()  # killed between the two renames
     position, _, message = read_state(tmp_path)
     assert position.step == 2
-    assert f"Going on from {PREVIOUS}, step 2" in message
+    assert f"Resuming from {PREVIOUS}, step 2" in message
 
 
 @pytest.mark.parametrize(

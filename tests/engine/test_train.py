@@ -101,7 +101,7 @@ def test_a_damaged_state_falls_back_on_the_one_before(runs: Any, tmp_path: Path)
         (out / STATE).write_bytes(damaged)
         trainer = runs.make_trainer(out, resume=True)
         assert trainer.position.step == 6
-        assert f"Going on from {PREVIOUS}, step 6" in trainer.messages[0]
+        assert f"Resuming from {PREVIOUS}, step 6" in trainer.messages[0]
     trainer.run()
     assert_same(tmp_path / "whole", out)
 

@@ -319,7 +319,7 @@ def test_findings_order_by_error_and_name_what_is_exchanged() -> None:
     assert f"12.0 px off on average, {100 * 12 / side:.0f} %" in found.cases[1].words
     assert "exchanged" not in found.cases[0].words + found.cases[1].words
     assert "Left and right look exchanged: with their names changed it is 0.0 px." in found.cases[2].words
-    assert found.cases[0].truth.keypoint_scores[0, 13] == 0  # nothing is drawn where nothing is labeled
+    assert found.cases[0].expected.keypoint_scores[0, 13] == 0  # nothing is drawn where nothing is labeled
     for case in found.cases:
         assert (case.region[:2] >= -0.5).all()
         assert (case.region[2:] <= 199.5).all()

@@ -65,7 +65,7 @@ def test_check_train_load_save_and_predict(data: Path, tmp_path: Path) -> None:
     model = hrnet.load(run.folder)
     hrnet.save(model, tmp_path / "model.safetensors", note="test")
     again = hrnet.load(tmp_path / "model.safetensors")
-    # The same weights: the same keypoints, to the bit.
+    # The same weights: bitwise identical keypoints.
     first, second = (next(iter(hrnet.Predictor(one, runtime="torch")(data / "0.png"))) for one in (model, again))
     assert np.array_equal(first.keypoints, second.keypoints)
     assert first.keypoints.shape == (1, 3, 2)

@@ -1,4 +1,4 @@
-"""Which samples make a batch, and the processes that read them."""
+"""Batches of samples, and the processes that read them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from hrnet.nn.task import Batch, SampleKey, SampleSource
 
 
 class Batches:
-    """Batches of one process from a step onwards, to the end of the run.
+    """Training batches of one process, from a step to the end of the run.
 
-    The order of an epoch follows from the seed and the epoch alone; each process takes its part of every batch.
+    The order of an epoch depends on the seed and the epoch alone; each process takes its slice of every batch.
 
     Args:
-        count: samples of the set.
-        spec: of the run.
-        processes: that share each batch.
-        start: the step to begin with.
+        count: number of samples in the data set.
+        spec: training options of the run.
+        processes: processes that divide each batch.
+        start: first step.
 
     Raises:
         InputError: a batch cannot be divided among the processes.
@@ -48,23 +48,23 @@ class Batches:
             order = np.random.default_rng((self.spec.seed, epoch)).permutation(self.count)
             first = self.start % self.steps_per_epoch if epoch == self.start // self.steps_per_epoch else 0
             for step in range(first, self.steps_per_epoch):
-                # A set smaller than a batch is repeated.
+                # A data set smaller than a batch is repeated.
                 batch = np.resize(order[step * size : (step + 1) * size], size)
                 for part in range(self.spec.accumulate):
                     begin = (part * self.world + self.rank) * self.micro
                     yield [SampleKey(epoch, int(index)) for index in batch[begin : begin + self.micro]]
 
 
-class Share:
-    """Positions of one process in an evaluation, in batches: every `world`-th, so that each is seen exactly once.
+class EvaluationBatches:
+    """Positions of one process in an evaluation, in batches: every `world`-th, so that each is visited exactly once.
 
-    Round r of all processes together covers a run of positions, which brings them back in order.
+    Round r of all processes covers consecutive positions, so that results can be put back in order.
     """
 
     def __init__(self, count: int, size: int, processes: Processes) -> None:
         positions = range(processes.rank, count, processes.world)
         self.batches = [list(positions[begin : begin + size]) for begin in range(0, len(positions), size)]
-        # The first process has the most.
+        # The first process has the most batches.
         self.rounds = -(-len(range(0, count, processes.world)) // size)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -76,14 +76,14 @@ class Share:
 
 @contextlib.contextmanager
 def reading(samples: SampleSource, batches: Iterable[list[Any]], workers: int) -> Iterator[Iterator[Batch]]:
-    """Batches as processes read them, which end with the block.
+    """Yield an iterator of batches that worker processes read; the workers end with the block.
 
     Raises:
-        InputError: a sample cannot be read, or a process that reads ended.
+        InputError: a sample cannot be read, or a worker was killed.
     """
     loader = iter(
         DataLoader(
-            samples,  # type: ignore[arg-type]  # a SampleSource is all that the loader needs of a Dataset
+            samples,  # pyright: ignore[reportArgumentType]  # the loader needs no more of a Dataset than SampleSource has
             batch_sampler=batches,
             collate_fn=Batch.stack,
             num_workers=workers,
@@ -94,21 +94,21 @@ def reading(samples: SampleSource, batches: Iterable[list[Any]], workers: int) -
     try:
         yield _named_errors(loader)
     finally:
-        # They ignore the signal by which Python ends what is left of them, and would be waited for forever.
+        # Workers ignore SIGTERM, by which Python would end them, and would be waited for forever.
         if hasattr(loader, "_shutdown_workers"):
-            loader._shutdown_workers()  # type: ignore[attr-defined]
+            loader._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]  # of the multi-process iterator
 
 
 def _named_errors(loader: Iterator[Batch]) -> Iterator[Batch]:
     try:
         yield from loader
     except InputError as error:
-        # From another process it comes with that process's traceback in front.
+        # An error of a worker has the worker's traceback in front.
         last = str(error).strip().splitlines()[-1]
         raise InputError(last.removeprefix(f"{InputError.__module__}.InputError: ")) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
-            f"A process that reads samples was killed ({error}); the memory may be full: fewer --train.workers help."
+            f"A worker that reads samples was killed ({error}); memory may be full: use fewer --train.workers."
         ) from None

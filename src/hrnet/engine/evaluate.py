@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrnet.engine.batches import Share, reading
+from hrnet.engine.batches import EvaluationBatches, reading
 from hrnet.engine.evaluator import Evaluator
 from hrnet.engine.processes import Processes
 from hrnet.engine.progress import Progress
@@ -17,8 +17,8 @@ from hrnet.nn.task import Batch, SampleSource, TaskModel, as_arrays
 Forward = Callable[[Tensor], Any]
 
 
-class Interrupted(Exception):  # noqa: N818  # a wish, not an error
-    """Somebody wants to stop."""
+class Interrupted(Exception):  # noqa: N818  # not an error
+    """An evaluation that was asked to stop."""
 
 
 def evaluate(
@@ -35,26 +35,32 @@ def evaluate(
     stop: Callable[[], bool] = bool,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Metrics of a model, the same in all processes. The evaluator gets the results in order, in the first process only.
+    """Score a model on a data set.
+
+    The evaluator gets the results in order, in the first process only.
 
     Args:
-        model: in evaluation mode on `device`.
-        samples: what to run on.
-        evaluator: what scores the results.
-        forward: a compiled form of the model's forward; the model itself if None.
-        flip: average with the mirrored images.
-        batch: samples that go through the network together in one process.
-        processes: that share the samples, each of which is seen once; None for this one alone.
-        stop: asked between batches.
+        model: model in evaluation mode on `device`.
+        samples: data set.
+        evaluator: evaluator that scores the results.
+        forward: compiled forward of the model; None for the model itself.
+        flip: True to average with horizontally flipped inputs.
+        batch: batch size of one process.
+        processes: processes that divide the samples; None for a single process.
+        stop: function that returns True to interrupt, called between batches.
+        progress: progress bar to advance.
+
+    Returns:
+        Metrics by name, the same in all processes.
 
     Raises:
-        Interrupted: `stop` said so in any process.
+        Interrupted: `stop` returned True in any process.
     """
     processes = processes or Processes()
-    share = Share(len(samples), batch, processes)
-    with reading(samples, share, workers) as loader:
-        for _ in range(share.rounds):
-            # At the end some processes have nothing left, but speak with the others as before.
+    batches = EvaluationBatches(len(samples), batch, processes)
+    with reading(samples, batches, workers) as loader:
+        for _ in range(batches.rounds):
+            # In the last round some processes have no batch left, but take part in the collective.
             pairs: list[tuple[int, Any]] = []
             current = next(loader, None)
             if current is not None:
@@ -63,12 +69,12 @@ def evaluate(
             gathered = processes.gather([(stop(), pairs)])
             if any(stopped for stopped, _ in gathered):
                 raise Interrupted
-            found = sorted((pair for _, pairs in gathered for pair in pairs), key=lambda pair: pair[0])
+            results = sorted((pair for _, pairs in gathered for pair in pairs), key=lambda pair: pair[0])
             if processes.first:
-                evaluator.update([index for index, _ in found], [result for _, result in found])
+                evaluator.update([index for index, _ in results], [result for _, result in results])
             if progress:
-                progress.advance(len(found))
-    return processes.share(evaluator.compute() if processes.first else {})
+                progress.advance(len(results))
+    return processes.broadcast(evaluator.compute() if processes.first else {})
 
 
 @torch.inference_mode()

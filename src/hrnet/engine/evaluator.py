@@ -1,4 +1,4 @@
-"""The protocol of what scores results."""
+"""The protocol of evaluators."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from hrnet.engine.findings import Findings, Measure
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Collects results over a data set and scores them.
+    """An accumulator of results over a data set that computes metrics.
 
     Attributes:
-        headline: name of the metric that chooses the best checkpoint; larger is better.
+        headline: name of the metric that selects the best checkpoint; larger is better.
     """
 
     headline: str
 
     def update(self, indices: Sequence[int], results: Sequence[Any]) -> None:
-        """Add results by their position in the data set; a position seen twice counts once."""
+        """Add results by their position in the data set; a repeated position is ignored."""
         ...
 
     def compute(self) -> dict[str, float]:
-        """Metrics by name."""
+        """Return the metrics by name."""
         ...
 
     def measures(self) -> Mapping[str, Measure]:
@@ -31,5 +31,5 @@ class Evaluator(Protocol):
         ...
 
     def findings(self) -> Findings:
-        """What a page about the evaluation shows besides the metrics."""
+        """Return the contents of an evaluation report besides the metrics."""
         ...

@@ -1,4 +1,4 @@
-"""What an evaluation can show besides its figures: curves, each sample's truth and what was found, what guessing scores."""
+"""Contents of an evaluation report besides the metrics: curves, judged samples, a baseline."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Chart:
     """Lines over a common axis.
 
     Attributes:
-        title: what is seen, in a few words.
-        x_label: of the axis, with its unit.
-        y_label: of the axis, with its unit.
-        series: at most six are told apart.
-        y_range: bottom and top; None for what the points need.
-        log: the y axis is logarithmic; what is not above zero is a gap.
-        text: a sentence for a reader who wonders what it means.
+        title: title in a few words.
+        x_label: label of the x axis, with its unit.
+        y_label: label of the y axis, with its unit.
+        series: lines, at most six of which get colors of their own.
+        y_range: bottom and top of the y axis; None to fit the points.
+        log: True for a logarithmic y axis, where values that are not positive are gaps.
+        text: one sentence of explanation.
     """
 
     title: str
@@ -50,11 +50,11 @@ class Matrix:
     """A table of percentages.
 
     Attributes:
-        title: what is seen, in a few words.
-        rows: names.
-        columns: names.
-        values: row after row, from 0 to 100.
-        text: a sentence for a reader who wonders what it means.
+        title: title in a few words.
+        rows: names of the rows.
+        columns: names of the columns.
+        values: rows of percentages, 0 to 100.
+        text: one sentence of explanation.
     """
 
     title: str
@@ -69,19 +69,19 @@ class Case:
     """One sample, judged.
 
     Attributes:
-        path: of the image.
-        size: height and width of the image as it was labeled.
-        region: x1 y1 x2 y2, the part of the image that matters.
-        truth: a result as it should be.
-        found: a result of the same type as it is.
-        error: larger is worse; not a number where nothing could be measured.
-        words: the error as a person would say it.
+        path: path of the image.
+        size: height and width of the image as labeled.
+        region: x1 y1 x2 y2 of the part of the image to draw.
+        expected: ground truth, as a result.
+        found: the prediction, a result of the same type.
+        error: error of the prediction, larger is worse; NaN where it is undefined.
+        words: the error in words.
     """
 
     path: Path
     size: Size
     region: Float[ndarray, 4]
-    truth: Any
+    expected: Any
     found: Any
     error: float
     words: str
@@ -89,11 +89,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How to read a metric.
+    """Description of a metric.
 
     Attributes:
-        perfect: what the best model conceivable scores; 0 for an error, of which less is better.
-        meaning: in words, without a full stop.
+        perfect: value of a perfect model; 0 for an error.
+        meaning: explanation without a full stop.
     """
 
     perfect: float
@@ -102,18 +102,17 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that a page about an evaluation shows besides its metrics.
+    """Contents of an evaluation report besides the metrics.
 
     Attributes:
         charts: curves.
-        cases: the samples that have a truth, in the order of the data set; of label maps, which are large, the worst and
-            some others.
-        legend: how to read the drawings of the cases.
-        baseline: the metrics of an answer that does not look at the image; empty where there is none.
-        baseline_name: that answer in words.
-        measures: how to read the metrics; a metric ``name/detail`` that is not listed is read as ``name``.
-        matrices: tables of what was taken for what.
-        judged: how many samples have a truth; None for as many as there are cases.
+        cases: labeled samples in the order of the data set; for label maps, which are large, the worst and some others.
+        legend: explanation of the drawings.
+        baseline: metrics of a prediction that ignores the image; empty without one.
+        baseline_name: that prediction in words.
+        measures: descriptions of the metrics; ``name/detail`` falls back to ``name``.
+        matrices: confusion matrices.
+        judged: number of labeled samples; None for the number of cases.
     """
 
     charts: tuple[Chart, ...] = ()

@@ -1,4 +1,4 @@
-"""A number that is not finite, found before it can spoil the weights, and called by its name."""
+"""Checks that name a value that is not finite before it reaches the weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NAMED_FILES = 40
 
 
 class Cause(NamedTuple):
-    """What was found, likeliest cause first.
+    """A value that is not finite.
 
     Attributes:
-        order: of images 0, labels 1, weights 2, loss 3, gradients 4: each makes all that follow not finite.
-        what: is not finite.
-        files: where it may come from.
+        order: rank in the chain of causes: images 0, labels 1, weights 2, loss 3, gradients 4.
+        what: name of the value.
+        files: files it may come from.
     """
 
     order: int
@@ -31,13 +31,13 @@ class Cause(NamedTuple):
 
 
 def files_of(samples: SampleSource, indices: Sequence[int]) -> tuple[str, ...]:
-    """What a person can look at: what the data set's `describe` says of each sample, or its number."""
+    """Return the file of each sample, from the data set's `describe`, or its number."""
     describe = getattr(samples, "describe", "sample {}".format)
     return tuple(dict.fromkeys(str(describe(index)) for index in indices))
 
 
 def input_cause(batch: Batch, samples: SampleSource) -> Cause | None:
-    """An image or a label that is not finite; call it before the batch is moved to a device."""
+    """Return an image or a label that is not finite; call it before the batch is moved to a device."""
     named = {"The image": batch.images, **{f"The label {name!r}": value for name, value in batch.targets.items()}}
     for order, (name, values) in enumerate(named.items()):
         if values.is_floating_point() and not math.isfinite(values.sum()):
@@ -51,7 +51,7 @@ def input_cause(batch: Batch, samples: SampleSource) -> Cause | None:
 def step_cause(
     model: nn.Module, terms: Mapping[str, Tensor], samples: SampleSource, indices: Sequence[int]
 ) -> Cause | None:
-    """What in a step is not finite though its inputs are; None if all is well in this process."""
+    """Return the first weight, loss or gradient of a step that is not finite; None if all are, in this process."""
     files = files_of(samples, indices)
     for name, parameter in model.named_parameters():
         if not torch.isfinite(_local(parameter)).all():
@@ -66,7 +66,7 @@ def step_cause(
 
 
 def stop_for(causes: Sequence[Cause], step: int, processes: Processes) -> None:
-    """End the run in all processes, with the likeliest cause that any of them found.
+    """End the run in all processes with the earliest cause that any of them found.
 
     Raises:
         InputError: always.
@@ -78,9 +78,9 @@ def stop_for(causes: Sequence[Cause], step: int, processes: Processes) -> None:
     files = list(dict.fromkeys(file for cause in found if cause.order == order for file in cause.files))
     more = f" and {len(files) - _NAMED_FILES} more" if len(files) > _NAMED_FILES else ""
     cure = (
-        "mend or remove them"
+        "fix or remove them"
         if order < 2
-        else f"look at the batch's images, {', '.join(files[:_NAMED_FILES])}{more}, or lower the learning rate"
+        else f"check the images of the batch, {', '.join(files[:_NAMED_FILES])}{more}, or lower the learning rate"
     )
     raise InputError(
         f"{what} is not finite at step {step}; the step was not taken and nothing was saved since: {cure}."
@@ -88,5 +88,5 @@ def stop_for(causes: Sequence[Cause], step: int, processes: Processes) -> None:
 
 
 def _local(value: Any) -> Tensor:
-    """This process's part of a tensor that FSDP has spread."""
+    """Return this process's shard of a tensor that FSDP has sharded."""
     return value.to_local() if hasattr(value, "to_local") else value

@@ -12,14 +12,14 @@ from hrnet.nn.task import SampleSource, TaskModel
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a recipe, opened, hands to the training loop.
+    """A model and its data, as the training loop takes them.
 
     Attributes:
-        model: with new weights.
-        train: samples to learn from.
-        validation: samples to score on; None for a run without.
-        evaluator: makes what scores them.
-        messages: what the reader of the data has to say: inferred things and left-out entries.
+        model: model with new weights.
+        train: training samples.
+        validation: validation samples; None without a validation set.
+        evaluator: function that returns a new evaluator of the validation samples.
+        messages: sentences about inferred values and entries that were left out.
     """
 
     model: TaskModel[Any, Any]

@@ -1,4 +1,4 @@
-"""What a run tells: its log, the curves in trackers, and images with predictions."""
+"""The log of a run, its curves in trackers, and images with predictions."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _PROJECT = "hrnet"
 
 
 class Journal:
-    """Written by the first process of a run alone.
+    """The records of a run, which its first process writes.
 
     Args:
-        out: the run's folder.
-        step: what was logged after it is forgotten, for it is done again.
-        log_bytes: length of the log at that step; None where that is not known.
-        trackers: where curves go too; None for TensorBoard where it is installed.
+        out: run folder.
+        step: step that is resumed from; curves after it are removed.
+        log_bytes: length of the log at that step, to which it is truncated; None if unknown.
+        trackers: trackers that get the curves; None for TensorBoard where it is installed.
 
     Raises:
         InputError: a tracker is not installed, or another process trains in the folder.
@@ -56,7 +56,7 @@ class Journal:
 
     @property
     def log_bytes(self) -> int:
-        """Length of the log, which is on the disk then."""
+        """Length of the log, after it was written to the disk."""
         if not self._log.exists():
             return 0
         with self._log.open("rb+") as file:
@@ -64,17 +64,17 @@ class Journal:
             return file.seek(0, os.SEEK_END)
 
     def write(self, line: dict[str, Any], curves: dict[str, float]) -> None:
-        """One line of the log, and its numbers as points of curves."""
+        """Write a line of the log, and its numbers as points of the trackers' curves."""
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for tracker in self._trackers:
             # MLflow allows few characters in names.
-            tidy = isinstance(tracker, MLflowTracker)
-            named = {re.sub(r"[^\w\-./ ]", "_", name) if tidy else name: value for name, value in curves.items()}
+            restricted = isinstance(tracker, MLflowTracker)
+            named = {re.sub(r"[^\w\-./ ]", "_", name) if restricted else name: value for name, value in curves.items()}
             tracker.log(named, step=line["step"])
 
     def show(self, sheet: UInt8[np.ndarray, "h w 3"], step: int, epoch: int) -> None:
-        """Images with predictions, as one small file and in the trackers."""
+        """Write images with predictions to a small file and the trackers."""
         path = self._examples / f"epoch-{epoch:04}.jpg"
         path.parent.mkdir(exist_ok=True)
         Pillow.fromarray(sheet).save(path, quality=85)
@@ -95,20 +95,22 @@ class Journal:
 
 
 def _locked(path: Path) -> IO[str] | None:
-    """A file that only one process at a time can hold open so; given back by the system when that process dies."""
+    """Lock a file for this process, until it ends.
+
+    A POSIX lock, not filelock's: workers would inherit that one, and outlive a killed run for some seconds.
+    """
     if sys.platform == "win32":
         return None
     import fcntl
 
     file = path.open("w")
     try:
-        # Not inherited by the processes that read samples, which outlive a killed run for some seconds.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             file.close()
             raise InputError(f"Another process trains in {path.parent}; wait for its end, or stop it.") from None
-        # A file system without locks.
+        # The file system has no locks.
     return file
 
 
@@ -134,17 +136,17 @@ def _start(name: Tracker, out: Path, step: int) -> GeneralTracker:
 
 
 def example_positions(count: int, wanted: int) -> list[int]:
-    """Positions in a set, evenly spread, the same every time."""
+    """Return evenly spaced positions of a data set."""
     return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)).tolist()
 
 
 def example_sheet(
     model: TaskModel[Any, Any], samples: SampleSource, positions: Sequence[int], device: torch.device
 ) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Inputs of the network side by side, with what it finds in them; None for a task whose results cannot be drawn."""
+    """Return inputs side by side with their predictions drawn; None for a task whose results cannot be drawn."""
     items = [samples[position] for position in positions]
     batch = Batch.stack(items).to(device)
-    # The input taken for the image, so that results are in its pixels.
+    # The input stands for the image, so that results are in its pixels.
     frame = Frame.resize(items[0].frame.size, items[0].frame.size)
     results = run_batch(model, replace(batch, frames=(frame,) * len(items)), model, flip=False)
     if not hasattr(results[0], "plot"):
@@ -154,6 +156,6 @@ def example_sheet(
         tile = replace(result, source=item.image).plot().convert("RGB")
         tile.thumbnail((_TILE_PIXELS, _TILE_PIXELS))
         tiles.append(np.asarray(tile))
-    # Drawings with a legend are of different heights.
+    # Drawings with a legend differ in height.
     height = max(len(tile) for tile in tiles)
     return np.concatenate([np.pad(tile, ((0, height - len(tile)), (0, 0), (0, 0))) for tile in tiles], axis=1)

@@ -24,7 +24,7 @@ _UPDATE_SIZE = 0.2
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> Optimizer:
-    """The recipe's optimizer, at the full learning rate; `set_rate` changes it."""
+    """Return the recipe's optimizer at the full learning rate; `set_rate` changes it."""
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = defaultdict(list)
     named = dict(model.named_parameters())
     for name, parameter in named.items():
@@ -45,38 +45,38 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> Optimizer:
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give all parameters a learning rate, those of the head `TrainSpec.head_rate` times it."""
+    """Set the learning rate of all parameters, times the factor of their group."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
 
 def _is_bias(name: str, named: Mapping[str, Tensor]) -> bool:
-    """Whether a parameter is the bias of a layer that is no norm."""
+    """Return True for the bias of a layer that is no norm."""
     weight = named.get(f"{name.removesuffix('bias')}weight")
     return name.endswith("bias") and weight is not None and weight.ndim > 1
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is a convolution between hidden maps: not the first one, and none of a head."""
+    """Return True for a convolution between hidden maps: not the first one, and none of a head."""
     return parameter.ndim == 4 and name.startswith("backbone.") and name != "backbone.conv1.weight"
 
 
 class Muon(AdamW):
-    """Momentum made orthogonal for the groups marked ``orthogonal``; AdamW for all others.
+    """Orthogonalized momentum for the groups marked ``orthogonal``; AdamW for all others.
 
-    A convolution's kernel counts as a matrix, outputs by all else. Every direction in which it is to change gets the same
-    length, so that rare directions are learned as fast as common ones.
+    A kernel is a matrix of output channels by everything else. All singular directions of an update get the same length, so
+    that rare directions are learned as fast as common ones. `torch.optim.Muon` takes matrices only, and no other groups.
     """
 
     def step(self, closure: None = None) -> None:
         with torch.no_grad():
             for group in self.param_groups:
                 if group["orthogonal"]:
-                    self._turn(group)
-        # What has its update has no gradient left for AdamW.
+                    self._orthogonal_step(group)
+        # Parameters with an update have no gradient left for AdamW.
         super().step(closure)
 
-    def _turn(self, group: dict[str, Any]) -> None:
+    def _orthogonal_step(self, group: dict[str, Any]) -> None:
         same: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
         for parameter in group["params"]:
             if parameter.grad is not None:
@@ -85,25 +85,25 @@ class Muon(AdamW):
             rows, columns = shape[0], math.prod(shape[1:])
             stacked = torch.stack([self._momentum(parameter).reshape(rows, columns) for parameter in parameters])
             length = group["lr"] * _UPDATE_SIZE * math.sqrt(max(rows, columns))
-            for parameter, update in zip(parameters, orthogonalise(stacked), strict=True):
+            for parameter, update in zip(parameters, orthogonalize(stacked), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.reshape(shape), alpha=-length)
                 parameter.grad = None
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
-        """Nesterov's: the gradient, moved toward the mean of those before."""
+        """Return the Nesterov momentum of a parameter, and update its average."""
         gradient = parameter.grad
         assert gradient is not None
         state = self.state[parameter]
         if not state:
-            # AdamW looks for a step in every state that is loaded.
+            # AdamW expects a step in every state that is loaded.
             state |= {"momentum": torch.zeros_like(parameter), "step": torch.zeros(())}
         mean: Tensor = state["momentum"]
         mean.lerp_(gradient, 1 - _MOMENTUM)
         return gradient.lerp(mean, _MOMENTUM)
 
 
-def orthogonalise(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
-    """Matrices with the same singular vectors and singular values near 1 (between 0.7 and 1.2; tiny ones stay smaller)."""
+def orthogonalize(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
+    """Return matrices with the same singular vectors and singular values of 0.7 to 1.2 (tiny ones stay smaller)."""
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
     x = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     a, b, c = _NEWTON_SCHULZ
@@ -114,7 +114,7 @@ def orthogonalise(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
 
 
 def learning_rate(spec: TrainSpec, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step (from 0); warm-up is multiplied in."""
+    """Return the learning rate of a step, which counts from 0, with warm-up."""
     total = max(spec.epochs * steps_per_epoch, 1)
     progress = min(step / total, 1.0)
     if spec.schedule == "cosine":
@@ -132,16 +132,17 @@ def learning_rate(spec: TrainSpec, step: int, steps_per_epoch: int) -> float:
 class MovingAverage:
     """Exponential moving average of a module's weights and buffers.
 
-    The decay grows from 0 so that the first steps, taken from random weights, are forgotten.
+    The decay grows from 0 so that the random weights of the start are forgotten. `torch.optim.swa_utils.AveragedModel` would
+    copy the module, wrapped as FSDP has it; here the average is a state dict of its own.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         current = module.state_dict()
         self.state = {name: value.detach().clone() for name, value in current.items()}
-        # Training changes the module's tensors in place, so that they need not be collected again at every step.
+        # Training changes the module's tensors in place, so they are collected once.
         self._counts = [(self.state[name], value) for name, value in current.items() if not value.is_floating_point()]
-        # FSDP's tensors and plain ones do not go together.
+        # One foreach call cannot mix FSDP's tensors with plain ones.
         self._real: dict[type[Tensor], tuple[list[Tensor], list[Tensor]]] = {}
         for name, value in current.items():
             if value.is_floating_point():
@@ -151,16 +152,16 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move toward the module's weights; step counts from 0."""
+        """Move the average toward the module's weights; `step` counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for averages, values in self._real.values():
-            # As torch.optim does it: one call instead of hundreds.
-            torch._foreach_lerp_(averages, values, 1 - decay)  # type: ignore[reportPrivateImportUsage]
-        for mine, value in self._counts:
-            mine.copy_(value)
+            # One call instead of hundreds, as in torch.optim.
+            torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]  # no public name
+        for average, value in self._counts:
+            average.copy_(value)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """L2 norm of all gradients together."""
+    """Return the L2 norm of all gradients as one vector."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return nn.utils.get_total_norm(gradients)

@@ -1,4 +1,4 @@
-"""Random changes of color."""
+"""Photometric augmentation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from hrnet.io.geometry import Image
 
 
 def recolor(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Brightness, contrast and saturation changed at random, in this order.
+    """Change brightness, contrast and saturation at random, in this order.
 
     Args:
         image: RGB image.
-        strength: deviation of each factor from 1, which is cut to 0.3 to 1.9; 0 changes nothing and draws nothing.
-        rng: what draws them.
+        strength: standard deviation of each factor around 1, clipped to 0.3 to 1.9; 0 leaves the image and the generator as
+            they are.
+        rng: random generator.
     """
     if not strength:
         return image

@@ -1,4 +1,4 @@
-"""What a run will be, from two of its steps."""
+"""The plan of a run, measured in two of its steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hrnet.engine.batches import Share, reading
+from hrnet.engine.batches import EvaluationBatches, reading
 from hrnet.engine.evaluate import run_batch
 from hrnet.engine.processes import Processes
 from hrnet.engine.progress import duration
@@ -21,8 +21,7 @@ _READ_SAMPLES = 8
 
 
 def rehearse(trainer: Trainer) -> str:
-    """Two steps where the run has two, the last measured, and a batch of the evaluation; the plan as a table. Nothing is
-    written."""
+    """Take up to two steps and evaluate one batch; return the plan of the run as a table. Nothing is written."""
     spec, world = trainer.spec, trainer.processes.world
     steps, loss, step = min(2, trainer.total), 0.0, 0.0
     with reading(trainer.job.train, trainer.batches, min(trainer.workers, 2)) as batches:
@@ -37,7 +36,7 @@ def rehearse(trainer: Trainer) -> str:
     evaluations = -(-spec.epochs // spec.evaluate_every)
     evaluation = _evaluation_seconds(trainer)
     seconds = slowest * trainer.total + evaluation * evaluations
-    held = "reading is what takes it" if reading_time > step else "reading keeps up"
+    bound = "limited by reading" if reading_time > step else "reading keeps up"
     parameters = sum(parameter.numel() for parameter in trainer.shown.parameters())
     rows = {
         "training samples": f"{len(trainer.job.train)}",
@@ -47,8 +46,8 @@ def rehearse(trainer: Trainer) -> str:
         "network": f"{parameters / 1e6:.2f} million parameters, {trainer.accelerator.mixed_precision.replace('no', 'fp32')}"
         f"{', channels-last' if trainer.channels_last else ''}, on {trainer.device}",
         "loss": f"{loss:.4g} at the {'second' if steps == 2 else 'only'} step",
-        "memory": f"{_memory(trainer.device) / 2**30:.2f} GiB a process, {trainer.workers} more that read samples",
-        "time": f"{slowest:.3g} s a step ({held}), {evaluation:.3g} s an evaluation: about {duration(seconds)} in all",
+        "memory": f"{_memory(trainer.device) / 2**30:.2f} GiB per process, and {trainer.workers} workers that read samples",
+        "time": f"{slowest:.3g} s per step ({bound}), {evaluation:.3g} s per evaluation: about {duration(seconds)} in all",
     }
     return "\n".join(f"{name:<20} {text}" for name, text in rows.items())
 
@@ -62,19 +61,19 @@ def _reading_seconds(trainer: Trainer) -> float:
 
 
 def _evaluation_seconds(trainer: Trainer) -> float:
-    """Of one evaluation, from one batch; without what scores it."""
+    """Return the time of one evaluation, estimated from one batch, without the metrics."""
     samples = trainer.job.validation
     if samples is None or not len(samples):
         return 0.0
     size = min(trainer.batches.micro, len(samples))
     start = time.perf_counter()
-    with reading(samples, Share(size, size, Processes()), 0) as batches, trainer.accelerator.autocast():
+    with reading(samples, EvaluationBatches(size, size, Processes()), 0) as batches, trainer.accelerator.autocast():
         run_batch(trainer.shown.eval(), next(batches).to(trainer.device), trainer.shown, flip=False)
-    return (time.perf_counter() - start) * Share(len(samples), size, trainer.processes).rounds
+    return (time.perf_counter() - start) * EvaluationBatches(len(samples), size, trainer.processes).rounds
 
 
 def _memory(device: torch.device) -> float:
-    """Bytes: the largest so far, on the device, or of this process on a CPU; 0 where the system does not say."""
+    """Return the peak memory in bytes, of the device or of this process on a CPU; 0 where the system does not tell."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":

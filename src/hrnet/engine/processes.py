@@ -1,4 +1,4 @@
-"""What the processes of a run say to one another; with one process nothing is said."""
+"""Communication between the processes of a run; with one process every method returns its input."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class Processes:
-    """The processes that work on one thing together.
+    """The processes of one run.
 
     Args:
-        accelerator: what started them; None for this process alone.
+        accelerator: the Accelerator of the run; None for a single process.
 
     Attributes:
-        rank: which of them this is.
-        world: how many there are.
+        rank: number of this process, from 0.
+        world: number of processes.
     """
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
@@ -32,23 +32,23 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and prints."""
+        """True for the process that writes and prints."""
         return self.rank == 0
 
-    def agree(self, *values: int) -> list[int]:
-        """The largest of all processes for each value."""
+    def all_reduce_max(self, *values: int) -> list[int]:
+        """Return the largest of each value over all processes."""
         if self.world == 1:
             return list(values)
-        together = torch.tensor(values, device=self._device)
-        distributed.all_reduce(together, distributed.ReduceOp.MAX)
-        return together.tolist()
+        combined = torch.tensor(values, device=self._device)
+        distributed.all_reduce(combined, distributed.ReduceOp.MAX)
+        return combined.tolist()
 
     def gather(self, values: Sequence[T]) -> list[T]:
-        """The lists of all processes after each other."""
+        """Return the lists of all processes, concatenated."""
         return list(values) if self.world == 1 else gather_object(list(values))
 
-    def share(self, value: T) -> T:
-        """The value of the first process."""
+    def broadcast(self, value: T) -> T:
+        """Return the value of the first process."""
         if self.world == 1:
             return value
         box = [value]
@@ -56,28 +56,28 @@ class Processes:
         return box[0]
 
     def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """The mean over the processes."""
+        """Return the mean over the processes."""
         if self.world > 1:
             values = values.clone()
             distributed.all_reduce(values)
             values /= self.world
         return values
 
-    def equalize(self, tensors: Sequence[Tensor]) -> None:
-        """Give all processes the first one's tensors."""
+    def sync_from_first(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors in all processes with those of the first."""
         if self.world > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
 
 def whole(value: Any) -> Tensor:
-    """A tensor in one piece, where FSDP may have spread it over the processes, which then all have to ask."""
+    """Return a tensor that FSDP may have sharded in one piece; all processes must call this."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 @torch.no_grad()
 def fill(target: Any, value: Tensor) -> None:
-    """Copy a whole tensor into one that FSDP may have spread over the processes; its layout in memory stays."""
+    """Copy a whole tensor into one that FSDP may have sharded; the memory layout of the target stays."""
     if hasattr(target, "full_tensor"):
         from torch.distributed.tensor import distribute_tensor
 

@@ -21,13 +21,13 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Counts up to a total. Everything goes to standard error.
+    """A progress bar on standard error.
 
     Args:
-        title: what is counted.
-        total: how many there are.
-        unit: the name of one, in the plural.
-        quiet: show nothing.
+        title: name of the work.
+        total: number of items.
+        unit: name of the items, in the plural.
+        quiet: True to show nothing.
     """
 
     def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
@@ -66,11 +66,11 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """How many a second so far."""
+        """Items per second so far."""
         return self.done / max(time.monotonic() - self._start, 1e-9)
 
     def advance(self, count: int, note: str = "") -> None:
-        """More are done."""
+        """Count further items as done."""
         self.done += count
         self.note = note or self.note
         if self._bar:
@@ -79,7 +79,7 @@ class Progress:
             self._last_line = time.monotonic()
             left = (self.total - self.done) / max(self.rate, 1e-9)
             print(
-                f"{self.title}: {self.done} of {self.total} {self.unit}, {self.rate:.1f} a second, "
+                f"{self.title}: {self.done} of {self.total} {self.unit}, {self.rate:.1f} per second, "
                 f"{duration(left)} left {self.note}".rstrip(),
                 file=sys.stderr,
                 flush=True,
@@ -87,7 +87,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """Return a duration as hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

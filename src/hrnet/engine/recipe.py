@@ -39,32 +39,32 @@ class TrainSpec:
         batch: samples of one optimizer step, over all processes and accumulation together.
         optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9), or ``muon``: orthogonal momentum for the backbone's
             convolutions, AdamW for all else.
-        nesterov: of ``sgd``: the momentum looks one step ahead.
-        learning_rate: the highest of the run, at `batch` samples a step.
-        head_rate: the learning rate of all that is not the backbone, as a multiple.
-        weight_decay: applied to every parameter, or only to weights with two or more dimensions if `decay_norms` is False.
-        decay_norms: whether weight decay reaches norms and biases.
-        decay_biases: whether it reaches the biases of other layers than norms, where it reaches norms.
-        bias_rate: the learning rate of these biases, as a multiple.
+        nesterov: True for Nesterov momentum with ``sgd``.
+        learning_rate: highest learning rate of the run, for `batch` samples per step.
+        head_rate: multiple of the learning rate for parameters outside the backbone.
+        weight_decay: weight decay of all parameters; without `decay_norms` only of weights with two or more dimensions.
+        decay_norms: True for weight decay of norms and biases.
+        decay_biases: False to leave out the biases of layers that are no norms.
+        bias_rate: multiple of the learning rate for these biases.
         schedule: ``step`` multiplies by 0.1 at each of `milestones` (epochs); ``cosine`` falls to zero; ``poly`` falls
             with power 0.9.
         milestones: epochs at which ``step`` falls.
         warmup_steps: steps over which the rate is lower.
         warmup: ``linear`` rises from `warmup_start` to the full rate; ``constant`` stays there until the end of the steps.
-        warmup_start: the rate of the first step, as a share of the full rate.
-        ema: decay of the exponential moving average of the weights, which is then what is evaluated and saved; 0 for none.
-        gradient_clip: largest norm of the gradient; 0 for none.
-        accumulate: optimizer steps gather this many smaller batches.
-        precision: ``auto`` takes bf16 where the hardware gains from it.
-        channels_last: memory layout; None takes it where the hardware gains from it.
-        workers: processes that read samples; None for one less than there are cores, at most 8.
+        warmup_start: rate of the first step, as a fraction of the full rate.
+        ema: decay of the exponential moving average of the weights, which is then evaluated and saved; 0 for none.
+        gradient_clip: maximum norm of the gradient; 0 for no clipping.
+        accumulate: number of smaller batches whose gradients one optimizer step accumulates.
+        precision: ``auto`` is bf16 where it is faster.
+        channels_last: memory layout; None for channels-last where it is faster.
+        workers: number of processes that read samples; None for one less than the cores, at most 8.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         save_every: minutes between checkpoints inside an epoch.
-        sync_norm: batch norm takes its statistics over all processes, not over each one's part of the batch.
-        timeout: seconds without a sign of life after which a process counts as dead and ends the run.
-        trackers: where the curves go besides the run's log; None for TensorBoard where it is installed.
-        examples: validation images that are shown with their predictions after every evaluation.
-        seed: of weights, order and augmentation; not negative.
+        sync_norm: True for batch norm statistics over all processes.
+        timeout: seconds without a heartbeat after which a process counts as dead and the run ends.
+        trackers: experiment trackers that get the curves besides the log; None for TensorBoard where it is installed.
+        examples: number of validation images that are drawn with their predictions after every evaluation.
+        seed: random seed of weights, order and augmentation; not negative.
     """
 
     epochs: int = 210
@@ -99,18 +99,26 @@ class TrainSpec:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "evaluate_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is at least 1, not {getattr(self, name)}")
-        shares = ("learning_rate", "head_rate", "weight_decay", "bias_rate", "warmup_start", "gradient_clip", "timeout")
-        for name in (*shares, "warmup_steps", "save_every", "examples", "seed"):
+                raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
+        amounts = (
+            "learning_rate",
+            "head_rate",
+            "weight_decay",
+            "bias_rate",
+            "warmup_start",
+            "gradient_clip",
+            "timeout",
+        )
+        for name in (*amounts, "warmup_steps", "save_every", "examples", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"train.{name} is not negative, not {getattr(self, name)}")
+                raise ValueError(f"train.{name} must not be negative or infinite, not {getattr(self, name)}")
         if self.workers is not None and self.workers < 0:
-            raise ValueError(f"train.workers is not negative, not {self.workers}")
+            raise ValueError(f"train.workers must not be negative, not {self.workers}")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"train.ema is at least 0 and less than 1, not {self.ema}")
+            raise ValueError(f"train.ema must be at least 0 and less than 1, not {self.ema}")
 
 
-# What our own recipes start from; see docs/decisions.md for Muon.
+# The base of our own recipes; docs/decisions.md has the reasons for Muon.
 OURS = TrainSpec(
     epochs=60,
     batch=16,

@@ -1,4 +1,4 @@
-"""Stopping in good order when somebody asks for it."""
+"""Interrupting a run between two steps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """While it is entered, SIGTERM and Ctrl-C are wishes that the training loop reads between two steps.
+    """A context in which SIGTERM and Ctrl-C are recorded and handled between steps.
 
-    A second Ctrl-C stops at once. A second SIGTERM changes nothing: a cluster's manager and `torchrun` may send one each.
+    A second Ctrl-C interrupts at once. A second SIGTERM changes nothing: a cluster manager and `torchrun` may send one each.
 
     Attributes:
-        received: number of the signal; 0 for none.
+        received: number of the received signal; 0 for none.
     """
 
     def __init__(self) -> None:
@@ -41,6 +41,6 @@ class StopSignals:
 
 
 def ignore_stop_signals(_: int = 0) -> None:
-    """For processes that read samples, which end with their parent: it still needs them to finish its step."""
+    """Ignore the signals in workers, which the parent needs to finish its step; they end with the parent."""
     for number in _NUMBERS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The state of a training run on disk: everything that resuming needs, in one safetensors file, written atomically."""
+"""The training state on disk: everything that resuming needs, in one safetensors file, written atomically."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from hrnet.io.tensors import read_header, read_tensors
 
 @dataclass(slots=True)
 class Position:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        step: optimizer steps done.
-        evaluated: the step of the last evaluation.
-        best: the highest headline metric so far; None before the first evaluation.
-        metrics: of the last evaluation.
-        seconds: spent training, over all sessions.
-        log_bytes: length of the log; what is behind was written by steps that resuming does again. None: not known.
-        recipe: the run's recipe as JSON, to refuse resuming another one.
+        step: number of optimizer steps taken.
+        evaluated: step of the last evaluation.
+        best: highest headline metric so far; None before the first evaluation.
+        metrics: metrics of the last evaluation.
+        seconds: training time over all sessions.
+        log_bytes: length of the log, to which resuming truncates it; None if unknown.
+        recipe: recipe of the run as JSON; resuming with another one is refused.
     """
 
     step: int = 0
@@ -56,10 +56,10 @@ class Position:
 
 
 def collect(model: nn.Module, average: MovingAverage | None, optimizer: Optimizer) -> dict[str, Tensor]:
-    """All tensors of a run's state, by name, on the CPU. All processes have to ask.
+    """Return all tensors of the training state by name, on the CPU; all processes must call this.
 
     Raises:
-        InputError: a number in it is not finite; a state that was saved before is better.
+        InputError: a value is not finite; the state saved before is kept.
     """
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
     if average:
@@ -75,10 +75,10 @@ def collect(model: nn.Module, average: MovingAverage | None, optimizer: Optimize
 
 
 def write_state(folder: Path, tensors: Mapping[str, Tensor], position: Position) -> None:
-    """Write the run's state; the former one keeps its place until this one was read back, and another name then.
+    """Write the training state, read it back, and keep the previous one under another name.
 
     Raises:
-        InputError: the disk is full or returns other bytes than it got; the former state is intact.
+        InputError: the disk is full or returns other bytes than it got; the previous state is intact.
     """
     path = folder / STATE
     checksum = _checksum(tensors[name] for name in sorted(tensors))
@@ -93,12 +93,12 @@ def write_state(folder: Path, tensors: Mapping[str, Tensor], position: Position)
 
 
 def has_state(folder: Path) -> bool:
-    """Whether there is something to resume from."""
+    """Return True if a folder has a training state."""
     return (folder / STATE).exists() or (folder / PREVIOUS).exists()
 
 
 def read_recipe(folder: Path) -> str | None:
-    """The recipe of the state that a run would resume from; None where its header cannot be read."""
+    """Return the recipe of the state that a run would resume from; None where its header cannot be read."""
     for name in (STATE, PREVIOUS):
         try:
             return read_header(folder / name).get("recipe")
@@ -108,7 +108,7 @@ def read_recipe(folder: Path) -> str | None:
 
 
 def read_state(folder: Path) -> tuple[Position, dict[str, Tensor], str]:
-    """The last state of a run, or the one before where the last is damaged; the text says so then.
+    """Return the last state of a run, or the previous one with a message if the last is damaged.
 
     Raises:
         InputError: neither can be read.
@@ -119,7 +119,7 @@ def read_state(folder: Path) -> tuple[Position, dict[str, Tensor], str]:
         if not (folder / PREVIOUS).exists():
             raise
         position, tensors = _read(folder / PREVIOUS)
-        return position, tensors, f"{error} Going on from {PREVIOUS}, step {position.step}."
+        return position, tensors, f"{error} Resuming from {PREVIOUS}, step {position.step}."
 
 
 def _read(path: Path) -> tuple[Position, dict[str, Tensor]]:
@@ -174,7 +174,7 @@ def _optimizer_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> dic
         index, field_name = name.split(".", 1)
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:
-            # In the parameter's layout in memory, as the optimizer makes it.
+            # In the memory layout of the parameter, as the optimizer creates it.
             laid_out = torch.empty_like(parameter)
             fill(laid_out, value)
             value = laid_out.detach()

@@ -1,4 +1,4 @@
-"""Batch norm with the statistics of all processes. `torch.nn.SyncBatchNorm` does not run on a CPU; this does."""
+"""Synchronized batch norm for the CPU, where `torch.nn.SyncBatchNorm` does not run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, distributed, nn
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d` over the batches of all processes, which have to be of one size and to call it together."""
+    """`torch.nn.BatchNorm2d` over the batches of all processes, which must have the same size."""
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:  # type: ignore[override]
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch calls it input
         if not self.training:
             return super().forward(x)
         assert self.num_batches_tracked is not None
@@ -24,7 +24,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalize(torch.autograd.Function):
-    """Means and variances of the processes become those of all of them, in double precision, with one exchange each way."""
+    """Batch norm with means and variances reduced over all processes in double precision, one collective each way."""
 
     @staticmethod
     def forward(
@@ -52,20 +52,20 @@ class _Normalize(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch declares *args
         x, weight, mean, scale = ctx.saved_tensors
         wide = _wide(gradient)
         normalized = (_wide(x) - mean[:, None, None]) * scale[:, None, None]
         sums = torch.stack([wide.sum((0, 2, 3)), (wide * normalized).sum((0, 2, 3))])
-        together = sums.to(torch.float64, copy=True)
-        distributed.all_reduce(together)
-        shift, slope = (together / ctx.count).to(mean.dtype)[..., None, None]
+        reduced = sums.to(torch.float64, copy=True)
+        distributed.all_reduce(reduced)
+        shift, slope = (reduced / ctx.count).to(mean.dtype)[..., None, None]
         inner = (weight * scale)[:, None, None] * (wide - shift - normalized * slope)
         return inner.to(x.dtype), sums[1], sums[0], None, None, None, None
 
 
 def _wide(x: Tensor) -> Tensor:
-    """At least single precision."""
+    """Return a tensor in at least single precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 

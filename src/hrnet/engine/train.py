@@ -61,23 +61,23 @@ class _Loss(nn.Module):
 
 
 class Trainer:
-    """One run in one folder, in this process and those that were started with it.
+    """One run in one folder, in all processes of the launch.
 
     Args:
         job: model and data.
-        spec: how to train.
-        out: the run's folder.
-        recipe: the run's recipe as JSON, kept with its state.
-        save: writes the best weights, given path, model and metrics.
-        resume: go on from the folder's last state.
-        flip: score with the mirrored images too.
-        device: ``cpu``, or ``auto`` for what Accelerate finds.
-        cure: a sentence that says how to go on after the run was ended from outside.
-        report: writes a page on the run, given what scored it last (None for nothing) and its metrics.
+        spec: training options.
+        out: run folder.
+        recipe: recipe of the run as JSON, kept with its state.
+        save: function that writes the best weights, given path, model and metrics.
+        resume: True to resume from the folder's last state.
+        flip: True to average with horizontally flipped inputs when scoring.
+        device: ``cpu``, or ``auto`` for the device that Accelerate finds.
+        cure: sentence that says how to resume, printed when another process has died.
+        report: function that writes the run's page, given the last evaluator (or None) and its metrics.
 
     Attributes:
-        stopped: the signal that ended the run before its time; 0 for none.
-        messages: what there is to say about the state that the run goes on from.
+        stopped: signal that interrupted the run; 0 for none.
+        messages: sentences about the state that is resumed.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Trainer:
         AcceleratorState._reset_state()
         # With synchronized norms the buffers are equal everywhere as they are.
         self.accelerator = Accelerator(
-            # Where there is no other device, Accelerate has to be told so, or processes would not find one another.
+            # Without another device Accelerate must be told so, or the processes would not connect.
             cpu=device == "cpu" or not torch.accelerator.is_available(),
             mixed_precision=_precision(spec, device),
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=not spec.sync_norm)],
@@ -113,7 +113,7 @@ class Trainer:
         self.messages: list[str] = []
         self._build()
         self.position = Position(recipe=recipe, log_bytes=0)
-        if resume and self.processes.share(has_state(out)):
+        if resume and self.processes.broadcast(has_state(out)):
             self._restore()
         self.batches = Batches(len(job.train), spec, self.processes, self.position.step)
         self.total = spec.epochs * self.batches.steps_per_epoch
@@ -131,28 +131,28 @@ class Trainer:
         model = self.job.model.to(self.device)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
-            # Said of kernels of one pixel, which lie the same way in memory whatever is innermost.
+            # A false alarm about 1 x 1 kernels, whose memory layout is the same either way.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        # What is evaluated and saved: whole and alone, whatever the model that trains is wrapped in.
+        # The copy that is evaluated and saved: whole, however the training model is wrapped.
         self.shown = copy.deepcopy(model)
         if self.spec.sync_norm and self.processes.world > 1:
             synchronize_norms(model, self.device)
-        # Both together, for FSDP exchanges the optimizer's parameters.
+        # In one call, because FSDP replaces the optimizer's parameters.
         self.loss, optimizer = self.accelerator.prepare(_Loss(model), build_optimizer(model, self.spec))
         self.optimizer = optimizer.optimizer
         self.model: TaskModel[Any, Any] = self.accelerator.unwrap_model(self.loss).model
         self.average = MovingAverage(self.model, self.spec.ema) if self.spec.ema else None
 
     def _restore(self) -> None:
-        """Only the first process reads: the others may run on machines that do not see the run's folder."""
-        read = self.processes.share(read_state(self.out) if self.processes.first else None)
+        """Read the state in the first process only: other machines may not see the run folder."""
+        read = self.processes.broadcast(read_state(self.out) if self.processes.first else None)
         assert read is not None
         self.position, tensors, message = read
         self.messages += [message] if message else []
         restore(tensors, self.model, self.average, self.optimizer)
 
     def run(self) -> dict[str, float]:
-        """Train to the end, or until a signal asks to stop; the metrics of the last evaluation."""
+        """Train to the end or until a signal; return the metrics of the last evaluation."""
         with self.signals, self.watch:
             if self.processes.first:
                 self.journal = Journal(self.out, self.position.step, self.position.log_bytes, self.spec.trackers)
@@ -199,11 +199,11 @@ class Trainer:
         """One step of the optimizer.
 
         Returns:
-            The loss by its terms, the gradient's norm, and what all processes agree on: the signal to stop for, or 0, and
-            whether to save.
+            The loss by its terms, the norm of the gradient, and two values reduced over all processes: the
+            received signal or 0, and whether to save.
 
         Raises:
-            InputError: something is not finite; the weights are as they were.
+            InputError: a value is not finite; the weights are unchanged.
         """
         step = self.position.step
         torch.manual_seed(_seed_of(self.spec.seed, step, self.processes.rank))
@@ -213,7 +213,7 @@ class Trainer:
         spread = gradient_norm(self.model.parameters())
         norm = whole(spread)
         finite = torch.isfinite(torch.stack([norm, *terms.values()])).all()
-        broken, *agreed = self.processes.agree(bool(causes) or not finite, self.signals.received, save_due)
+        broken, *reduced = self.processes.all_reduce_max(bool(causes) or not finite, self.signals.received, save_due)
         if broken:
             found = None if causes else step_cause(self.model, terms, self.job.train, seen)
             stop_for([*causes, *([found] if found else [])], step, self.processes)
@@ -224,10 +224,10 @@ class Trainer:
         if self.average:
             self.average.update(step)
         self.position.step += 1
-        return terms, norm, agreed
+        return terms, norm, reduced
 
     def _gradients(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], list[int], list[Cause]]:
-        """Gradients of all parts of a batch; its loss by terms, its samples, and inputs that are not finite."""
+        """Accumulate the gradients of a batch; return its loss by terms, its samples, and inputs that are not finite."""
         total: dict[str, Tensor] = {}
         seen: list[int] = []
         causes: list[Cause] = []
@@ -254,15 +254,15 @@ class Trainer:
         return step // per_epoch % self.spec.evaluate_every == 0 or step == self.total
 
     def _evaluate(self) -> bool:
-        """Score the averaged weights if there are any, keep them if they are the best so far, and save the state.
+        """Score the averaged weights, or the current ones without an average; keep the best, and save the state.
 
         Returns:
-            Whether it came to its end; resuming begins it again if not.
+            False if it was interrupted; a resumed run repeats it.
         """
         weights = self.average.state if self.average else self.model.state_dict()
         self.shown.load_state_dict({name: whole(value) for name, value in weights.items()})
-        # Without synchronized norms each process has statistics of its own.
-        self.processes.equalize(list(self.shown.state_dict().values()))
+        # Without synchronized norms the statistics differ between processes.
+        self.processes.sync_from_first(list(self.shown.state_dict().values()))
         self.shown.eval()
         metrics: dict[str, float] = {}
         headline: float | None = None
@@ -283,7 +283,7 @@ class Trainer:
                         stop=lambda: bool(self.signals.received),
                     )
             except Interrupted:
-                (self.stopped,) = self.processes.agree(self.signals.received)
+                (self.stopped,) = self.processes.all_reduce_max(self.signals.received)
                 return False
             headline = metrics.get(evaluator.headline)
         self._keep(headline, metrics)
@@ -294,7 +294,7 @@ class Trainer:
     def _keep(self, headline: float | None, metrics: dict[str, float]) -> None:
         position = self.position
         value = -math.inf if headline is None or math.isnan(headline) else headline
-        # Of equals the later: figures saturate on small sets, and the rate has fallen since.
+        # Among equals the later: metrics saturate on small sets, and the learning rate has fallen since.
         best = headline is None or position.best is None or value >= position.best
         position.evaluated, position.metrics = position.step, metrics
         if best:
@@ -316,7 +316,7 @@ class Trainer:
                 self.journal.show(sheet, self.position.step, self.position.step // self.batches.steps_per_epoch)
 
     def save_state(self) -> None:
-        """Write the state that `resume` goes on from."""
+        """Write the training state that `resume` reads."""
         tensors = collect(self.model, self.average, self.optimizer)
         if self.processes.first:
             self.position.log_bytes = self.journal.log_bytes if self.journal else 0
@@ -343,15 +343,15 @@ class Trainer:
 
 
 def _seed_of(*numbers: int) -> int:
-    """Counted, not consumed: what dropout draws follows from the seed, the step and the process."""
+    """Return the seed of dropout, which depends on the seed of the run, the step and the process alone."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _check_sharding(version_2: bool, spec: TrainSpec) -> None:
     if not version_2:
-        raise InputError("Of FSDP only version 2 is supported; add --fsdp_version 2 to accelerate launch.")
+        raise InputError("Only version 2 of FSDP is supported; add --fsdp_version 2 to accelerate launch.")
     if spec.optimizer == "muon":
-        raise InputError("Muon needs whole kernels, which FSDP spreads; train without FSDP, or with another optimizer.")
+        raise InputError("Muon needs whole kernels, which FSDP shards; train without FSDP, or with another optimizer.")
 
 
 def _precision(spec: TrainSpec, device: str) -> str:

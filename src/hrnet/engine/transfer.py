@@ -1,4 +1,4 @@
-"""Weights of another model as a start: what fits is taken, what can be reshaped is, and the rest stays new."""
+"""Initialization from the weights of another model, of any task."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Names = Mapping[str, tuple[str, ...]]
 
 @torch.no_grad()
 def transfer(model: TaskModel[Any, Any], state: Mapping[str, Tensor], outputs: Names, source: str) -> list[str]:
-    """Fill a model with what fits of other weights.
+    """Copy the weights of another model that fit.
 
-    A tensor of the same name and shape is taken. In a layer whose outputs have names (keypoints, classes), the outputs of
-    the same name are, wherever they stand. The first convolution is spread over another number of input channels.
+    Tensors of the same name and shape are copied. In a layer whose outputs have names (keypoints, classes), rows are matched
+    by these names. The first convolution is adapted to another number of input channels.
 
     Args:
-        model: with new weights, which stay where nothing fits.
-        state: of the other model.
-        outputs: the other model's `named_outputs`.
-        source: what the other model is called.
+        model: model with new weights, which stay where nothing fits.
+        state: state dict of the other model.
+        outputs: `named_outputs` of the other model.
+        source: name of the other model.
 
     Returns:
-        Sentences that say what was taken, reshaped and left new.
+        Sentences that name the tensors that were taken, reshaped and left new.
 
     Raises:
         InputError: nothing fits.
@@ -67,12 +67,12 @@ def transfer(model: TaskModel[Any, Any], state: Mapping[str, Tensor], outputs: N
 
 
 def spread_channels(weight: Float[Tensor, "o i h w"], channels: int) -> Float[Tensor, "o c h w"]:
-    """A convolution for another number of input channels, which repeat (or, if fewer, add up).
+    """Return a convolution for another number of input channels, which repeat (or, if fewer, add up).
 
-    The sum over the input channels stays, so that an image with one value in all channels gives what it gave before.
+    The sum over the input channels stays, so that an image with equal channels gives the same output.
     """
     before = weight.shape[1]
-    # Which old channel goes where: round robin over both, each old one shared out evenly.
+    # Round robin over old and new channels; each old one is divided evenly.
     places = torch.zeros(channels, before, dtype=weight.dtype)
     for turn in range(max(channels, before)):
         places[turn % channels, turn % before] += 1
@@ -80,7 +80,7 @@ def spread_channels(weight: Float[Tensor, "o i h w"], channels: int) -> Float[Te
 
 
 def _same_rows(mine: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int]:
-    """Position here to position there of outputs with one name, however it is spelled."""
+    """Map positions of outputs here to positions of the same names there, ignoring case and punctuation."""
     index = {_plain(name): place for place, name in enumerate(theirs)}
     return {place: index[_plain(name)] for place, name in enumerate(mine) if _plain(name) in index}
 
@@ -114,7 +114,7 @@ def _report(
 
 
 def _modules(chosen: Iterable[str], everything: Iterable[str]) -> str:
-    """Names of tensors as the largest modules that they fill, with counts."""
+    """Return names of tensors, summarized as the largest modules that they fill, with counts."""
     return ", ".join(_collapsed(set(chosen), list(everything), "", 0))
 
 

@@ -1,4 +1,4 @@
-"""Seeing that another process has died. What waits for it may otherwise wait for half an hour."""
+"""Detection of dead processes, which a collective would otherwise wait for half an hour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import distributed
 from hrnet.engine.processes import Processes
 
 _BEAT_SECONDS = 1.0
-# Above the names in the store that everybody uses.
+# A prefix apart from the other names in the common store.
 _BEAT, _ENDED, _REASON = "hrnet/beat", "hrnet/ended", "hrnet/reason"
 
 
@@ -25,19 +25,19 @@ class _Peer(NamedTuple):
     rank: int
     machine: str
     pid: int
-    # Process numbers mean something only inside one machine and one namespace.
+    # Process ids are unique only inside one machine and namespace.
     namespace: str
 
 
 class Watch:
-    """A thread that gives a sign of life every second, and ends this process when another one has died.
+    """A thread that sends a heartbeat every second, and ends this process when another one has died.
 
-    The first process watches all others, and they watch it.
+    The first process watches all others, and they watch the first.
 
     Args:
-        processes: of the run.
-        silence: seconds without a sign after which a process counts as dead. On one machine it is missed at once.
-        cure: a sentence that says how to go on.
+        processes: processes of the run.
+        silence: seconds without a heartbeat after which a process counts as dead; on the same machine it is noticed at once.
+        cure: sentence that says how to resume.
     """
 
     def __init__(self, processes: Processes, silence: float, cure: str = "") -> None:
@@ -65,7 +65,7 @@ class Watch:
         if error is None:
             distributed.barrier()
         elif _lost_contact(error):
-            # The thread finds out which peer is gone, and ends this process.
+            # The thread finds the dead peer and ends this process.
             self._thread.join(self._silence + 5 * _BEAT_SECONDS)
         self._done.set()
         self._thread.join()
@@ -73,7 +73,7 @@ class Watch:
             self._announce(str(error) or type(error).__name__)
 
     def _announce(self, reason: str) -> None:
-        with contextlib.suppress(RuntimeError):  # nobody is there any more
+        with contextlib.suppress(RuntimeError):  # the store is gone
             _tell(f"process {self._processes.rank} of {self._processes.world} ended: {reason}")
         if self._processes.first:
             # The store may end with this process; the others read it once a second.
@@ -94,10 +94,10 @@ class Watch:
                         seen[peer.rank] = (count, now)
                     gone = (peer.machine, peer.namespace) == (own.machine, own.namespace) and not _alive(peer.pid)
                     if gone or now - seen[peer.rank][1] > self._silence:
-                        self._lost(peer, "has died" if gone else f"gave no sign of life for {self._silence:g} s")
+                        self._lost(peer, "has died" if gone else f"sent no heartbeat for {self._silence:g} s")
             except RuntimeError:
                 if not self._done.is_set():
-                    self._end("the process that all others talk to, the first or torchrun, has died")
+                    self._end("the process that holds the store, the first or torchrun, has died")
 
     def _lost(self, peer: _Peer, how: str) -> None:
         reason = f"process {peer.rank} of {self._processes.world} ({peer.machine}, pid {peer.pid}) {how}"
@@ -106,19 +106,19 @@ class Watch:
 
     def _end(self, reason: str) -> None:
         # Not an exception: the main thread may wait inside a collective that nothing interrupts.
-        print(f"hrnet train: {reason}, so this one ends too. {self._cure}".rstrip(), file=sys.stderr, flush=True)
+        print(f"hrnet train: {reason}, so this process ends too. {self._cure}".rstrip(), file=sys.stderr, flush=True)
         os._exit(1)
 
 
 def _lost_contact(error: BaseException) -> bool:
-    """Whether an exchange failed. gloo raises a plain RuntimeError."""
+    """Return True if a collective failed; gloo raises a plain RuntimeError."""
     return isinstance(error, distributed.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error).lower()
     )
 
 
 def _tell(reason: str) -> None:
-    """Why the run ends, for all processes."""
+    """Tell all processes why the run ends."""
     _store().set(_REASON, reason)
     _store().add(_ENDED, 1)
 
@@ -128,7 +128,7 @@ def _store() -> Any:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process of this machine runs; True where the system does not say."""
+    """Return True if a process of this machine runs, or if the system does not tell."""
     if not Path("/proc/self/stat").exists():
         return True
     try:

@@ -57,7 +57,7 @@ def figure(case: Case) -> Figure:
     except InputError as error:
         return Figure(case.path.name, f"{case.words} It cannot be shown: {error}")
     frame = view(case)
-    truth, found = case.truth.plot_pair(case.found, image, frame)
+    truth, found = case.expected.plot_pair(case.found, image, frame)
     return Figure(case.path.name, case.words, _data_uri(truth), _data_uri(found), frame.size)
 
 

@@ -167,7 +167,9 @@ def _plain(name: str) -> str:
 
 def _colors(cases: Sequence[Case]) -> list[tuple[str, str]]:
     """What the colors of the drawings mean, each once."""
-    return list(dict.fromkeys(pair for case in cases for one in (case.truth, case.found) for pair in one.color_key()))
+    return list(
+        dict.fromkeys(pair for case in cases for one in (case.expected, case.found) for pair in one.color_key())
+    )
 
 
 def _verdict(remarks: Sequence[Remark]) -> tuple[str, str]:
