@@ -20,7 +20,8 @@ from torchvision.models import resnet18
 
 from hrnet.classification.data import ClassificationDataset
 from hrnet.classification.metrics import ClassificationEvaluator
-from hrnet.classification.model import ClassificationModel, ClassificationOutput
+from hrnet.classification.model import ClassificationModel
+from hrnet.classification.processor import ClassificationOutput
 from hrnet.classification.recipes import RECIPES, ClassificationRecipe, prepare
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.engine.job import Job

@@ -15,7 +15,7 @@ from typing import Annotated
 import tyro
 
 import hrnet
-from hrnet.inference.runtime import Precision
+from hrnet.inference.forward import Precision
 from hrnet.io.images import find_images
 from hrnet.predictor import Seconds
 from hrnet.results import Detections, Poses

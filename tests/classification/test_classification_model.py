@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hrnet.classification.model import ClassificationModel, ClassificationOutput
+from hrnet.classification.model import ClassificationModel
+from hrnet.classification.processor import ClassificationOutput
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.io.geometry import Frame
 from hrnet.nn.backbone import count_multiply_accumulates

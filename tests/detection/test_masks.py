@@ -268,7 +268,7 @@ def test_crop_of_polygons_is_that_of_coco() -> None:
         angles, radii = np.sort(rng.uniform(0, 2 * np.pi, 12)), rng.uniform(10, 80, 12)
         star = 56 + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
         star[[2, 3]] = star[[3, 2]]
-        runs = coco_masks.frPyObjects([star.ravel().tolist()], 112, 112)  # pyright: ignore[reportArgumentType]  # a polygon as well
+        runs = coco_masks.frPyObjects([star.ravel().tolist()], 112, 112)  # pyright: ignore[reportCallIssue, reportArgumentType]  # a polygon
         expected = coco_masks.decode(runs)[..., 0]
         found = crop_mask([star], np.array([0.0, 0, 112, 112]))
         both = np.pad(np.stack([expected, found]), ((0, 0), (1, 1), (1, 1)), mode="edge")

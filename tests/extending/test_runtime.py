@@ -12,7 +12,8 @@ from PIL import Image
 
 import hrnet
 from hrnet.errors import InputError
-from hrnet.inference.runtime import RUNTIMES, Precision, RuntimeEntry
+from hrnet.inference.forward import Precision
+from hrnet.inference.runtime import RUNTIMES, RuntimeEntry
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import TaskModel, as_arrays, scale_images
 
