@@ -4,7 +4,8 @@ python training/pose_labels.py LSP LSPET TEACHER.xml OUT
 
 LSP and LSPET hold ``annotations/train.json`` and ``train/``. TEACHER is a network with COCO's seventeen keypoints as
 OpenVINO IR (input 1 3 256 192, ImageNet statistics; output heatmaps). OUT gets ``lsp_fit.json`` and ``lsp_val.json`` (800 and
-200 images of LSP), and ``lspet.json``. Of LSP only the face points are the teacher's; its own labels stay. A nose or an eye
+200 images of LSP), and ``lspet.json``; OUT/found a line a person as soon as the teacher has seen it, so that a run that was
+stopped goes on where it was. Of LSP only the face points are the teacher's; its own labels stay. A nose or an eye
 with visibility 1 is known not to be in sight: the teacher puts a face on heads seen from behind.
 """
 
@@ -43,6 +44,8 @@ class Options:
     teacher: Annotated[Path, tyro.conf.Positional]
     out: Annotated[Path, tyro.conf.Positional]
     held_out: int = 200
+    every: int = 1
+    """of LSPET each so many-th image only"""
     seed: int = 0
 
 
@@ -51,7 +54,7 @@ class Teacher:
 
     def __init__(self, path: Path) -> None:
         self.network = openvino.Core().compile_model(str(path), "CPU")
-        self.mirrored = [COCO.names.index(_other_side(name)) for name in COCO.names]
+        self.flipped = [COCO.names.index(_other_side(name)) for name in COCO.names]
 
     def __call__(
         self, image: np.ndarray, points: np.ndarray, lean: float | None, around: tuple[float, ...]
@@ -73,7 +76,7 @@ class Teacher:
         height, width = heatmaps.shape[1:]
         stride = np.array([(SIZE[1] - 1) / (width - 1), (SIZE[0] - 1) / (height - 1)])
         found[:, :2] = frame.to_source(found[:, :2] * stride)
-        return found[self.mirrored] if mirror else found
+        return found[self.flipped] if mirror else found
 
 
 def _other_side(name: str) -> str:
@@ -174,13 +177,32 @@ def turn_away(labels: np.ndarray, names: list[str]) -> np.ndarray:
     return labels
 
 
-def relabel(folder: Path, teacher: Teacher, ids: set[int] | None, mending: bool) -> dict[str, Any]:
+class Memory:
+    """What the teacher found of each person, in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.found = file, dict[int, tuple[np.ndarray, np.ndarray]]()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = file.read_text() if file.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            file.write_text(whole)
+        for line in map(json.loads, whole.splitlines()):
+            self.found[line["id"]] = np.array(line["found"]), np.array(line["spread"])
+
+    def add(self, number: int, found: np.ndarray, spread: np.ndarray) -> None:
+        self.found[number] = found, spread
+        with self.file.open("a") as lines:
+            lines.write(json.dumps({"id": number, "found": found.tolist(), "spread": spread.tolist()}) + "\n")
+
+
+def relabel(folder: Path, teacher: Teacher, memory: Memory, ids: set[int] | None, mending: bool) -> dict[str, Any]:
     """The content of a set's training json with mended labels and face points."""
     content = json.loads((folder / "annotations/train.json").read_text())
     category = content["categories"][0]
     names: list[str] = category["keypoints"]
     place = [COCO.names.index(name) if name in COCO.names else -1 for name in names]
-    records = {record["id"]: record for record in content["images"]}
+    images = {image["id"]: image for image in content["images"]}
     kept, counts = [], Counter[str]()
     for entry in content["annotations"]:
         if ids is not None and entry["image_id"] not in ids:
@@ -189,10 +211,12 @@ def relabel(folder: Path, teacher: Teacher, ids: set[int] | None, mending: bool)
         labeled = labels[:, 2] > 0
         x, y, width, height = entry["bbox"]
         corners = np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]])
-        image = read_image(folder / "train" / records[entry["image_id"]]["file_name"])
         inside = labels[labeled, :2] if labeled.sum() >= 12 else corners
         turned = lean(labels[:, :2], labeled, names)
-        found, spread = teacher(image, inside, turned, (0,) if mending else (-25, 0, 25))
+        if entry["id"] not in memory.found:
+            image = read_image(folder / "train" / images[entry["image_id"]]["file_name"])
+            memory.add(entry["id"], *teacher(image, inside, turned, (0,) if mending else (-25, 0, 25)))
+        found, spread = memory.found[entry["id"]]
         size = _torso(labels, names, max(width, height))
         if mending:
             limbs = np.where(np.array(place)[:, None] >= 0, found[place], 0)
@@ -208,7 +232,7 @@ def relabel(folder: Path, teacher: Teacher, ids: set[int] | None, mending: bool)
     print(folder.name, dict(counts))
     used = {entry["image_id"] for entry in kept}
     category = {**category, "keypoints": [*names, *FACE], "skeleton": category["skeleton"] + FACE_LINKS}
-    images = [record for record in content["images"] if record["id"] in used]
+    images = [image for image in content["images"] if image["id"] in used]
     return {"images": images, "annotations": kept, "categories": [category]}
 
 
@@ -224,10 +248,21 @@ def main(options: Options) -> None:
     ids = [image["id"] for image in json.loads((options.lsp / "annotations/train.json").read_text())["images"]]
     order = np.random.default_rng(options.seed).permutation(ids).tolist()
     parts = {"lsp_val": order[: options.held_out], "lsp_fit": order[options.held_out :]}
+    memory = Memory(options.out / "found/lsp.jsonl")
     for name, part in parts.items():
-        content = relabel(options.lsp, teacher, set(part), mending=False)
-        (options.out / f"{name}.json").write_text(json.dumps(content))
-    (options.out / "lspet.json").write_text(json.dumps(relabel(options.lspet, teacher, None, mending=True)))
+        content = relabel(options.lsp, teacher, memory, set(part), mending=False)
+        _save(options.out / f"{name}.json", content)
+    ids = [image["id"] for image in json.loads((options.lspet / "annotations/train.json").read_text())["images"]]
+    memory = Memory(options.out / "found/lspet.jsonl")
+    content = relabel(options.lspet, teacher, memory, set(ids[:: options.every]), mending=True)
+    _save(options.out / "lspet.json", content)
+
+
+def _save(file: Path, content: dict[str, Any]) -> None:
+    """In one step: a training may read it at the same time."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content))
+    part.replace(file)
 
 
 if __name__ == "__main__":
