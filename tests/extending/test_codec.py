@@ -15,7 +15,7 @@ from hrnet.errors import InputError
 from hrnet.io.geometry import Size, flip_order
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.pose.augment import Augment
-from hrnet.pose.codecs import CODECS, Pairs, make_codec
+from hrnet.pose.codecs import CODECS, Codec, Pairs, make_codec
 from hrnet.pose.recipes import PoseData
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
@@ -34,7 +34,7 @@ TINY = HRNetSpec(
 )
 
 
-class ConeCodec:
+class ConeCodec(Codec):
     """Cones of height 1 around each keypoint, decoded as the center of mass of their upper half."""
 
     unbiased: ClassVar[bool] = False

@@ -5,7 +5,8 @@ A codec is one class and one row of `CODECS`; what encodes a target and what dec
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,7 +29,7 @@ _DARK_FLOOR, _UDP_FLOOR, _UDP_CEILING = 1e-10, 1e-3, 50.0
 _LARGEST_STEP = 2.0
 
 
-class Codec(Protocol):
+class Codec(ABC):
     """Conversion between keypoints and heatmaps.
 
     Attributes:
@@ -37,6 +38,7 @@ class Codec(Protocol):
 
     unbiased: ClassVar[bool]
 
+    @abstractmethod
     def __init__(self, spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> None:
         """Make the codec for one input size.
 
@@ -45,22 +47,21 @@ class Codec(Protocol):
             input_size: height and width of the input; heatmaps have a quarter of it, rounded up.
             pairs: left and right keypoints, for the flip test.
         """
-        ...
 
+    @abstractmethod
     def encode(self, points: Points, visibility: Scores) -> tuple[Heatmaps, Scores]:
         """Return target heatmaps and their weights in the loss, 0 where nothing is learned."""
-        ...
 
+    @abstractmethod
     def decode(self, heatmaps: Heatmaps) -> tuple[Points, Scores]:
         """Return keypoints and their scores."""
-        ...
 
+    @abstractmethod
     def merge_flip(self, heatmaps: Heatmaps, flipped: Heatmaps) -> Heatmaps:
         """Return the mean of heatmaps and those of the horizontally flipped inputs."""
-        ...
 
 
-class ClassicCodec:
+class ClassicCodec(Codec):
     """The published codec: Gaussians around rounded positions, peaks refined by a quarter pixel."""
 
     unbiased: ClassVar[bool] = False
