@@ -27,7 +27,7 @@ class PoseModel(TaskModel[PoseSpec, Poses]):
         init_normal(self)
         set_norm_momentum(self, spec.backbone.norm_momentum)
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> PoseOutput[Float[Tensor, "n k _ _"]]:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> PoseOutput:
         maps = self.backbone(self.normalize(images))
         return PoseOutput(self.head(maps[0] if self.spec.representation == "v1" else maps))
 

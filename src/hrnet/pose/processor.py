@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,25 +11,24 @@ from jaxtyping import Bool, Float, Int
 from hrnet.inference.processor import BoxPrompts, Processor
 from hrnet.io.geometry import Frame, Size
 from hrnet.pose.boxes import person_boxes, person_labels
-from hrnet.pose.codecs import Heatmaps, codec_class, make_codec
+from hrnet.pose.codecs import codec_class, make_codec
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Detections, Poses, Source
 
-Values = TypeVar("Values")
 # Source: the published COCO evaluation (in_vis_thre and oks_thre).
 KEYPOINT_THRESHOLD = 0.2
 OKS_NMS_THRESHOLD = 0.9
 _OKS_EPSILON = np.spacing(1)
 
 
-class PoseOutput(NamedTuple, Generic[Values]):
+class PoseOutput(NamedTuple):
     """Network outputs, as tensors or arrays.
 
     Attributes:
-        heatmaps: `n k h/4 w/4`, one per keypoint.
+        heatmaps: one per keypoint, at stride 4.
     """
 
-    heatmaps: Values
+    heatmaps: Float[Any, "n k h w"]
 
 
 class PoseProcessor(Processor[Poses]):
@@ -56,14 +55,12 @@ class PoseProcessor(Processor[Poses]):
         """Return the boxes of the people that a detector found."""
         return person_boxes(detections, score_threshold)
 
-    def merge_flip(
-        self, outputs: PoseOutput[Heatmaps], flipped: PoseOutput[Heatmaps], input_size: Size
-    ) -> PoseOutput[Heatmaps]:
+    def merge_flip(self, outputs: PoseOutput, flipped: PoseOutput, input_size: Size) -> PoseOutput:
         """Return the mean of the heatmaps and those of the flipped inputs."""
         codec = make_codec(self.spec.codec, input_size, self.spec.skeleton.pairs)
         return PoseOutput(codec.merge_flip(outputs.heatmaps, flipped.heatmaps))
 
-    def decode(self, outputs: PoseOutput[Heatmaps], frames: Sequence[Frame]) -> list[Poses]:
+    def decode(self, outputs: PoseOutput, frames: Sequence[Frame]) -> list[Poses]:
         """Return one pose per crop; its box is the crop, its score the mean keypoint score above 0.2."""
         skeleton = self.spec.skeleton
         points, scores = make_codec(self.spec.codec, frames[0].size, skeleton.pairs).decode(outputs.heatmaps)
