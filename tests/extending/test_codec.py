@@ -103,7 +103,7 @@ def test_the_codec_trains_scores_and_predicts(tmp_path: Path) -> None:
             (labels,),
             val_images=tmp_path,
             val_annotations=labels,
-            augment=Augment(half_body=0, empty_outside=True),
+            augment=Augment(half_body=0.0, empty_outside=True),
         ),
         TrainSpec(epochs=2, batch=4, workers=0),
     )

@@ -139,8 +139,8 @@ def test_a_image_that_changed_since_is_refused(tmp_path: Path) -> None:
 
 
 def test_boxes_are_cut_to_the_image() -> None:
-    np.testing.assert_array_equal(clip_ground_truth([-5, -5, 200, 200], (80, 100)), [0, 0, 99, 79])
-    assert clip_ground_truth([0, 0, float("nan"), 5], (80, 100)) is None
+    np.testing.assert_array_equal(clip_ground_truth([-5.0, -5.0, 200.0, 200.0], (80, 100)), [0, 0, 99, 79])
+    assert clip_ground_truth([0.0, 0.0, float("nan"), 5.0], (80, 100)) is None
 
 
 def test_keypoints_are_matched_by_name(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def dotted(tmp_path: Path) -> PoseDataset:
     }
     (tmp_path / "dots.json").write_text(json.dumps(content))
     data = rename_keypoints(open_set(tmp_path, tmp_path / "dots.json"), LSP)
-    augment = Augment(scale=0.2, rotation=40, shift=0.1, half_body=0, empty_outside=True)
+    augment = Augment(scale=0.2, rotation=40.0, shift=0.1, half_body=0.0, empty_outside=True)
     return PoseDataset(data.instances, SPEC, augment, seed=0)
 
 
@@ -376,13 +376,13 @@ def person(tmp_path: Path, **changes: float | bool) -> PoseDataset:
     }
     (tmp_path / "p.json").write_text(json.dumps(content))
     data = rename_keypoints(open_set(tmp_path, tmp_path / "p.json"), LSP)
-    still = Augment(scale=0, rotation=0, rotation_probability=0, flip=0, half_body=0)
+    still = Augment(scale=0.0, rotation=0.0, rotation_probability=0.0, flip=0.0, half_body=0.0)
     return PoseDataset(data.instances, SPEC, replace(still, **changes), seed=0)
 
 
 def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
     """Oracle: the share of normal draws below 0.5; box of the joints' bounds times 1.5 around their mean, as published."""
-    dataset = person(tmp_path, half_body=1)
+    dataset = person(tmp_path, half_body=1.0)
     instance = dataset.instances[0]
     upper = [index in LSP.upper for index in range(14)]
     spans, seen = {}, 0
@@ -401,7 +401,7 @@ def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
 
 def test_portraits_hide_the_legs_and_say_so(tmp_path: Path) -> None:
     """Joints in the black part are absent; where absence is not taught they are not labeled."""
-    taught, ignored = (person(tmp_path, portrait=1, empty_outside=taught) for taught in (True, False))
+    taught, ignored = (person(tmp_path, portrait=1.0, empty_outside=taught) for taught in (True, False))
     hidden = 0
     for epoch in range(30):
         image, _, labels = taught.augmented(SampleKey(epoch, 0))
@@ -434,7 +434,7 @@ def test_who_leans_is_turned_upright_and_stays_inside(tmp_path: Path) -> None:
     }
     (tmp_path / "labels.json").write_text(json.dumps(content))
     data = open_set(tmp_path, tmp_path / "labels.json")
-    still = Augment(scale=0, rotation_probability=0, flip=0, half_body=0)
+    still = Augment(scale=0.0, rotation_probability=0.0, flip=0.0, half_body=0.0)
     spec = replace(SPEC, skeleton=data.skeleton)
     for upright, lean in ((1.0, 0.0), (0.0, 90.0)):
         dataset = PoseDataset(data.instances, spec, replace(still, upright=upright))

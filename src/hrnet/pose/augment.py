@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from hrnet.engine.photometric import recolor
 from hrnet.io.geometry import Frame, Image, flip_order, warp
@@ -84,7 +84,7 @@ class CropLabels(NamedTuple):
 
 def random_crop(
     image: Image, instance: Instance, spec: PoseSpec, augment: Augment, rng: np.random.Generator
-) -> tuple[Image, Frame, Box | None]:
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], Frame, Box | None]:
     """Return an augmented crop, its frame, and the part of the image, x1 y1 x2 y2, outside of which it is black."""
     box, enlarge = instance.box, 1.0
     cut = _portrait(instance, spec.skeleton, rng) if rng.random() < augment.portrait else None
@@ -95,9 +95,9 @@ def random_crop(
         half = _half_body(instance, spec.skeleton, rng)
         if half is not None:
             box, enlarge = half, _HALF_BODY_PADDING / spec.box_padding
-    enlarge *= _clipped_normal(rng, augment.scale, 1) + 1
+    enlarge *= _clipped_normal(rng, augment.scale, 1.0) + 1
     rotated = rng.random() < augment.rotation_probability
-    rotation = _clipped_normal(rng, augment.rotation, 2) if rotated else 0.0
+    rotation = _clipped_normal(rng, augment.rotation, 2.0) if rotated else 0.0
     lean = _lean(instance, spec.skeleton) if augment.upright and rng.random() < augment.upright else 0.0
     if lean:
         rotation += lean

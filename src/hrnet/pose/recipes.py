@@ -80,7 +80,7 @@ def _mpii(width: int, pckh: float | None) -> PoseRecipe:
             annotations=(Path("data/mpii/annotations/train.json"),),
             val_images=Path("data/mpii/images"),
             val_annotations=Path("data/mpii/annotations/valid.json"),
-            augment=Augment(scale=0.25, rotation=30, half_body=0),
+            augment=Augment(scale=0.25, rotation=30.0, half_body=0.0),
             headline="PCKh@0.5",
         ),
         train=TrainSpec(batch=128, milestones=(170, 200)),
@@ -116,12 +116,12 @@ def _lsp() -> PoseRecipe:
             val_annotations=Path("data/lsp/annotations/test.json"),
             augment=Augment(
                 scale=0.18,
-                rotation=25,
+                rotation=25.0,
                 upright=0.8,
                 shift=0.04,
                 portrait=0.04,
                 color=0.15,
-                half_body=0,
+                half_body=0.0,
                 empty_outside=True,
                 antialias=True,
             ),
@@ -148,7 +148,7 @@ def _own() -> PoseRecipe:
             hold_out=5,
             headline="PCK-AUC",  # on whole images of one animal PCK@0.2 is soon 100
             augment=Augment(
-                scale=0.25, rotation=30, shift=0.05, color=0.25, half_body=0, empty_outside=True, antialias=True
+                scale=0.25, rotation=30.0, shift=0.05, color=0.25, half_body=0.0, empty_outside=True, antialias=True
             ),
         ),
         train=replace(OURS, learning_rate=1e-3, warmup_steps=50, ema=0.99),
