@@ -1,1 +1,1 @@
-"""Data sets as people have them, one file a format; each reader gives the same records, which know no task."""
+"""Data sets: one file per format behind one `Reader` protocol, which returns records that know no task."""

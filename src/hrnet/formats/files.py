@@ -1,4 +1,4 @@
-"""Text files of unknown origin, read so that none can do harm: json, yaml, xml, csv, lists."""
+"""Safe reading of text files of unknown origin: json, yaml, xml, csv, lists."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import yaml
 
 from hrnet.errors import InputError
 
-# COCO's largest published file has half a gigabyte; no sensible label file of one image has 16 MB.
+# Largest json and largest other file: COCO's largest has half a gigabyte, labels of one image far less than 16 MB.
 MAX_JSON, MAX_SMALL = 4_000_000_000, 16_000_000
 CLASS_FILES = ("classes.txt", "labels.txt")
 _DEEPEST_XML = 64
-# Folders of a foreign path that are looked for.
+# Trailing folders of a path from another machine that are searched.
 _LONGEST_END = 6
 
 
 def read_text(path: Path, what: str, limit: int = MAX_SMALL) -> str:
-    """A text file as UTF-8.
+    """Return a text file as UTF-8.
 
     Args:
-        path: of the file.
-        what: it should be, for the message: "a COCO json".
-        limit: more bytes are not read.
+        path: text file.
+        what: expected kind of file, for the message: "a COCO json".
+        limit: maximum size in bytes.
 
     Raises:
         InputError: it is missing, too large, or no text.
@@ -45,7 +45,7 @@ def read_text(path: Path, what: str, limit: int = MAX_SMALL) -> str:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The content of a json; arguments and errors as of `read_text`."""
+    """Return the content of a json; arguments and errors as of `read_text`."""
     try:
         return json.loads(read_text(path, what, MAX_JSON))
     except InputError:
@@ -55,7 +55,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 class _PlainYaml(yaml.SafeLoader):
-    """Without aliases: a few bytes of them stand for a billion values."""
+    """A loader without aliases, a few bytes of which can stand for a billion values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -64,20 +64,20 @@ class _PlainYaml(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    """The content of a yaml that is a mapping; arguments and errors as of `read_text`."""
+    """Return the content of a yaml that is a mapping; arguments and errors as of `read_text`."""
     text = read_text(path, what, MAX_SMALL // 16)
     try:
         content = yaml.load(text, Loader=_PlainYaml)
     except Exception as error:  # its constructors raise whatever their arithmetic meets
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not valid yaml ({reason}); mend or export it.") from None
+        raise InputError(f"{path} is not valid yaml ({reason}); fix it, or export it again.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is not {what}: it needs lines `key: value`.")
     return {str(key): value for key, value in content.items()}
 
 
 def read_xml(path: Path, what: str) -> ElementTree.Element:
-    """The root of an xml without document type or entities; arguments and errors as of `read_text`."""
+    """Return the root of an xml without document type or entities; arguments and errors as of `read_text`."""
     text = read_text(path, what)
     builder, depth = ElementTree.TreeBuilder(), 0
 
@@ -100,7 +100,7 @@ def read_xml(path: Path, what: str) -> ElementTree.Element:
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
     try:
-        # The text is decoded already; what encoding its first line claims does not matter any more.
+        # The text is decoded already, whatever encoding its first line claims.
         parser.Parse(text, True)
         return builder.close()
     except (expat.ExpatError, ValueError, AssertionError) as error:
@@ -108,7 +108,7 @@ def read_xml(path: Path, what: str) -> ElementTree.Element:
 
 
 def read_csv(path: Path, what: str) -> list[list[str]]:
-    """The rows of a csv; arguments and errors as of `read_text`."""
+    """Return the rows of a csv; arguments and errors as of `read_text`."""
     try:
         return list(csv.reader(read_text(path, what, MAX_JSON).splitlines()))
     except csv.Error as error:
@@ -116,7 +116,7 @@ def read_csv(path: Path, what: str) -> list[list[str]]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, sorted by name, hidden files left out; empty where it cannot be looked into."""
+    """Return the entries of a folder, sorted by name, without hidden files; none where it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return [folder / name for name in sorted(entry.name for entry in found) if not name.startswith(".")]
@@ -125,7 +125,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is one, also for names that no file system takes."""
+    """Return whether a path is one, also for names that no file system takes."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -133,7 +133,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is one, also for names that no file system takes."""
+    """Return whether a path is one, also for names that no file system takes."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -141,7 +141,7 @@ def is_file(path: Path) -> bool:
 
 
 def stated_classes(folder: Path) -> tuple[str, ...]:
-    """Names of classes that a folder states in one of `CLASS_FILES`, one a line; none without such a file."""
+    """Return the class names in one of `CLASS_FILES` of a folder, one per line; none without such a file."""
     file = next((folder / name for name in CLASS_FILES if is_file(folder / name)), None)
     if file is None:
         return ()
@@ -149,7 +149,7 @@ def stated_classes(folder: Path) -> tuple[str, ...]:
 
 
 def find_below(roots: Iterable[Path], name: str) -> Path | None:
-    """A file or folder that is named as on another machine: the longest end of its path that leads somewhere from a root."""
+    """Return a file or folder named by a path of another machine: the longest end of the path that exists below a root."""
     parts = name.strip().replace("\\", "/").split("/")
     ends = [name.strip(), *("/".join(parts[start:]) for start in range(max(len(parts) - _LONGEST_END, 0), len(parts)))]
     places = (root / end for end in dict.fromkeys(ends) if end not in ("", ".", "..") for root in roots)
@@ -157,7 +157,7 @@ def find_below(roots: Iterable[Path], name: str) -> Path | None:
 
 
 def shown(value: object) -> str:
-    """A value of unknown depth and length, as a few words of a message."""
+    """Return a value of unknown depth and length as a few words of a message."""
     try:
         return (value if isinstance(value, str) else reprlib.repr(value))[:80]
     except ValueError:  # a number of thousands of digits

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from hrnet.formats.records import DataSet
 
 Content = Literal["boxes", "masks", "keypoints", "label_maps", "classes"]
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Reader of one data format.
 

@@ -14,21 +14,21 @@ _SIDES = (("left", "right"), ("l", "r"), ("fl", "fr"), ("hl", "hr"), ("bl", "br"
 
 
 def infer_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Left-right pairs by name: left_eye and right_eye, l-paw and r-paw, kneeL and kneeR, EyeLeft and EyeRight."""
+    """Return left-right pairs by name: left_eye and right_eye, l-paw and r-paw, kneeL and kneeR, EyeLeft and EyeRight."""
     index = {words(name): number for number, name in reversed(list(enumerate(names)))}
     pairs: list[tuple[int, int]] = []
     taken: set[int] = set()
     for number, name in enumerate(names):
-        for mirrored in _mirrored(words(name)):
-            partner = index.get(mirrored)
+        for partner_words in _right_names(words(name)):
+            partner = index.get(partner_words)
             if partner is not None and not {number, partner} & taken:
                 pairs.append((number, partner))
                 taken |= {number, partner}
     return tuple(pairs)
 
 
-def _mirrored(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """What the right partner of a left keypoint of these words may be called, likeliest first."""
+def _right_names(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield possible names of the right partner of a left keypoint, as words, the most likely first."""
     for left, right in _SIDES:
         for place, word in enumerate(words):
             if word == left:
@@ -42,7 +42,7 @@ def _mirrored(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def unpaired(names: Sequence[str]) -> list[str]:
-    """Names that say left or right, and whose partner is not there."""
+    """Return names with left or right whose partner is missing."""
     paired = {place for pair in infer_pairs(names) for place in pair}
     sides = {side for pair in _SIDES for side in pair}
     return [
@@ -53,7 +53,7 @@ def unpaired(names: Sequence[str]) -> list[str]:
 
 
 def words(name: str) -> tuple[str, ...]:
-    """The words of a name, in small letters, under any spelling."""
+    """Return the words of a name in lower case, under any spelling."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     # leftear, rightear: the side without a border.
     spaced = re.sub(r"\b(left|right)(?=[a-z])", r"\1 ", spaced.lower().replace("_", " "))

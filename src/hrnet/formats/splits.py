@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from hrnet.errors import InputError
 from hrnet.formats.defects import sentences
@@ -45,6 +45,7 @@ class DataSource:
     hold_out: int = 0
 
 
+@runtime_checkable
 class HasPath(Protocol):
     """A record of an image file."""
 
@@ -53,6 +54,7 @@ class HasPath(Protocol):
 
 
 Record = TypeVar("Record", bound=HasPath)
+AnySet = TypeVar("AnySet", bound="LabeledSet[Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,9 @@ class LabeledSet(Generic[Record]):
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def select(self, keep: Callable[[Path], bool]) -> Self:
+    def select(self: AnySet, keep: Callable[[Path], bool]) -> AnySet:
         """Return the set with some of its images, chosen by path."""
         return replace(self, images=tuple(image for image in self.images if keep(image.path)))
-
-
-AnySet = TypeVar("AnySet", bound="LabeledSet[Any]")
 
 
 def open_splits(images: Path, annotations: Path | None, content: Content) -> tuple[DataSet, ...]:
