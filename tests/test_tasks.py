@@ -118,7 +118,7 @@ def test_a_spec_of_no_task_is_refused() -> None:
 
 def test_segmentation_specs_of_older_files_still_load() -> None:
     content = json.loads(spec_to_json(SPECS[3][0]))
-    for added in ("squash", "context", "loss"):
+    for added in ("squash", "ocr", "loss"):
         del content[added]
     assert spec_from_json(json.dumps(content)) == SPECS[3][0]
 

@@ -321,7 +321,7 @@ def test_a_image_that_cannot_be_read_is_one_sentence_from_any_process(runs: Any,
 def test_a_reading_process_that_is_killed_is_named(runs: Any, tmp_path: Path) -> None:
     train = Failing(runs.Sticks(10), "killed")
     trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, workers=1), job={"train": train})
-    with pytest.raises(InputError, match=r"process that reads samples was killed .*pid"):
+    with pytest.raises(InputError, match=r"worker that reads samples was killed .*pid"):
         trainer.run()
 
 

@@ -172,7 +172,7 @@ def test_a_broken_image_is_named_and_the_others_are_scored(
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["images"] == 3
     page = (tmp_path / "page/report.html").read_text()
-    assert "What is taken for what" in page
+    assert "Confusion matrix" in page
     assert "The worst 3 of 3" in page
     assert f"{figures['metrics']['mIoU']:.1f}" in page
 
