@@ -1,10 +1,10 @@
-# make demo: install and run on the shipped image.   make test: everything that is checked.
+# make demo: install and run on the shipped image.   make test: everything that is checked.   make coverage: which lines the tests run.
 PYTHON ?= python3
 BIN := .venv/bin
 # Processes of the tests; each computes in one thread.
 JOBS ?= 2
 
-.PHONY: demo test format clean
+.PHONY: demo test coverage format clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -25,6 +25,10 @@ test: .venv/tests-installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(JOBS)
+
+coverage: export OMP_NUM_THREADS := 1
+coverage: .venv/tests-installed
 	$(BIN)/pytest -n $(JOBS) --cov --cov-report=term:skip-covered
 
 format: .venv/tests-installed
