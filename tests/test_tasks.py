@@ -20,7 +20,7 @@ from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import LossSpec, SegmentationSpec
 from hrnet.tasks import (
-    build_model,
+    create_model,
     recipe_from_json,
     recipe_to_json,
     recipes,
@@ -71,7 +71,7 @@ def test_spec_survives_json_and_builds_its_model(spec: ModelSpec, task: str, mod
     assert spec_from_json(text) == spec
     assert json.loads(text)["task"] == task == task_of(spec).name
     with torch.device("meta"):
-        built = build_model(spec)
+        built = create_model(spec)
     assert type(built) is model
     assert built.spec == spec
 
@@ -113,7 +113,7 @@ def test_the_list_of_tasks_imports_no_torch() -> None:
 
 def test_a_spec_of_no_task_is_refused() -> None:
     with pytest.raises(InputError, match="HRNetSpec is no spec of a known task; expected one of PoseSpec, "):
-        build_model(hrnet(18))  # pyright: ignore[reportArgumentType]  # on purpose
+        create_model(hrnet(18))  # pyright: ignore[reportArgumentType]  # on purpose
 
 
 def test_segmentation_specs_of_older_files_still_load() -> None:
@@ -132,7 +132,7 @@ def test_impossible_values_are_refused() -> None:
 
 def test_two_models_share_nothing() -> None:
     spec = ClassificationSpec(num_classes=2, backbone=hrnet_small_v1())
-    one, other = build_model(spec), build_model(replace(spec))
+    one, other = create_model(spec), create_model(replace(spec))
     places = {value.data_ptr() for value in one.state_dict().values()}
     assert not places & {value.data_ptr() for value in other.state_dict().values()}
     assert not {id(module) for module in one.modules()} & {id(module) for module in other.modules()}

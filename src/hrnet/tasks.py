@@ -57,9 +57,6 @@ def create_model(spec: ModelSpec) -> TaskModel[Any, Any] | BackboneModel:
     return task_of(spec).build(spec)
 
 
-build_model = create_model
-
-
 def prepare(recipe: Recipe[Any, Any]) -> Job:
     """Open a recipe's data and build its model.
 

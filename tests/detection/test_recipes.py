@@ -30,7 +30,7 @@ from hrnet.engine.recipe import SMALL_BACKBONE
 from hrnet.errors import InputError
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, SampleKey
-from hrnet.tasks import build_model, recipe_to_json
+from hrnet.tasks import create_model, recipe_to_json
 
 STAGES = (StageSpec((4, 4), 1), StageSpec((4, 4, 4), 1), StageSpec((4, 4, 4, 4), 1))
 TINY = HRNetSpec(STAGES, 1, 2, stem_width=4, fusion_upsample="bilinear")
@@ -115,7 +115,7 @@ def test_our_networks_share_the_backbone_of_the_other_tasks() -> None:
     for recipe in ours:
         assert recipe.model.backbone == SMALL_BACKBONE
     with torch.device("meta"):
-        model = build_model(RECIPES["detection-own"].model)
+        model = create_model(RECIPES["detection-own"].model)
     # What is shipped in half precision stays small.
     assert 2 * sum(value.numel() for value in model.state_dict().values()) < 10e6
 

@@ -12,7 +12,7 @@ from torch import nn
 from hrnet.detection import spec as detection
 from hrnet.detection.spec import COCO, BoxStage, DetectionSpec, FCOSSpec, RCNNSpec
 from hrnet.nn.spec import hrnet
-from hrnet.tasks import build_model, spec_from_json, spec_to_json
+from hrnet.tasks import create_model, spec_from_json, spec_to_json
 
 HTC = detection.hybrid_task_cascade()
 FAMILIES = {
@@ -58,7 +58,7 @@ def test_as_many_parameters_as_published(name: str) -> None:
         if published is None:
             continue
         with torch.device("meta"):
-            model = build_model(DetectionSpec(detector=FAMILIES[name](), backbone=hrnet(width)))
+            model = create_model(DetectionSpec(detector=FAMILIES[name](), backbone=hrnet(width)))
         count, unit = sum(parameter.numel() for parameter in model.parameters()), 1e6
         if name == "faster":
             # This row alone leaves out the frozen norms of the backbone and counts in units of 2^20.

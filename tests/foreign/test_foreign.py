@@ -31,7 +31,7 @@ from hrnet.pose.skeletons import COCO, MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.predictor import Predictor
 from hrnet.segmentation.spec import OCRSpec, SegmentationSpec
-from hrnet.tasks import build_model
+from hrnet.tasks import create_model
 
 State = dict[str, Tensor]
 
@@ -143,7 +143,7 @@ ORIGINS: dict[str, tuple[ModelSpec, Callable[[str], str]]] = {
 def random_state(spec: ModelSpec) -> State:
     return {
         name: torch.randn(value.shape) if value.is_floating_point() else torch.tensor(7)
-        for name, value in build_model(spec).state_dict().items()
+        for name, value in create_model(spec).state_dict().items()
     }
 
 
@@ -165,7 +165,7 @@ def test_every_origin_comes_back_unchanged(origin: str, tmp_path: Path) -> None:
     found_spec, found = read_foreign(tmp_path / "weights.pth")
     assert found_spec == spec
     assert_same(found, state)
-    load_state(build_model(found_spec), found, Path("weights"))
+    load_state(create_model(found_spec), found, Path("weights"))
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_aligned_corners_are_the_callers_word(tmp_path: Path) -> None:
             value.abs_()
     torch.save(theirs, tmp_path / "ocr_branch.pth")
     aligned = replace(SEGMENTATION, backbone=replace(SMOOTH, align_corners=True))
-    expected = build_model(aligned).eval()
+    expected = create_model(aligned).eval()
     expected.load_state_dict(state)
     assert load(tmp_path / "ocr_branch.pth").spec == SEGMENTATION
     target = tmp_path / "aligned.safetensors"

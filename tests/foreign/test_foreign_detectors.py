@@ -20,7 +20,7 @@ from hrnet.errors import InputError
 from hrnet.foreign import read_foreign, recognize
 from hrnet.io.checkpoint import load_state
 from hrnet.nn.spec import HRNetSpec, StageSpec
-from hrnet.tasks import build_model
+from hrnet.tasks import create_model
 
 State = dict[str, Tensor]
 
@@ -108,7 +108,7 @@ def network(detector: DetectorSpec, classes: tuple[str, ...] = CLASSES) -> Detec
 def filled(spec: DetectionSpec) -> State:
     return {
         name: torch.randn(value.shape) if value.is_floating_point() else torch.tensor(7)
-        for name, value in build_model(spec).state_dict().items()
+        for name, value in create_model(spec).state_dict().items()
     }
 
 
@@ -141,7 +141,7 @@ def assert_loads(theirs: State, spec: DetectionSpec, state: State, path: Path) -
     found_spec, found = read_foreign(path)
     assert found_spec == spec
     torch.testing.assert_close(found, state, rtol=0, atol=0)
-    load_state(build_model(found_spec), found, path)
+    load_state(create_model(found_spec), found, path)
 
 
 def small(spec: RCNNSpec) -> RCNNSpec:

@@ -15,7 +15,7 @@ from hrnet.classification.spec import ClassificationSpec
 from hrnet.cli import main
 from hrnet.foreign import recognize, timm_state
 from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD
-from hrnet.tasks import build_model
+from hrnet.tasks import create_model
 
 # Names, and whether the head's convolutions have biases: those of SSLD have none.
 NETWORKS = (
@@ -57,7 +57,7 @@ def test_both_ways(name: str, bias: bool) -> None:
     assert isinstance(spec, ClassificationSpec)
     assert (spec.num_classes, spec.head_bias) == (1000, bias)
     with torch.device("meta"):
-        ours = build_model(spec)
+        ours = create_model(spec)
     assert isinstance(ours, ClassificationModel)
     ours.load_state_dict(found, assign=True)
     ours.mean, ours.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))

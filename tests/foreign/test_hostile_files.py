@@ -28,7 +28,7 @@ from hrnet.io.zoo import load
 from hrnet.pose.recipes import RECIPES
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
-from hrnet.tasks import build_model, recipe_to_json, spec_to_json
+from hrnet.tasks import create_model, recipe_to_json, spec_to_json
 
 # Of the processor: the clock on the wall also counts what else the machine does.
 SECONDS = 5
@@ -54,7 +54,7 @@ def weights() -> State:
     """A pose network as the official code names it."""
     torch.manual_seed(0)
     names = {"head.weight": "final_layer.weight", "head.bias": "final_layer.bias"}
-    return {names.get(k, k.removeprefix("backbone.")): v for k, v in build_model(SPEC).state_dict().items()}
+    return {names.get(k, k.removeprefix("backbone.")): v for k, v in create_model(SPEC).state_dict().items()}
 
 
 def changed(change: Callable[[State], Any]) -> Callable[[Path, Path], None]:
@@ -145,7 +145,7 @@ def own(change: Callable[[Any], Any]) -> Callable[[Path], bytes]:
     def make(_: Path) -> bytes:
         described = json.loads(spec_to_json(SPEC))
         change(described)
-        state = {name: value.contiguous() for name, value in build_model(SPEC).state_dict().items()}
+        state = {name: value.contiguous() for name, value in create_model(SPEC).state_dict().items()}
         return save(state, {"format": "hrnet-1", "spec": json.dumps(described)})
 
     return make

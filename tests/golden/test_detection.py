@@ -21,7 +21,7 @@ from hrnet.io.checkpoint import load_state
 from hrnet.io.geometry import Frame
 from hrnet.nn.spec import hrnet
 from hrnet.nn.task import as_arrays
-from hrnet.tasks import build_model
+from hrnet.tasks import create_model
 
 TOLERANCE = 1e-4
 HALF_PRECISION = 5e-4
@@ -40,7 +40,7 @@ def published(request, golden):
     case = golden(name)
     spec, state = recognize(case.state)
     assert spec == DetectionSpec(class_names=COCO, detector=NETWORKS[request.param], backbone=hrnet(18))
-    model = build_model(spec)
+    model = create_model(spec)
     load_state(model, state, Path(name))
     assert isinstance(model, DetectionModel)
     assert sum(parameter.numel() for parameter in model.parameters()) == case.params

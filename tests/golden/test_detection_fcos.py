@@ -18,7 +18,7 @@ from hrnet.detection.spec import COCO, DetectionSpec, fcos
 from hrnet.foreign import recognize
 from hrnet.io.checkpoint import load_state
 from hrnet.nn.spec import hrnet
-from hrnet.tasks import build_model
+from hrnet.tasks import create_model
 
 NAME = "detection-fcos-w18"
 
@@ -27,7 +27,7 @@ NAME = "detection-fcos-w18"
 def published(golden):
     case = golden(NAME)
     spec, state = recognize(case.state)
-    model = build_model(spec)
+    model = create_model(spec)
     load_state(model, state, Path(NAME))
     assert isinstance(model, DetectionModel)
     return case, model.eval()

@@ -19,7 +19,7 @@ from hrnet.nn.spec import hrnet, hrnet_small_v1
 from hrnet.pose.skeletons import COCO
 from hrnet.pose.spec import PoseSpec
 from hrnet.segmentation.spec import CITYSCAPES, SegmentationSpec
-from hrnet.tasks import build_model
+from hrnet.tasks import create_model
 
 TOLERANCE = 1e-4
 
@@ -62,7 +62,7 @@ def test_published_network_gives_the_published_outputs(name, golden, tmp_path: P
     kind, backbone = NETWORKS[name]
     assert isinstance(spec, kind)
     assert spec.backbone == backbone
-    model = build_model(spec)
+    model = create_model(spec)
     load_state(model, state, Path(name))
     added = sum(model.get_parameter(f"{layer}.bias").numel() for layer in ADDED_BIASES.get(name, ()))
     assert sum(parameter.numel() for parameter in model.parameters()) == case.params + added

@@ -17,7 +17,7 @@ from hrnet.nn.spec import ModelSpec
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.segmentation.spec import SegmentationSpec
-from hrnet.tasks import build_model, spec_to_json
+from hrnet.tasks import create_model, spec_to_json
 
 WHOLE = tiny_hrnet()
 V1 = tiny_hrnet(high_resolution_only=True)
@@ -31,7 +31,7 @@ SPECS: dict[str, ModelSpec] = {
 @pytest.mark.parametrize("task", SPECS)
 def test_saved_model_returns_the_same(task: str, tmp_path: Path) -> None:
     # Oracle: the model itself; exact.
-    model = build_model(SPECS[task]).eval()
+    model = create_model(SPECS[task]).eval()
     for name, value in model.state_dict().items():
         if name.endswith("running_mean"):
             value.normal_()
@@ -47,7 +47,7 @@ def test_saved_model_returns_the_same(task: str, tmp_path: Path) -> None:
 
 def test_half_precision_halves_the_file_and_rounds_once(tmp_path: Path) -> None:
     # Oracle: closed form: half precision keeps 11 bits, and is exact for whole numbers below 2048.
-    model = build_model(SPECS["classification"])
+    model = create_model(SPECS["classification"])
     save_model(tmp_path / "whole.safetensors", model)
     save_model(tmp_path / "half.safetensors", model, half=True)
     loaded = load_model(tmp_path / "half.safetensors")
@@ -61,7 +61,7 @@ def test_half_precision_halves_the_file_and_rounds_once(tmp_path: Path) -> None:
 
 
 def test_other_weights_can_be_saved(tmp_path: Path) -> None:
-    model = build_model(SPECS["pose"])
+    model = create_model(SPECS["pose"])
     doubled = {name: value * 2 for name, value in model.state_dict().items()}
     save_model(tmp_path / "model.safetensors", model, state=doubled)
     torch.testing.assert_close(load_model(tmp_path / "model.safetensors").state_dict(), doubled, rtol=0, atol=0)
@@ -92,7 +92,7 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
 
 def test_saving_failing_half_way_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
-    save_model(path, build_model(SPECS["pose"]))
+    save_model(path, create_model(SPECS["pose"]))
     before = path.read_bytes()
 
     def fail(tensors: object, name: Path, metadata: object) -> None:
@@ -101,7 +101,7 @@ def test_saving_failing_half_way_leaves_the_old_model(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("hrnet.io.checkpoint.save_file", fail)
     with pytest.raises(InputError, match="disk is full"):
-        save_model(path, build_model(SPECS["pose"]))
+        save_model(path, create_model(SPECS["pose"]))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -110,7 +110,7 @@ def test_damaged_and_strange_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match="does not exist"):
         load_model(path)
-    save_model(path, build_model(SPECS["pose"]))
+    save_model(path, create_model(SPECS["pose"]))
     whole = path.read_bytes()
     for damaged in (whole[:-100], whole[:50], b"", b"\xff" * 64):
         path.write_bytes(damaged)
@@ -122,7 +122,7 @@ def test_damaged_and_strange_files_are_named(tmp_path: Path) -> None:
 
 
 def test_model_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    model = build_model(SPECS["pose"])
+    model = create_model(SPECS["pose"])
     content = {**json.loads(spec_to_json(model.spec)), "wings": 2}
     header = {"format": "hrnet-1", "spec": json.dumps(content)}
     save_file(model.state_dict(), tmp_path / "model.safetensors", metadata=header)
@@ -139,7 +139,7 @@ def test_model_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_weights_fill_a_model_wholly_or_not_at_all(change, message: str) -> None:
-    model = build_model(SPECS["pose"])
+    model = create_model(SPECS["pose"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = {name: value + 1 for name, value in before.items()}
     change(state)

@@ -26,7 +26,7 @@ from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.runs import _initialize as initialize
-from hrnet.tasks import build_model
+from hrnet.tasks import create_model
 
 BODY = bytes(range(256)) * 3000
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -189,7 +189,7 @@ TINY = tiny_hrnet(high_resolution_only=True)
 @pytest.fixture
 def entry(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedCheckpoint:
     """A small pose network in the official names, on the server, under a name of its own."""
-    model = build_model(PoseSpec(Skeleton(("keypoint_0", "keypoint_1")), TINY, input_size=(256, 256)))
+    model = create_model(PoseSpec(Skeleton(("keypoint_0", "keypoint_1")), TINY, input_size=(256, 256)))
     state = model.state_dict()
     head = {name: name.replace("head.", "final_layer.") for name in state if not name.startswith("backbone.")}
     foreign = {head.get(name, name.removeprefix("backbone.")): value for name, value in state.items()}

@@ -103,10 +103,10 @@ def test_our_networks_are_below_8_megabytes() -> None:
 
 
 def prepare_model(spec: Any) -> torch.nn.Module:
-    from hrnet.tasks import build_model
+    from hrnet.tasks import create_model
 
     with torch.device("meta"):
-        return build_model(spec)
+        return create_model(spec)
 
 
 def small(recipe: SegmentationRecipe, folder: Path) -> SegmentationRecipe:

@@ -17,7 +17,7 @@ from hrnet.foreign.shapes import State, backbone_spec
 from hrnet.io.checkpoint import check_finite, check_state
 from hrnet.nn.backbone import HRNet
 from hrnet.nn.spec import BackboneSpec, HRNetSpec, ModelSpec
-from hrnet.tasks import build_model, task_of
+from hrnet.tasks import create_model, task_of
 
 # The tensor that every HRNet has exactly once: it makes the second branch. The prefix of its name is a wrapper.
 _ANCHOR = "transition1.1.0.0.weight"
@@ -197,7 +197,7 @@ def _unknown_head(spec: HRNetSpec, others: tuple[str, ...], source: str) -> str:
 
 def _on_meta(spec: ModelSpec) -> dict[str, Tensor]:
     with torch.device("meta"):
-        return build_model(spec).state_dict()
+        return create_model(spec).state_dict()
 
 
 def _some(names: tuple[str, ...] | list[str], count: int = 3) -> str:

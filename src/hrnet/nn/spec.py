@@ -138,7 +138,7 @@ def hrnet_small_v2(
 
 @runtime_checkable
 class ModelSpec(Protocol):
-    """A task's network as data: a frozen dataclass, made by the task's folder, from which `build_model` makes the network."""
+    """A task's network as data: a frozen dataclass, made by the task, of which `create_model` makes the network."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
