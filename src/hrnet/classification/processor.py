@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.inference.processor import BoxPrompts, Processor
 from hrnet.io.geometry import Frame, Size
-from hrnet.results import Classification, Source
+from hrnet.results import Classification
 
 Values = TypeVar("Values")
 Logits = Float[np.ndarray, "n k"]
@@ -58,10 +57,6 @@ class ClassificationProcessor(Processor[Classification]):
         scores = np.exp(logits - logits.max(-1, keepdims=True))
         scores /= scores.sum(-1, keepdims=True)
         return [Classification(row, self.spec.class_names) for row, _ in zip(scores, frames, strict=True)]
-
-    def join(self, results: Sequence[Classification], prompts: BoxPrompts, source: Source) -> Classification:
-        """Return the result of the one input."""
-        return replace(results[0], source=source)
 
 
 def center_frame(size: Size, spec: ClassificationSpec) -> Frame:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from hrnet.detection.spec import DetectionSpec
 from hrnet.inference.processor import MEAN_COLOR, BoxPrompts, Processor
 from hrnet.io.geometry import Frame, Size, clip_boxes
-from hrnet.results import Detections, Masks, Source
+from hrnet.results import Detections, Masks
 
 # The sides of an input are multiples of this, the coarsest stride of the backbone.
 INPUT_MULTIPLE = 32
@@ -71,10 +71,6 @@ class DetectionProcessor(Processor[Detections]):
             probabilities = sigmoid(outputs.masks[index][kept][inside])
             masks = paste_masks(probabilities, whole[inside], frame.source_size)
         return Detections(boxes[inside], scores, labels, self.spec.class_names, masks)
-
-    def join(self, results: Sequence[Detections], prompts: BoxPrompts, source: Source) -> Detections:
-        """Return the result of the one input."""
-        return replace(results[0], source=source)
 
 
 def image_frame(source_size: Size, spec: DetectionSpec) -> Frame:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -104,6 +104,7 @@ class Processor(ABC, Generic[Result]):
         """Return outputs averaged with those of the horizontally flipped inputs."""
         raise NotImplementedError(f"{type(self).__name__} cannot merge the outputs of flipped inputs.")
 
-    @abstractmethod
     def join(self, results: Sequence[Result], prompts: BoxPrompts, source: Source) -> Result:
-        """Return the result of one image from those of its inputs, in the order of `frames`."""
+        """Return the result of one image from those of its inputs, in the order of `frames`: that of the only input."""
+        (result,) = results
+        return replace(cast(Any, result), source=source)

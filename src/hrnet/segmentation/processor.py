@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from hrnet.inference.processor import BoxPrompts, Processor
 from hrnet.io.geometry import Frame, Size, flip_order
-from hrnet.results import IGNORE_INDEX, SemanticMap, Source
+from hrnet.results import IGNORE_INDEX, SemanticMap
 from hrnet.segmentation.spec import SegmentationSpec
 from hrnet.segmentation.upsampling import BLOCK_PIXELS, best_classes, interpolate, logit_positions, sample
 
@@ -63,10 +63,6 @@ class SegmentationProcessor(Processor[SemanticMap]):
             for one, other in zip(outputs, flipped, strict=True)
         )
         return SegmentationOutput(logits, auxiliary)
-
-    def join(self, results: Sequence[SemanticMap], prompts: BoxPrompts, source: Source) -> SemanticMap:
-        """Return the label map of the one input."""
-        return replace(results[0], source=source)
 
 
 def image_frame(source_size: Size, spec: SegmentationSpec, scale: float = 1.0) -> Frame:
