@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrnet.classification.data import Augment
+from hrnet.classification.data import Augment, ClassificationDataset
+from hrnet.classification.evaluation import ClassificationEvaluation
+from hrnet.classification.model import ClassificationModel
 from hrnet.classification.recipes import RECIPES, ClassificationData, ClassificationRecipe, prepare
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.cli import main
@@ -93,6 +95,18 @@ def test_the_data_sets_classes_take_the_place_of_none(folders: Folders) -> None:
     assert len(job.validation) == 3
     assert any("no image to learn emu" in message for message in job.messages)
     assert any("3 classes: cat, dog, emu" in message for message in job.messages)
+
+
+def test_evaluation_holds_out_the_images_that_training_did(folders: Folders) -> None:
+    """Oracle: the recipe's own validation images, of a model that lacks one of the folders, the first by name."""
+    path = folders({"": {"ant": 2, "cat": 5, "dog": 5}})
+    recipe = tiny(path, hold_out=3)
+    recipe = replace(recipe, model=replace(recipe.model, class_names=("cat", "dog"), num_classes=2))
+    validation = prepare(recipe).validation
+    assert isinstance(validation, ClassificationDataset)
+    options = ClassificationEvaluation(images=path, hold_out=3)
+    scored = options.open("tiny", ClassificationModel(recipe.model))
+    assert [one.source for one in scored.inputs] == [one.path for one in validation.images]
 
 
 def test_images_are_held_out_where_there_is_nothing_to_score_on(folders: Folders) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,10 +73,15 @@ ClassificationSet = LabeledSet[ImageRecord]
 
 
 def open_set(
-    images: Path, annotations: Path | None = None, split: Split = "val", *, hold_out: int = 0
+    images: Path,
+    annotations: Path | None = None,
+    split: Split = "val",
+    *,
+    hold_out: int = 0,
+    match: Callable[[ClassificationSet], ClassificationSet] | None = None,
 ) -> ClassificationSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "classes", classification_set, split, hold_out)
+    return open_evaluation(images, annotations, "classes", classification_set, split, hold_out, match)
 
 
 def classification_set(data: DataSet) -> ClassificationSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hrnet.classification.data import match_classes, open_set
@@ -20,8 +21,8 @@ class ClassificationEvaluation(EvaluationOptions):
     """average with the flipped inputs"""
 
     def open(self, name: str, model: TaskModel[Any, Any]) -> ScoringSet:
-        data = open_set(self.images, hold_out=self.hold_out)
-        data = match_classes(data, model.spec.class_names)
+        match = partial(match_classes, class_names=model.spec.class_names)
+        data = open_set(self.images, hold_out=self.hold_out, match=match)
         images = data.images
         return ScoringSet(
             inputs=[Input(one.path) for one in images],

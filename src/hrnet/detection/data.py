@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,9 +43,16 @@ class DetectionSet(LabeledSet[ImageRecord]):
     category_ids: tuple[int, ...] = ()
 
 
-def open_set(images: Path, annotations: Path | None = None, split: Split = "val", *, hold_out: int = 0) -> DetectionSet:
+def open_set(
+    images: Path,
+    annotations: Path | None = None,
+    split: Split = "val",
+    *,
+    hold_out: int = 0,
+    match: Callable[[DetectionSet], DetectionSet] | None = None,
+) -> DetectionSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "boxes", detection_set, split, hold_out)
+    return open_evaluation(images, annotations, "boxes", detection_set, split, hold_out, match)
 
 
 def detection_set(data: DataSet) -> DetectionSet:

@@ -35,8 +35,8 @@ class DetectionEvaluation(EvaluationOptions):
 
     def open(self, name: str, model: TaskModel[Any, Any]) -> ScoringSet:
         spec = model.spec
-        data = open_set(self.images, self.annotations, hold_out=self.hold_out)
-        data = match_classes(data, spec.class_names, self.aliases)
+        match = partial(match_classes, class_names=spec.class_names, aliases=self.aliases)
+        data = open_set(self.images, self.annotations, hold_out=self.hold_out, match=match)
         images = data.images
 
         def counts(scored: Sequence[int]) -> dict[str, int]:

@@ -197,6 +197,7 @@ def open_evaluation(
     convert: Callable[[DataSet], AnySet],
     split: Split = "val",
     hold_out: int = 0,
+    match: Callable[[AnySet], AnySet] | None = None,
 ) -> AnySet:
     """Open the images to evaluate on.
 
@@ -207,12 +208,15 @@ def open_evaluation(
         convert: function that makes a task's set of a split.
         split: split; with `hold_out` it is the training split.
         hold_out: n takes only the images that a training with this number holds out; 0 takes all.
+        match: function that gives the set the classes of the model. As in training, it comes before images are held out:
+            it may leave some out, which changes who is the n-th.
 
     Raises:
         InputError: the data set cannot be used.
     """
     sets = open_splits(images, annotations, content)
     found = convert(choose_split(sets, "train" if hold_out else split))
+    found = match(found) if match else found
     if hold_out:
         return hold_out_images([found], hold_out)[1]
     return replace(found, notes=(*found.notes, *(() if annotations else only_split(sets, split))))

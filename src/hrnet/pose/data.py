@@ -78,10 +78,11 @@ def open_set(
     *,
     hold_out: int = 0,
     unboxed: Unboxed = "whole",
+    match: Callable[[KeypointSet], KeypointSet] | None = None,
 ) -> KeypointSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation` and `keypoint_set`."""
     convert = partial(keypoint_set, unboxed=unboxed)
-    return open_evaluation(images, annotations, "keypoints", convert, split, hold_out)
+    return open_evaluation(images, annotations, "keypoints", convert, split, hold_out, match)
 
 
 def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:

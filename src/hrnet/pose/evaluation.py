@@ -46,8 +46,8 @@ class PoseEvaluation(EvaluationOptions):
         if self.annotations is None:
             raise InputError(f"{name} is a pose model, which needs labeled keypoints: name them with --annotations.")
         spec = model.spec
-        data = open_set(self.images, self.annotations, hold_out=self.hold_out, unboxed=self.unboxed)
-        data = rename_keypoints(data, spec.skeleton)
+        match = partial(rename_keypoints, skeleton=spec.skeleton)
+        data = open_set(self.images, self.annotations, hold_out=self.hold_out, unboxed=self.unboxed, match=match)
         messages = [*data.notes, *data.problems]
         instances: Sequence[Instance] = data.instances
         if self.boxes:
