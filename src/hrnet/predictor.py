@@ -168,6 +168,7 @@ class Predictor(Generic[Result]):
             from hrnet.io.zoo import load
 
             model = load(model)
+        model = _unwrapped(model)
         processor: Processor[Result] | None = getattr(model, "processor", None)
         if processor is None:
             raise InputError(
@@ -375,6 +376,11 @@ class Predictor(Generic[Result]):
             index = done.index
             del done
             yield index, result
+
+
+def _unwrapped(model: TaskModel[Any, Result]) -> TaskModel[Any, Result]:
+    """Return the model inside `torch.nn.DataParallel`."""
+    return model if hasattr(model, "processor") else getattr(model, "module", model)
 
 
 def _source(source: ImageSource) -> Path | np.ndarray:

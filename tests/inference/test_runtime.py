@@ -1,12 +1,18 @@
 """The compiled forwards against the module itself."""
 
+import copy
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_hrnet
 
 from hrnet.errors import InputError
-from hrnet.inference.runtime import choose_runtime
+from hrnet.inference.runtime import choose_runtime, open_runtime
 from hrnet.io.zoo import load
+from hrnet.nn.backbone import init_kaiming
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import SMALL_POSE_BACKBONE
 from hrnet.pose.skeletons import LSP
@@ -60,3 +66,84 @@ def test_results_do_not_depend_on_the_batch() -> None:
     for a, b in zip(one, all_, strict=True):
         np.testing.assert_allclose(a.keypoint_scores, b.keypoint_scores, atol=1e-5)  # sums in another order
     assert list(Predictor(small(), runtime="torch")([])) == []
+
+
+def tiny() -> PoseModel:
+    torch.manual_seed(0)
+    model = PoseModel(PoseSpec(LSP, tiny_hrnet(high_resolution_only=True), input_size=(64, 64))).eval()
+    init_kaiming(model)
+    return model
+
+
+def work_in_threads(work: Callable[[int], None], count: int) -> None:
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count)))
+
+
+def random_images(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(40, 90, (count, 2))
+    return [rng.integers(0, 256, (int(h), int(w), 3), dtype=np.uint8) for h, w in sizes]
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_one_predictor_in_many_threads(runtime: str) -> None:
+    """Oracle: the same predictor in one thread; the first images of all threads compile at once."""
+    images, predictor = random_images(24), Predictor(tiny(), runtime=runtime)
+    found: dict[int, list[np.ndarray]] = {}
+
+    def work(thread: int) -> None:
+        order = images[thread:] + images[:thread]
+        results = [next(iter(predictor([image]))).keypoints for image in order]
+        found[thread] = results[len(images) - thread :] + results[: len(images) - thread]
+
+    work_in_threads(work, 8)
+    expected = [next(iter(predictor([image]))).keypoints for image in images]
+    for results in found.values():
+        for one, other in zip(results, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_many_predictors_at_once(runtime: str) -> None:
+    """Oracle: a predictor alone. Each thread makes its own and compiles it."""
+    images, model = random_images(3), tiny()
+    expected = [result.keypoints for result in Predictor(copy.deepcopy(model), runtime=runtime)(images)]
+
+    def work(_: int) -> None:
+        results = Predictor(copy.deepcopy(model), runtime=runtime)(images)
+        for one, other in zip(results, expected, strict=True):
+            np.testing.assert_allclose(one.keypoints, other, atol=1e-3)
+
+    work_in_threads(work, 3)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "dtype"),
+    [("openvino", torch.bfloat16), ("torch", torch.float16), ("torch", torch.bfloat16), ("torch", torch.float64)],
+)
+def test_a_model_in_another_precision_predicts(runtime: str, dtype: torch.dtype) -> None:
+    """Oracle: single precision, to the rounding of the weights through some fifty layers."""
+    image, model = random_images(1), tiny()
+    outputs = [
+        open_runtime(one, name)(np.resize(image[0], (1, 64, 64, 3))).heatmaps
+        for one, name in ((model, "torch"), (copy.deepcopy(model).to(dtype), runtime))
+    ]
+    scale = np.abs(outputs[0]).max()
+    assert np.abs(outputs[1] - outputs[0]).max() <= 50 * max(torch.finfo(dtype).eps, 1e-7) * scale
+
+
+def test_a_default_type_of_double_precision() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert len(list(Predictor(load("pose"), runtime="torch")(random_images(1)))) == 1
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_a_data_parallel_model_predicts(runtime: str) -> None:
+    images, model = random_images(2), tiny()
+    wrapped = list(Predictor(torch.nn.DataParallel(model), runtime=runtime)(images))  # pyright: ignore[reportArgumentType]  # a wrapper
+    for one, other in zip(wrapped, Predictor(model, runtime=runtime)(images), strict=True):
+        np.testing.assert_array_equal(one.keypoints, other.keypoints)

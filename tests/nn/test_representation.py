@@ -40,10 +40,10 @@ def test_convolution_of_the_concatenation_without_it(kernel: int, align_corners:
     conv = ConcatConv2d((3, 5, 2), 7, kernel, align_corners).double()
     inputs = [*maps, conv.weight, conv.bias]
     expected = functional.conv2d(concatenate(maps, align_corners), conv.weight, conv.bias, padding=kernel // 2)
-    found = conv(maps)
+    found = conv(*maps)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     with torch.no_grad():
-        torch.testing.assert_close(conv(maps), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(conv(*maps), expected, rtol=0, atol=1e-12)
     direction = torch.randn_like(expected)
     for gradient, truth in zip(
         torch.autograd.grad(found, inputs, direction), torch.autograd.grad(expected, inputs, direction), strict=True
@@ -64,7 +64,7 @@ def test_nothing_as_large_as_the_concatenation_is_kept(kernel: int) -> None:
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-        conv(maps)
+        conv(*maps)
     large = [value for value in kept if value.shape[-2:] == (16, 24)]
     assert len(large) == 1
     assert large[0].data_ptr() == maps[0].data_ptr()

@@ -16,7 +16,7 @@ from hrnet.detection.rcnn import RCNN
 from hrnet.detection.spec import CenterNetSpec, DetectionSpec, FCOSSpec, RCNNSpec
 from hrnet.io.geometry import Size
 from hrnet.nn.backbone import set_norm_momentum
-from hrnet.nn.task import Batch, TaskModel
+from hrnet.nn.task import Batch, TaskModel, traceable
 from hrnet.results import Detections
 
 
@@ -48,7 +48,7 @@ class DetectionModel(TaskModel[DetectionSpec, Detections]):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> DetectionOutput:
         # A traced graph has a fixed size, but shapes are tensors while it is traced.
-        return self.detector(self.features(images), (int(images.shape[-2]), int(images.shape[-1])))
+        return traceable(self.detector(self.features(images), (int(images.shape[-2]), int(images.shape[-1]))))
 
     def dense(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor | None, ...]:
         """Return the outputs without the second stage of an R-CNN, whose number of regions depends on the image."""

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.nn.kernels import conv_norm, norm_relu_conv
+from hrnet.nn.kernels import conv_norm, is_exporting, norm_relu_conv
 from hrnet.nn.spec import HRNetSpec, StageSpec, Upsample
 
 Maps = Sequence[Float[Tensor, "n _ _ _"]]
@@ -68,7 +68,7 @@ class HRNet(nn.Module):
     def forward(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Return the maps at strides 4, 8, 16, 32 (V1: stride 4 only) of normalized images."""
         height, width = images.shape[-2:]
-        if images.device.type == "cpu" and not torch.is_grad_enabled():
+        if images.device.type == "cpu" and (is_exporting() or not torch.is_grad_enabled()):
             # A forward on a CPU is faster with the channels innermost, and all that follows stays so. Training chooses for
             # the weights too (`TrainSpec.channels_last`); with one and not the other it is slower.
             images = images.contiguous(memory_format=torch.channels_last)
@@ -234,7 +234,7 @@ class ConvBN(nn.Sequential):
     """Convolution, batch norm and, if wanted, ReLU, numbered 0, 1, 2 as in the published networks; see `conv_bn`."""
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _ _"]:  # pyright: ignore[reportIncompatibleMethodOverride]  # a clearer name
-        y = conv_norm(cast(nn.Conv2d, self[0]), self[1], x)
+        y = conv_norm(self[0], self[1], x)
         return y if len(self) == 2 else self[2](y)
 
 
@@ -292,9 +292,7 @@ def count_multiply_accumulates(model: nn.Module, images: Float[Tensor, "n c h w"
 
     hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     try:
-        # Without gradients layers are run as one (`conv_norm`) and not called.
-        with torch.enable_grad():
-            model(images)
+        model(images)
     finally:
         for hook in hooks:
             hook.remove()

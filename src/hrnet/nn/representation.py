@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hrnet.io.geometry import Size
-from hrnet.nn.kernels import chunked_norm_relu_conv, is_exporting, norm_relu_conv
+from hrnet.nn.kernels import chunked_norm_relu_conv, is_exporting, is_observed, is_plain, norm_relu_conv
 
 
 def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = False) -> Float[Tensor, "n c h w"]:
@@ -41,19 +41,19 @@ class ConcatConv2d(nn.Conv2d):
         self.widths = tuple(widths)
         self.align_corners = align_corners
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # takes the parts of the concatenation
-        self, maps: Sequence[Float[Tensor, "n _ _ _"]], channels: slice = slice(None)
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # takes the parts
+        self, first: Float[Tensor, "n _ h w"], *others: Float[Tensor, "n _ _ _"], channels: slice = slice(None)
     ) -> Float[Tensor, "n c h w"]:
         """Return all, or some, of the output channels."""
         assert self.bias is not None
-        first, *weights = self.weight[channels].split(self.widths, dim=1)
-        size = (maps[0].shape[-2], maps[0].shape[-1])
-        total = functional.conv2d(maps[0], first, self.bias[channels], padding=self.padding)
-        for x, weight in zip(maps[1:], weights, strict=True):
+        of_first, *weights = self.weight[channels].split(self.widths, dim=1)
+        size = (first.shape[-2], first.shape[-1])
+        total = functional.conv2d(first, of_first, self.bias[channels], padding=self.padding)
+        for x, weight in zip(others, weights, strict=True):
             if self.kernel_size == (1, 1):
                 # In place: nothing needs the values before.
                 total += self._upsample(functional.conv2d(x, weight), size)
-            elif torch.is_grad_enabled():
+            elif torch.is_grad_enabled() and not is_exporting():
                 total += checkpoint(self._convolve, x, weight, size, use_reentrant=False, preserve_rng_state=False)
             else:
                 total += self._convolve(x, weight, size)
@@ -86,14 +86,27 @@ class PixelHead(nn.Module):
         self.classify = nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:
-        if torch.is_grad_enabled() or self.training or is_exporting():
-            return norm_relu_conv(self.norm, self.classify, self.project(maps))
+        chunked = is_plain(self.classify, self.norm) and self.classify.groups == 1
+        chunked = chunked and type(self.project) is ConcatConv2d and not is_observed(self.project)
+        if torch.is_grad_enabled() or self.training or not chunked:
+            return norm_relu_conv(self.norm, self.classify, self.project(*maps))
         return chunked_norm_relu_conv(self.project, self.norm, self.classify, maps)
 
 
-def concat_conv_bn(widths: Sequence[int], outputs: int, kernel: int, align_corners: bool) -> nn.Sequential:
+class MapsSequential(nn.Sequential):
+    """Layers in a row, of which the first takes all maps."""
+
+    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # takes maps
+        first, *others = self
+        x = first(*maps)
+        for layer in others:
+            x = layer(x)
+        return x
+
+
+def concat_conv_bn(widths: Sequence[int], outputs: int, kernel: int, align_corners: bool) -> MapsSequential:
     """Build a convolution of the V2 representation, with bias, batch norm and ReLU."""
-    return nn.Sequential(
+    return MapsSequential(
         ConcatConv2d(widths, outputs, kernel, align_corners), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
 
@@ -131,7 +144,7 @@ class Pyramid(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
-        finest = self.reduce(maps)
+        finest = self.reduce(*maps)
         pool = functional.avg_pool2d if self.pooling == "average" else functional.max_pool2d
         return [
             self._level(conv, finest if level == 0 else pool(finest, 2**level, 2**level))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ def _padded(image: UInt8[np.ndarray, "h w c"], size: Size) -> UInt8[np.ndarray, 
 def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     if len({array.shape for array in arrays}) == 1:
         return np.stack(arrays)
-    largest = np.max([array.shape for array in arrays], axis=0)
+    largest = np.array([array.shape for array in arrays]).max(axis=0)
     stacked = np.zeros((len(arrays), *largest), arrays[0].dtype)
     for row, array in zip(stacked, arrays, strict=True):
         row[tuple(map(slice, array.shape))] = array
@@ -119,6 +119,13 @@ def scale_images(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 Outputs = TypeVar("Outputs", bound=tuple[Any, ...])
+
+
+def traceable(outputs: Outputs) -> Outputs:
+    """Return outputs as they are; under `torch.jit.trace`, which returns tensors only, a tuple of those that exist."""
+    if not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]  # documented
+        return outputs
+    return cast(Outputs, tuple(value for value in outputs if value is not None))
 
 
 def as_arrays(outputs: Outputs) -> Outputs:
@@ -164,8 +171,8 @@ class HRNetModel(nn.Module, Generic[Spec]):
             self.register_buffer(name, repeated.view(1, -1, 1, 1), persistent=False)
 
     def normalize(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return images in [0, 1] as the backbone wants them."""
-        return (images - self.mean) / self.std
+        """Return images in [0, 1] as the backbone wants them, in the type of its weights."""
+        return ((images - self.mean) / self.std).to(self.backbone.conv1.weight.dtype)
 
     def features(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Return the backbone's maps of RGB images in [0, 1], at strides 4, 8, 16, 32 (V1: 4 only)."""

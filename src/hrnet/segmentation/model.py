@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hrnet.nn.backbone import init_normal, set_norm_momentum
 from hrnet.nn.representation import PixelHead
-from hrnet.nn.task import Batch, TaskModel
+from hrnet.nn.task import Batch, TaskModel, traceable
 from hrnet.results import SemanticMap
 from hrnet.segmentation.loss import segmentation_losses
 from hrnet.segmentation.ocr import OCRHead
@@ -32,7 +32,7 @@ class SegmentationModel(TaskModel[SegmentationSpec, SemanticMap]):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> SegmentationOutput:
         output = self.head(self.backbone(self.normalize(images)))
-        return SegmentationOutput(output) if self.spec.ocr is None else output
+        return traceable(SegmentationOutput(output) if self.spec.ocr is None else output)
 
     def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Return the terms of `spec.loss` for the target `labels` (`n h w`; 255 is ignored)."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hrnet.nn.kernels import conv_norm
-from hrnet.nn.representation import ConcatConv2d, PixelHead
+from hrnet.nn.representation import ConcatConv2d, MapsSequential, PixelHead
 from hrnet.segmentation.processor import SegmentationOutput
 from hrnet.segmentation.spec import OCRSpec
 
@@ -36,7 +36,7 @@ class OCRHead(nn.Module):
         super().__init__()
         channels, keys = spec.channels, spec.key_channels
         self.auxiliary = PixelHead(widths, outputs, align_corners=align_corners)
-        self.features = nn.Sequential(
+        self.features = MapsSequential(
             OrderedDict(
                 conv=ConcatConv2d(widths, channels, 3, align_corners),
                 norm=nn.BatchNorm2d(channels),
