@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -12,14 +13,21 @@ from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, centernet, fcos, hybrid_task_cascade
+from hrnet.engine.recipe import Recipe
+from hrnet.engine.scoring import EvaluationOptions
+from hrnet.engine.task import Task
 from hrnet.errors import InputError
+from hrnet.inference.prediction import PredictionOptions
+from hrnet.inference.processor import Processor
 from hrnet.nn.spec import ModelSpec, hrnet, hrnet_small_v1, hrnet_small_v2
+from hrnet.nn.task import HRNetModel
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import MPII, Skeleton
 from hrnet.pose.spec import CodecSpec, PoseSpec
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import LossSpec, SegmentationSpec
 from hrnet.tasks import (
+    TASKS,
     create_model,
     recipe_from_json,
     recipe_to_json,
@@ -136,3 +144,20 @@ def test_two_models_share_nothing() -> None:
     places = {value.data_ptr() for value in one.state_dict().values()}
     assert not places & {value.data_ptr() for value in other.state_dict().values()}
     assert not {id(module) for module in one.modules()} & {id(module) for module in other.modules()}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_names_in_a_row_are_what_the_row_says(task: Task) -> None:
+    """Names that are imported when needed: each exists and is of the kind that the task's field declares."""
+    assert issubclass(cast(type, task.model()), HRNetModel)
+    assert all(isinstance(recipe, Recipe) and isinstance(recipe.model, task.spec) for recipe in task.recipes().values())
+    assert callable(task.prepare())
+    if task.name != "backbone":
+        assert task.processor is not None
+        assert task.prediction is not None
+        assert task.evaluation is not None
+        assert issubclass(cast(type, task.processor()), Processor)
+        assert issubclass(task.prediction(), PredictionOptions)
+        assert issubclass(task.evaluation(), EvaluationOptions)
+        recipe = next(iter(task.recipes().values()))
+        assert type(create_model(recipe.model).processor) is task.processor()

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from hrnet.classification.task import TASK as CLASSIFICATION
-from hrnet.detection.task import TASK as DETECTION
+from hrnet.classification.spec import ClassificationSpec
+from hrnet.detection.spec import DetectionSpec
 from hrnet.engine.recipe import Recipe
-from hrnet.engine.task import Task
+from hrnet.engine.task import Task, deferred
 from hrnet.errors import InputError
 from hrnet.nn.spec import BackboneSpec, ModelSpec
-from hrnet.pose.task import TASK as POSE
-from hrnet.segmentation.task import TASK as SEGMENTATION
+from hrnet.pose.spec import PoseSpec
+from hrnet.segmentation.spec import SegmentationSpec
 
 if TYPE_CHECKING:
     from hrnet.engine.job import Job
@@ -26,17 +26,52 @@ if TYPE_CHECKING:
     from hrnet.nn.task import TaskModel
 
 
-def _build_backbone(spec: BackboneSpec) -> BackboneModel:
-    from hrnet.nn.backbone_model import BackboneModel
-
-    return BackboneModel(spec)
-
-
-# A backbone without a head can be stored and loaded, but neither trained nor run.
-BACKBONE = Task("backbone", BackboneSpec, build=_build_backbone)
-TASKS: dict[str, Task[Any, Any]] = {
-    task.name: task for task in (POSE, CLASSIFICATION, SEGMENTATION, DETECTION, BACKBONE)
-}
+_ROWS: tuple[Task[Any, Any], ...] = (
+    Task(
+        "pose",
+        PoseSpec,
+        model=deferred("hrnet.pose.model:PoseModel"),
+        processor=deferred("hrnet.pose.processor:PoseProcessor"),
+        prediction=deferred("hrnet.pose.prediction:PosePrediction"),
+        evaluation=deferred("hrnet.pose.evaluation:PoseEvaluation"),
+        recipes=deferred("hrnet.pose.recipes:RECIPES"),
+        prepare=deferred("hrnet.pose.recipes:prepare"),
+    ),
+    Task(
+        "classification",
+        ClassificationSpec,
+        model=deferred("hrnet.classification.model:ClassificationModel"),
+        processor=deferred("hrnet.classification.processor:ClassificationProcessor"),
+        prediction=deferred("hrnet.classification.prediction:ClassificationPrediction"),
+        evaluation=deferred("hrnet.classification.evaluation:ClassificationEvaluation"),
+        recipes=deferred("hrnet.classification.recipes:RECIPES"),
+        prepare=deferred("hrnet.classification.recipes:prepare"),
+    ),
+    Task(
+        "segmentation",
+        SegmentationSpec,
+        model=deferred("hrnet.segmentation.model:SegmentationModel"),
+        processor=deferred("hrnet.segmentation.processor:SegmentationProcessor"),
+        prediction=deferred("hrnet.segmentation.prediction:SegmentationPrediction"),
+        evaluation=deferred("hrnet.segmentation.evaluation:SegmentationEvaluation"),
+        recipes=deferred("hrnet.segmentation.recipes:RECIPES"),
+        prepare=deferred("hrnet.segmentation.recipes:prepare"),
+    ),
+    Task(
+        "detection",
+        DetectionSpec,
+        model=deferred("hrnet.detection.model:DetectionModel"),
+        processor=deferred("hrnet.detection.processor:DetectionProcessor"),
+        prediction=deferred("hrnet.detection.prediction:DetectionPrediction"),
+        evaluation=deferred("hrnet.detection.evaluation:DetectionEvaluation"),
+        recipes=deferred("hrnet.detection.recipes:RECIPES"),
+        prepare=deferred("hrnet.detection.recipes:prepare"),
+        nested_choices=False,  # the recipe chooses the family of the detector
+    ),
+    # A backbone without a head can be stored and loaded, but neither trained nor run.
+    Task("backbone", BackboneSpec, model=deferred("hrnet.nn.backbone_model:BackboneModel")),
+)
+TASKS: dict[str, Task[Any, Any]] = {task.name: task for task in _ROWS}
 
 
 def task_of(spec: ModelSpec) -> Task[Any, Any]:
@@ -54,7 +89,7 @@ def task_of(spec: ModelSpec) -> Task[Any, Any]:
 
 def create_model(spec: ModelSpec) -> TaskModel[Any, Any] | BackboneModel:
     """Return a model with new weights, drawn from torch's generator as the published training starts."""
-    return task_of(spec).build(spec)
+    return task_of(spec).model()(spec)
 
 
 def prepare(recipe: Recipe[Any, Any]) -> Job:
@@ -63,7 +98,7 @@ def prepare(recipe: Recipe[Any, Any]) -> Job:
     Raises:
         InputError: a file is missing or cannot be used.
     """
-    return task_of(recipe.model).prepare(recipe)
+    return task_of(recipe.model).prepare()(recipe)
 
 
 def recipes() -> dict[str, Recipe[Any, Any]]:

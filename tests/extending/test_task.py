@@ -196,12 +196,12 @@ def prepare(recipe: BrightnessRecipe) -> Job:
 TASK = Task(
     "brightness",
     BrightnessSpec,
-    build=BrightnessModel,
-    processor=BrightnessProcessor,
+    model=lambda: BrightnessModel,
+    processor=lambda: BrightnessProcessor,
     prediction=lambda: BrightnessPrediction,
     evaluation=lambda: BrightnessEvaluation,
     recipes=lambda: {RECIPE.name: RECIPE},
-    prepare=prepare,
+    prepare=lambda: prepare,
 )
 
 

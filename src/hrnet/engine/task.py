@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hrnet.engine.recipe import Data, Recipe
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 Spec = TypeVar("Spec", bound=ModelSpec)
 
 
+def deferred(name: str) -> Callable[[], Any]:
+    """Return a function that imports an object, given as ``module:name``, when it is called."""
+    return partial(pkgutil.resolve_name, name)
+
+
 def _refuse_training(recipe: Recipe[Any, Any]) -> Job:
     raise InputError(f"{recipe.name} cannot be trained: its task has no training.")
 
@@ -28,26 +35,26 @@ def _refuse_training(recipe: Recipe[Any, Any]) -> Job:
 # Without slots, which Python 3.11 cannot combine with a frozen generic dataclass.
 @dataclass(frozen=True)
 class Task(Generic[Spec, Data]):
-    """One task. Its functions import torch and the task's modules when they are called; the row itself does not.
+    """One task. Its fields are functions that import torch and the task's modules when they are called (`deferred`).
 
     Attributes:
         name: name of the task, in files and on the command line.
         spec: type of the networks as data.
-        build: function that returns a network with new weights.
-        processor: function that returns the NumPy side of a network.
-        prediction: function that returns the type of the options of `hrnet predict`; None for tasks that predict nothing.
-        evaluation: function that returns the type of the options of `hrnet evaluate`; None for tasks without metrics.
-        recipes: function that returns the training recipes by name; all have data options of one type.
-        prepare: function that opens a recipe's data and builds its model.
+        model: returns the type of the networks.
+        processor: returns the type of the NumPy side of a network; None as for `prediction`.
+        prediction: returns the type of the options of `hrnet predict`; None for tasks that predict nothing.
+        evaluation: returns the type of the options of `hrnet evaluate`; None for tasks without metrics.
+        recipes: returns the training recipes by name; all have data options of one type.
+        prepare: returns the function that opens a recipe's data and builds its model.
         nested_choices: True if the choices inside the spec are subcommands of `hrnet train`.
     """
 
     name: str
     spec: type[Spec]
-    build: Callable[[Spec], TaskModel[Any, Any] | BackboneModel]
-    processor: Callable[[Spec], Processor[Any]] | None = None
+    model: Callable[[], Callable[[Spec], TaskModel[Any, Any] | BackboneModel]]
+    processor: Callable[[], Callable[[Spec], Processor[Any]]] | None = None
     prediction: Callable[[], type[PredictionOptions[Any]]] | None = None
     evaluation: Callable[[], type[EvaluationOptions]] | None = None
     recipes: Callable[[], Mapping[str, Recipe[Spec, Data]]] = dict
-    prepare: Callable[[Recipe[Spec, Data]], Job] = _refuse_training
+    prepare: Callable[[], Callable[[Recipe[Spec, Data]], Job]] = lambda: _refuse_training
     nested_choices: bool = True
