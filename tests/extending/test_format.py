@@ -17,28 +17,28 @@ from hrnet.detection.spec import DetectionSpec, FCOSSpec
 from hrnet.engine.recipe import Recipe, TrainSpec
 from hrnet.formats.checked import checked_size, usable
 from hrnet.formats.defects import Draft
-from hrnet.formats.reader import Content
+from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object
 from hrnet.formats.registry import READERS
 
 
-class ToyReader:
+class ToyReader(Reader[Path]):
     """Reader of FILE.toy: a line "IMAGE X1 Y1 X2 Y2" per object, all of one class."""
 
     title = "toy"
     looked_for = "a .toy file"
     gives: frozenset[Content] = frozenset({"boxes"})
 
-    def recognize(self, path: Path, images: Path | None = None) -> bool:
-        return path.suffix == ".toy"
+    def find(self, path: Path, images: Path | None) -> Path | None:
+        return path if path.suffix == ".toy" else None
 
-    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
+    def load(self, found: Path, path: Path, images: Path | None) -> tuple[DataSet, ...]:
         draft = Draft(path)
         objects: dict[Path, list[Object]] = {}
         for number, line in enumerate(path.read_text().splitlines()):
             name, *box = line.split()
-            found = objects.setdefault((images or path.parent) / name, [])
-            found.append(Object(0, f"line {number + 1}", number, np.array(box, float)))
+            things = objects.setdefault((images or path.parent) / name, [])
+            things.append(Object(0, f"line {number + 1}", number, np.array(box, float)))
         records: list[ImageRecord] = []
         for image, things in objects.items():
             size = checked_size(image, None, draft)

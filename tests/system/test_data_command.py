@@ -37,7 +37,7 @@ def test_defects_are_grouped_and_a_fatal_one_fails(tmp_path: Path, capsys: pytes
     folder = boxes(tmp_path / "set", "0 0.5 0.5 0.2 0.4", "4 0 0 0 0", "5 0 0 0 0", "0 0.9 0.5 0.5 0.4")
     assert main(["data", "check", str(folder)]) == 1
     said = capsys.readouterr().out
-    assert "fatal: a class or a label value that is not named (class-unknown, 4)" in said
+    assert "fatal: an unknown class or label value (class-unknown, 4)" in said
     assert "0.txt: line 2: class 4, expected 0 to 0." in said
     assert "and 1 more; --all prints them" in said
     assert "cure: add its name" in said

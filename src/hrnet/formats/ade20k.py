@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hrnet.formats.files import entries, is_folder
-from hrnet.formats.published import Found, PublishedReader, files_ending, label_table, split_names
+from hrnet.formats.files import entries, files_ending, is_folder
+from hrnet.formats.published import PublishedReader, SplitFiles, label_table, match_labels, split_names
 
 # Source: the scene parsing benchmark of ADE20K (arXiv 1608.05442), values 1 to 150; 0 is other or unlabeled.
 ADE20K = split_names(
@@ -25,25 +25,17 @@ _TABLE = label_table(range(1, 151), 151)
 _FOLDERS = {"train": "training", "val": "validation"}
 
 
-def _find(root: Path, split: str) -> Found | None:
+def _find(root: Path, split: str) -> SplitFiles | None:
     base = next((one for one in (root, root / "ADEChallengeData2016") if is_folder(one / "images")), root)
     images, labels = base / "images", base / "annotations"
-    if not (is_folder(labels) and any(_is_ade20k(images / folder) for folder in _FOLDERS.values())):
+    first = [entry for folder in _FOLDERS.values() for entry in entries(images / folder)[:1]]
+    if not is_folder(labels) or not any(entry.name.startswith("ADE_") for entry in first):
         return None
     folder = _FOLDERS[split]
-    pairs = [(one, labels / folder / f"{one.stem}.png") for one in files_ending(images / folder, ".jpg")]
-    return Found(pairs, _TABLE)
-
-
-def _is_ade20k(folder: Path) -> bool:
-    return any(entry.name.startswith("ADE_") for entry in entries(folder)[:1])
+    return SplitFiles(match_labels(files_ending(images / folder, ".jpg"), labels / folder), _TABLE)
 
 
 ADE20K_READER = PublishedReader(
-    "ade20k",
-    "ADE20K",
-    "the folder of ADE20K with images/training/ADE_*.jpg and annotations/training/",
-    ADE20K,
-    _find,
-    splits=("train", "val"),
-)
+    "ade20k", "ADE20K", "the folder of ADE20K with images/training/ADE_*.jpg and annotations/training/",
+    ADE20K, _find, splits=("train", "val"),
+)  # fmt: skip

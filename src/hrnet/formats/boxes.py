@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from hrnet.errors import InputError
 from hrnet.formats.files import number_in_name, read_json
@@ -33,7 +34,7 @@ def read_boxes(path: Path) -> tuple[dict[str, BoxPrompts], list[str]]:
         entries = _coco_entries(content)
     else:
         raise InputError(
-            f'{path} holds no boxes; expected {{"photo.jpg": [[x, y, width, height], ...]}} or a COCO list.'
+            f'{path} holds no boxes; write {{"photo.jpg": [[x, y, width, height], ...]}} or a COCO detection list.'
         )
     # Images with an empty list too: the detector found nothing there.
     named = content if isinstance(content, dict) else {}
@@ -41,32 +42,28 @@ def read_boxes(path: Path) -> tuple[dict[str, BoxPrompts], list[str]]:
     problems: list[str] = []
     for name, values in entries:
         numbers = _numbers(values)
-        if numbers is None:
-            problems.append(
-                f"{path}: the box {values} of {name} is not x, y, width, height of at least one pixel; fix it."
-            )
-        else:
+        if numbers is not None:
             found[name].append(numbers)
-    table = {name: np.array(rows).reshape(-1, 5) for name, rows in found.items()}
-    return {
-        name: BoxPrompts(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
-        for name, rows in table.items()
-    }, problems
+        else:
+            what = f"the box {values} of {name}"
+            problems.append(f"{path}: {what} is not x, y, width, height of at least one pixel; fix it.")
+    return {name: _prompts(np.array(rows).reshape(-1, 5)) for name, rows in found.items()}, problems
+
+
+def _prompts(rows: Float[np.ndarray, "n 5"]) -> BoxPrompts:
+    return BoxPrompts(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
 
 
 def box_key(path: Path, table: dict[str, BoxPrompts]) -> str | None:
     """Return the key of an image: its file name, its stem, or the number that its stem ends in; None without one."""
-    number = number_in_name(path)
-    for key in (path.name, path.stem, None if number is None else str(number)):
-        if key in table:
-            return key
-    return None
+    keys = (path.name, path.stem, str(number_in_name(path)))
+    return next((key for key in keys if key in table), None)
 
 
 def _mapping_entries(content: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
     for name, boxes in content.items():
         if not isinstance(boxes, list):
-            raise InputError(f"{path}: {name} has {boxes!r} where a list of boxes was expected.")
+            raise InputError(f"{path}: {name} has {boxes!r}, expected a list of boxes; fix it.")
         for box in boxes:
             yield str(name), box
 
@@ -90,9 +87,8 @@ def _numbers(values: Any) -> list[float] | None:
     if not isinstance(values, list) or len(values) not in (4, 5):
         return None
     try:
-        numbers = [float(value) for value in values]
+        x, y, width, height, score = (float(value) for value in [*values, 1.0][:5])
     except (TypeError, ValueError, OverflowError):
         return None
-    if not all(math.isfinite(value) for value in numbers) or numbers[2] < 1 or numbers[3] < 1:
-        return None
-    return [*numbers[:4], numbers[4] if len(numbers) == 5 else 1.0]
+    usable = all(map(math.isfinite, (x, y, width, height, score))) and width >= 1 and height >= 1
+    return [x, y, width, height, score] if usable else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.errors import InputError
-from hrnet.formats.defects import Draft
-from hrnet.formats.records import Object
+from hrnet.formats.defects import KINDS, Draft
+from hrnet.formats.records import ImageRecord, Object
 from hrnet.io.geometry import Size
 from hrnet.io.images import image_size, looks_whole, read_image
 
@@ -24,12 +25,7 @@ TOLERANCE = 1.0
 def checked_size(path: Path, listed: tuple[object, object] | None, draft: Draft) -> Size | None:
     """Return height and width of an image as labeled; None where it cannot be used, which the draft then names.
 
-    A file that does not end as a whole one does is decoded.
-
-    Args:
-        path: image file that exists.
-        listed: height and width that the labels state; None where they do not.
-        draft: defects of the set.
+    A file that does not end as a whole one does is decoded. `listed` are height and width as the labels state them.
     """
     try:
         size = image_size(path)
@@ -39,74 +35,64 @@ def checked_size(path: Path, listed: tuple[object, object] | None, draft: Draft)
             return size
         stored = image_size(path, upright=False)
     except InputError as error:
-        draft.repeat("image-unreadable", error, path)
+        draft.add_error("image-unreadable", error, path)
         return None
     if listed == stored:
         return stored
-    draft.say(
-        "image-size",
-        f"has {size[1]} x {size[0]} pixels, the annotations say {listed[1]} x {listed[0]}; it is left out",
-        file=path,
-    )
+    text = f"has {size[1]} x {size[0]} pixels, the annotations say {listed[1]} x {listed[0]}; it is left out"
+    draft.add("image-size", text, file=path)
     return None
 
 
 def usable(objects: Iterable[Object], size: Size, draft: Draft, file: Path) -> tuple[Object, ...]:
-    """Return the usable objects of one image; the draft names the defects of all.
-
-    Args:
-        objects: objects as read.
-        size: height and width of their image.
-        draft: defects of the set.
-        file: label file.
-    """
+    """Return the usable objects of an image of this size; the draft names the defects of all, in their label file."""
     kept: list[Object] = []
     seen: set[tuple[object, ...]] = set()
     for thing in objects:
-        if not _check_object(thing, size, draft, file):
+        found = list(_defects(thing, size))
+        for kind, text in found:
+            draft.add(kind, text, thing.place, file)
+        if any(KINDS[kind].severity == "fatal" for kind, _ in found):
             continue
         signature = _signature(thing)
         if signature in seen:
-            draft.say("object-twice", "equal to an earlier object of the same image", thing.place, file)
+            draft.add("object-twice", "equal to an earlier object of the same image", thing.place, file)
         seen.add(signature)
         kept.append(thing)
     return tuple(kept)
 
 
-def _check_object(thing: Object, size: Size, draft: Draft, file: Path) -> bool:
-    """Return whether an object can be used; the draft names its defects."""
-    height, width = size
-    image = f"its image of {width} x {height}"
+def _defects(thing: Object, size: Size) -> Iterator[tuple[str, str]]:
+    """Yield kind and text of the defects of an object; after one of its box that is fatal, no other."""
+    corner = np.array(size[::-1])
+    image = f"its image of {size[1]} x {size[0]}"
     if thing.box is not None:
-        x1, y1, x2, y2 = thing.box.tolist()
-        text = f"the box {x1:g} {y1:g} {x2:g} {y2:g} (x1 y1 x2 y2)"
-        if not (max(abs(x1), abs(y1), abs(x2), abs(y2)) <= 2 * LARGEST_COORDINATE and x2 > x1 and y2 > y1):
-            draft.say("box-degenerate", f"{text} is degenerate", thing.place, file)
-            return False
-        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            draft.say("box-lost", f"{text} is degenerate or lies outside {image}", thing.place, file)
-            return False
-        if min(x1, y1) < -TOLERANCE or x2 > width + TOLERANCE or y2 > height + TOLERANCE:
-            draft.say("box-outside", f"{text} reaches beyond {image}", thing.place, file)
+        low, high = thing.box[:2], thing.box[2:]
+        text = "the box {:g} {:g} {:g} {:g} (x1 y1 x2 y2)".format(*thing.box)
+        if not ((np.abs(thing.box) <= 2 * LARGEST_COORDINATE).all() and (high > low).all()):
+            yield "box-degenerate", f"{text} is degenerate"
+            return
+        if (low >= corner).any() or (high <= 0).any():
+            yield "box-lost", f"{text} lies outside {image}"
+            return
+        if (low < -TOLERANCE).any() or (high > corner + TOLERANCE).any():
+            yield "box-outside", f"{text} reaches beyond {image}"
+    labeled = thing.visibility is not None and bool((thing.visibility > 0).any())
     if thing.keypoints is not None and thing.visibility is not None:
-        points, strange = thing.keypoints[thing.visibility > 0], ~np.isin(thing.visibility, (0, 1, 2))
+        strange = ~np.isin(thing.visibility, (0, 1, 2))
         if strange.any():
-            text = f"the visibility of a keypoint is {thing.visibility[strange][0]:g}"
-            draft.say("visibility-value", text, thing.place, file)
-        beyond = ((points < -TOLERANCE) | (points > [width, height])).any(1)
+            yield "visibility-value", f"the visibility of a keypoint is {thing.visibility[strange][0]:g}"
+        points = thing.keypoints[thing.visibility > 0]
+        beyond = ((points < -TOLERANCE) | (points > corner)).any(1)
         if beyond.any():
-            first = points[beyond.argmax()]
-            draft.say(
-                "keypoint-outside", f"the keypoint {first[0]:g} {first[1]:g} lies outside {image}", thing.place, file
-            )
+            x, y = points[beyond.argmax()]
+            yield "keypoint-outside", f"the keypoint {x:g} {y:g} lies outside {image}"
     if thing.polygons:
         points = np.concatenate(thing.polygons)
-        if (points < -TOLERANCE).any() or (points > np.array([width, height]) + TOLERANCE).any():
-            draft.say("outline-outside", f"its outline reaches beyond {image}", thing.place, file)
-    labeled = thing.visibility is not None and bool((thing.visibility > 0).any())
+        if (points < -TOLERANCE).any() or (points > corner + TOLERANCE).any():
+            yield "outline-outside", f"its outline reaches beyond {image}"
     if thing.box is None and thing.region is None and not labeled and not thing.polygons and thing.runs is None:
-        draft.say("object-blank", "neither box, outline nor keypoint", thing.place, file)
-    return True
+        yield "object-blank", "neither box, outline nor keypoint"
 
 
 def _signature(thing: Object) -> tuple[object, ...]:
@@ -139,6 +125,10 @@ def outline(values: list[float]) -> np.ndarray:
     return points
 
 
-def numbered(objects: Iterable[Object], start: int) -> tuple[Object, ...]:
-    """Return the objects with their positions in the file, from `start`."""
-    return tuple(replace(thing, number=start + index) for index, thing in enumerate(objects))
+def numbered(images: Iterable[ImageRecord]) -> tuple[ImageRecord, ...]:
+    """Return the images with their positions in the set, and their objects with theirs among all objects."""
+    count = itertools.count()
+    return tuple(
+        replace(image, number=place, objects=tuple(replace(thing, number=next(count)) for thing in image.objects))
+        for place, image in enumerate(images)
+    )

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from hrnet.formats.files import entries, is_file, is_folder
-from hrnet.formats.published import Found, PublishedReader, files_ending, label_table
+from hrnet.formats.files import entries, files_ending, is_file, is_folder
+from hrnet.formats.published import PublishedReader, SplitFiles, label_table
 
 # Source: the evaluation labels of Cityscapes (trainId 0 to 18), in order, and their ids.
 CITYSCAPES = (
@@ -20,7 +20,7 @@ _TABLE = label_table(_IDS, 34)
 _IMAGE_END = "_leftImg8bit.png"
 
 
-def _find(root: Path, split: str) -> Found | None:
+def _find(root: Path, split: str) -> SplitFiles | None:
     if not (is_folder(root / "leftImg8bit") and is_folder(root / "gtFine")):
         return None
     cities = [city for city in entries(root / "leftImg8bit" / split) if is_folder(city)]
@@ -34,8 +34,8 @@ def _find(root: Path, split: str) -> Found | None:
 
     train_ids = pairs("labelTrainIds")
     if train_ids and all(is_file(labels) for _, labels in train_ids):
-        return Found(train_ids, tuple(range(len(CITYSCAPES))))
-    return Found(pairs("labelIds"), _TABLE)
+        return SplitFiles(train_ids, tuple(range(len(CITYSCAPES))))
+    return SplitFiles(pairs("labelIds"), _TABLE)
 
 
 CITYSCAPES_READER = PublishedReader(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,48 +14,30 @@ from jaxtyping import Float
 from hrnet.errors import InputError
 from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, outline, usable
 from hrnet.formats.defects import Draft, EntryError
-from hrnet.formats.files import entries, find_below, is_file, is_folder, read_json, shown
-from hrnet.formats.reader import Content
+from hrnet.formats.files import entries, find_below, find_file, is_file, read_json, shown
+from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object, Runs
 from hrnet.io.geometry import Size
 
 _LISTS = ("images", "annotations", "categories")
 
 
-class CocoReader:
-    """Reader of COCO json files."""
+class CocoReader(Reader[list[Path]]):
+    """Reader of COCO json files. Each json of a folder is a split with the name of the file."""
 
     title = "COCO json"
     looked_for = "a COCO json, or a folder with some in it or in its annotations/"
     gives: frozenset[Content] = frozenset({"boxes", "masks", "keypoints"})
 
-    def recognize(self, path: Path, images: Path | None = None) -> bool:
-        """Return whether a path is a json, or a folder of COCO jsons."""
-        return bool(_jsons(path))
+    def find(self, path: Path, images: Path | None) -> list[Path]:
+        if path.suffix.lower() == ".json" and is_file(path):
+            return [path]
+        found = [entry for folder in (path, path / "annotations") for entry in entries(folder)]
+        return [entry for entry in found if entry.suffix.lower() == ".json" and _begins_like_coco(entry)]
 
-    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-        """Return each json of a folder as a split with the name of the file; or the one json.
-
-        Args:
-            path: json, or folder.
-            images: folder that the file names refer to; None to search around the json.
-
-        Raises:
-            InputError: a file is no COCO json.
-        """
-        found = _jsons(path)
-        if not found:
-            raise InputError(f"{path} is not {self.looked_for}; name one.")
+    def load(self, found: list[Path], path: Path, images: Path | None) -> tuple[DataSet, ...]:
         sets = [read_coco(file, images) for file in found]
         return tuple(replace(one, split=one.source.stem if len(sets) > 1 else "") for one in sets)
-
-
-def _jsons(path: Path) -> list[Path]:
-    if path.suffix.lower() == ".json" and is_file(path):
-        return [path]
-    folders = (path, path / "annotations") if is_folder(path) else ()
-    found = [entry for folder in folders for entry in entries(folder) if entry.suffix.lower() == ".json"]
-    return [entry for entry in found if _begins_like_coco(entry)]
 
 
 def _begins_like_coco(path: Path) -> bool:
@@ -77,16 +59,12 @@ def read_coco_json(path: Path) -> dict[str, Any]:
     """
     content = read_json(path, "a COCO json")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
-        raise InputError(f"{path} is not a COCO json: it needs the lists images, annotations and categories.")
+        raise InputError(f"{path} is not a COCO json: it needs the lists images, annotations and categories; add them.")
     return content
 
 
 def read_coco(file: Path, images: Path | None = None) -> DataSet:
-    """Read a COCO json.
-
-    Args:
-        file: json file.
-        images: folder that the file names refer to; None to search around the json.
+    """Read a COCO json. Its images are searched around it, where no folder is named.
 
     Raises:
         InputError: the file is no COCO json, or has no categories.
@@ -96,13 +74,14 @@ def read_coco(file: Path, images: Path | None = None) -> DataSet:
     classes = _classes(content, draft)
     listed = [entry.get("file_name") for entry in content["images"] if isinstance(entry, dict)]
     folder = images or find_image_folder(file, [name for name in listed if isinstance(name, str)])
-    annotations = _Annotations(draft, classes, _images(content["images"], folder, draft))
-    for number, entry in enumerate(content["annotations"]):
-        annotations.add(entry, number)
+    images_by_id = _images(content["images"], folder, draft)
+    objects = _read_annotations(content["annotations"], images_by_id, classes, draft)
+    found = ((image, objects[number]) for number, image in images_by_id.items() if image is not None)
+    kept = tuple(replace(image, objects=usable(things, image.size, draft, file)) for image, things in found)
     return DataSet(
         "coco",
         file,
-        images=tuple(annotations.finish()),
+        images=kept,
         classes=tuple(classes.names),
         keypoints=classes.keypoints,
         links=classes.links,
@@ -140,25 +119,25 @@ def _classes(content: dict[str, Any], draft: Draft) -> _Classes:
     for number, entry in enumerate(content["categories"]):
         place = f"category {entry.get('id', f'number {number}') if isinstance(entry, dict) else number}"
         if not isinstance(entry, dict):
-            draft.say("entry-malformed", f"{shown(entry)} is no object with id and name", place)
+            draft.add("entry-malformed", f"{shown(entry)} is no object with id and name", place)
             continue
         number, name = image_number(entry.get("id")), shown(entry.get("name", entry.get("id")))
         if number in found.labels or name in found.names:
-            draft.say("class-twice", f"{name} or its id {number} is there already", place)
+            draft.add("class-twice", f"{name} or its id {number} is there already", place)
         found.labels.setdefault(number, len(found.names))
         found.names.append(name)
         found.ids.append(number)
-    named = [place for place, entry in enumerate(categories) if isinstance(entry.get("keypoints"), list)]
-    named = [place for place in named if categories[place]["keypoints"]]
-    chosen = categories[named[0] if named else 0]
+    lists = [entry.get("keypoints") for entry in categories]
+    named = [place for place, names in enumerate(lists) if names and isinstance(names, list)]
     found.with_keypoints = named[0] if named else 0
+    chosen = categories[found.with_keypoints]
     if len(named) > 1:
         text = f"{len(named)} categories have keypoints; those of {found.names[named[0]]!r} are used"
-        draft.say("keypoints-several", text, "categories")
+        draft.add("keypoints-several", text, "categories")
     found.keypoints = tuple(shown(name) for name in chosen["keypoints"]) if named else _unnamed(content["annotations"])
     if found.keypoints and not named:
         ends = f"{found.keypoints[0]} to {found.keypoints[-1]}"
-        draft.say("keypoints-unnamed", f"does not name its {len(found.keypoints)} keypoints; they are called {ends}")
+        draft.add("keypoints-unnamed", f"does not name its {len(found.keypoints)} keypoints; they are called {ends}")
     if found.keypoints:
         _complete(found, chosen, draft)
     return found
@@ -180,16 +159,16 @@ def _complete(found: _Classes, category: dict[str, Any], draft: Draft) -> None:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         found.links = ()
-        draft.say("links-malformed", f"skeleton is no list of pairs of numbers from 1 to {len(found.keypoints)}", place)
+        draft.add("links-malformed", f"skeleton is no list of pairs of numbers from 1 to {len(found.keypoints)}", place)
     try:
         sigmas = tuple(float(value) for value in category.get("oks_sigmas") or category.get("sigmas") or ())
         if sigmas and (len(sigmas) != len(found.keypoints) or not all(0 < value < math.inf for value in sigmas)):
             raise ValueError
         found.oks_sigmas = sigmas
     except (TypeError, ValueError, OverflowError):
-        draft.say("entry-malformed", f"sigmas are not {len(found.keypoints)} positive numbers", place)
+        draft.add("entry-malformed", f"sigmas are not {len(found.keypoints)} positive numbers", place)
     for name in sorted({name for name in found.keypoints if found.keypoints.count(name) > 1}):
-        draft.say("id-twice", f"two keypoints are called {name}", place)
+        draft.add("id-twice", f"two keypoints are called {name}", place)
 
 
 def find_image_folder(file: Path, names: Sequence[str]) -> Path:
@@ -211,16 +190,16 @@ def _images(images: list[Any], folder: Path, draft: Draft) -> dict[Any, ImageRec
     for entry in images:
         number = image_number(entry.get("id")) if isinstance(entry, dict) else None
         if number is None or not isinstance(entry.get("file_name"), str):
-            draft.say("entry-malformed", f"has the image {shown(entry)}, which needs an id and a file_name")
+            draft.add("entry-malformed", f"has the image {shown(entry)}, which needs an id and a file_name")
             continue
         if number in found:
-            draft.say("id-twice", "the id appears more than once; its first entry is used", f"image id {number}")
+            draft.add("id-twice", "the id appears more than once; its first entry is used", f"image id {number}")
             continue
         found[number] = None
         name = entry["file_name"]
-        path = find_below((folder,), name)
-        if path is None or not is_file(path):
-            draft.say("image-missing", f"{name} is not in {folder}", f"image id {number}")
+        path = find_file((folder,), name)
+        if path is None:
+            draft.add("image-missing", f"{name} is not in {folder}", f"image id {number}")
             continue
         sized = "height" in entry or "width" in entry
         size = checked_size(path, (entry.get("height"), entry.get("width")) if sized else None, draft)
@@ -228,77 +207,61 @@ def _images(images: list[Any], folder: Path, draft: Draft) -> dict[Any, ImageRec
     return found
 
 
-class _Annotations:
-    """Annotations turned into objects, image by image."""
-
-    def __init__(self, draft: Draft, classes: _Classes, images: Mapping[Any, ImageRecord | None]) -> None:
-        self.draft, self.classes, self.images = draft, classes, images
-        self.objects: dict[Any, list[Object]] = {number: [] for number in images}
-        self.seen: set[Any] = set()
-
-    def add(self, entry: Any, number: int) -> None:
-        """Add one annotation; the draft says why it cannot be used."""
+def _read_annotations(
+    annotations: list[Any], images: Mapping[Any, ImageRecord | None], classes: _Classes, draft: Draft
+) -> dict[Any, list[Object]]:
+    """Return the objects of each image; the draft says which annotations cannot be used."""
+    objects: dict[Any, list[Object]] = {number: [] for number in images}
+    seen: set[Any] = set()
+    for number, entry in enumerate(annotations):
         known = isinstance(entry, dict) and "id" in entry
         place = f"annotation {shown(entry['id']) if known else f'number {number}'}"
-        try:
+        with draft.entry(place):
             if not isinstance(entry, dict):
                 raise EntryError("entry-malformed", f"{shown(entry)} is no object with image_id, bbox and keypoints")
             identity = image_number(entry.get("id"))
-            if identity is not None and identity in self.seen:
-                self.draft.say("id-reused", "its id was used before", place)
-            self.seen.add(identity)
-            self._read(entry, place, number)
-        except EntryError as wrong:
-            self.draft.say(wrong.kind, str(wrong), place)
+            if identity is not None and identity in seen:
+                draft.add("id-reused", "its id was used before", place)
+            seen.add(identity)
+            owner = image_number(entry.get("image_id"))
+            if owner is None or owner not in images:
+                owner = shown(entry.get("image_id"))
+                raise EntryError("image-unknown", f"it names image {owner}, which the file does not list")
+            if (image := images[owner]) is not None:
+                objects[owner].append(_object(entry, place, number, image.size, classes))
+    return objects
 
-    def finish(self) -> Iterator[ImageRecord]:
-        """Yield the usable images with their usable objects."""
-        for number, image in self.images.items():
-            if image is not None:
-                objects = usable(self.objects[number], image.size, self.draft, self.draft.file)
-                yield replace(image, objects=objects)
 
-    def _read(self, entry: dict[str, Any], place: str, order: int) -> None:
-        number = image_number(entry.get("image_id"))
-        if number is None or number not in self.images:
-            raise EntryError(
-                "image-unknown", f"it names image {shown(entry.get('image_id'))}, which the file does not list"
-            )
-        image = self.images[number]
-        if image is None:
-            return
-        label = self._label(entry)
-        points, visibility = self._keypoints(entry, label)
-        bbox = entry.get("bbox")
-        # Some programs write an empty list, or nothing, for objects that have an outline only.
-        box = None if entry.get("segmentation") and not bbox else _box(bbox)
-        polygons, runs = _segmentation(entry.get("segmentation"), image.size)
-        crowd, area = bool(entry.get("iscrowd")), _area(entry.get("area"))
-        thing = Object(label, place, order, box, points, visibility, polygons, runs, area, crowd)
-        self.objects[number].append(thing)
+def _object(entry: dict[str, Any], place: str, number: int, size: Size, classes: _Classes) -> Object:
+    label = _label(entry, classes)
+    with_keypoints = classes.keypoints and label == classes.with_keypoints
+    points, visibility = _keypoints(entry, len(classes.keypoints)) if with_keypoints else (None, None)
+    bbox = entry.get("bbox")
+    # Some programs write an empty list, or nothing, for objects that have an outline only.
+    box = None if entry.get("segmentation") and not bbox else _box(bbox)
+    polygons, runs = _segmentation(entry.get("segmentation"), size)
+    crowd, area = bool(entry.get("iscrowd")), _area(entry.get("area"))
+    return Object(label, place, number, box, points, visibility, polygons, runs, area, crowd)
 
-    def _label(self, entry: dict[str, Any]) -> int:
-        if "category_id" not in entry and (len(self.classes.names) == 1 or entry.get("keypoints")):
-            return self.classes.with_keypoints
-        label = self.classes.labels.get(image_number(entry.get("category_id")))
-        if label is None:
-            raise EntryError("class-unknown", f"category {shown(entry.get('category_id'))} is not in the categories")
-        return label
 
-    def _keypoints(
-        self, entry: dict[str, Any], label: int
-    ) -> tuple[Float[np.ndarray, "k 2"] | None, Float[np.ndarray, " k"] | None]:
-        joints = len(self.classes.keypoints)
-        if not joints or label != self.classes.with_keypoints:
-            return None, None
-        values = entry.get("keypoints") or [0] * 3 * joints
-        rows = _numbers(values, 3 * joints, "keypoints", "keypoint-count", "keypoint-value").reshape(-1, 3)
-        labeled = rows[:, 2] > 0
-        # The coordinates of what is not labeled mean nothing; some programs write NaN there.
-        points = np.where(labeled[:, None], rows[:, :2], 0)
-        if not (np.abs(points) <= LARGEST_COORDINATE).all():
-            raise EntryError("keypoint-value", "a keypoint is not a finite number of pixels")
-        return points, np.where(labeled, rows[:, 2], 0)
+def _label(entry: dict[str, Any], classes: _Classes) -> int:
+    if "category_id" not in entry and (len(classes.names) == 1 or entry.get("keypoints")):
+        return classes.with_keypoints
+    label = classes.labels.get(image_number(entry.get("category_id")))
+    if label is None:
+        raise EntryError("class-unknown", f"category {shown(entry.get('category_id'))} is not in the categories")
+    return label
+
+
+def _keypoints(entry: dict[str, Any], count: int) -> tuple[Float[np.ndarray, "k 2"], Float[np.ndarray, " k"]]:
+    values = entry.get("keypoints") or [0] * 3 * count
+    rows = _numbers(values, 3 * count, "keypoints", "keypoint-count", "keypoint-value").reshape(-1, 3)
+    labeled = rows[:, 2] > 0
+    # The coordinates of unlabeled keypoints mean nothing; some programs write NaN there.
+    points = np.where(labeled[:, None], rows[:, :2], 0)
+    if not (np.abs(points) <= LARGEST_COORDINATE).all():
+        raise EntryError("keypoint-value", "a keypoint is not a finite number of pixels")
+    return points, np.where(labeled, rows[:, 2], 0)
 
 
 def _numbers(values: Any, count: int, name: str, miscounted: str, malformed: str) -> Float[np.ndarray, " count"]:
@@ -306,8 +269,8 @@ def _numbers(values: Any, count: int, name: str, miscounted: str, malformed: str
     if not isinstance(values, list):
         raise EntryError(malformed, f"{name} is {shown(values)}, expected a list of {count} numbers")
     if len(values) != count:
-        what = f"{count // 3} keypoints, expected {count}" if name == "keypoints" else f"{name}, expected {count}"
-        raise EntryError(miscounted, f"{len(values)} numbers for {what}")
+        of = f"{count // 3} keypoints" if name == "keypoints" else name
+        raise EntryError(miscounted, f"{len(values)} numbers for {of}, expected {count}")
     try:
         return np.array([float(value) for value in values])
     except (TypeError, ValueError, OverflowError):
@@ -345,7 +308,7 @@ def read_runs(value: Mapping[str, Any], size: Size) -> Runs:
     """Return COCO's mask from run lengths, a list or compressed into text.
 
     Raises:
-        ValueError: it is no such mask, or not one of an image of this size.
+        EntryError: it is no such mask, or has another size.
     """
     if value.get("size") != list(size):
         raise EntryError("mask-malformed", f"a mask of size {shown(value.get('size'))}, the image has {list(size)}")
@@ -353,9 +316,7 @@ def read_runs(value: Mapping[str, Any], size: Size) -> Runs:
     try:
         runs = _expand(counts, size[0] * size[1]) if isinstance(counts, str) else [int(run) for run in counts or ()]
     except (TypeError, ValueError, OverflowError):
-        raise EntryError(
-            "mask-malformed", "the counts of its mask are neither a list of numbers nor COCO's text"
-        ) from None
+        raise EntryError("mask-malformed", "its mask's counts are neither a list of numbers nor COCO's text") from None
     if min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:
         raise EntryError("mask-malformed", f"the runs of its mask cover {sum(runs)} pixels, not {size[0]} x {size[1]}")
     return Runs(size, np.array(runs, dtype=np.int64))

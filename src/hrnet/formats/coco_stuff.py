@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hrnet.formats.files import is_file, is_folder
-from hrnet.formats.published import Found, PublishedReader, files_ending, label_table, listed_names, split_names
+from hrnet.formats.files import files_ending, is_file, is_folder, listed_names
+from hrnet.formats.published import PublishedReader, SplitFiles, label_table, match_labels, split_names
 
 # Source: COCO-Stuff (arXiv 1612.03716): COCO's 80 things and 91 kinds of stuff. Values run from 1 to 182, of which eleven
 # things were never labeled; 0 is unlabeled.
@@ -29,7 +29,7 @@ _NEVER_LABELED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 _TABLE = label_table([number for number in range(1, 183) if number not in _NEVER_LABELED], 183)
 
 
-def _find(root: Path, split: str) -> Found | None:
+def _find(root: Path, split: str) -> SplitFiles | None:
     images, labels, lists = root / "images", root / "annotations", root / "imageLists"
     in_folders = is_folder(images / "train2014") and is_folder(labels / "train2014")
     if not (is_folder(images) and (in_folders or (is_folder(labels) and is_folder(lists)))):
@@ -43,14 +43,10 @@ def _find(root: Path, split: str) -> Found | None:
     if end is None:
         return None
     table = tuple(range(len(COCO_STUFF))) if "Train" in end else _TABLE
-    return Found([(one, labels / f"{one.stem}{end}") for one in chosen], table)
+    return SplitFiles(match_labels(chosen, labels, end), table)
 
 
 COCO_STUFF_READER = PublishedReader(
-    "coco-stuff",
-    "COCO-Stuff 10k",
-    "the folder of COCO-Stuff 10k with images/, annotations/ and imageLists/",
-    COCO_STUFF,
-    _find,
-    splits=("train", "test"),
-)
+    "coco-stuff", "COCO-Stuff 10k", "the folder of COCO-Stuff 10k with images/, annotations/ and imageLists/",
+    COCO_STUFF, _find, splits=("train", "test"),
+)  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from hrnet.errors import InputError
 from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, numbered, usable
 from hrnet.formats.defects import Draft
-from hrnet.formats.files import entries, find_below, is_file, is_folder, read_csv, shown
-from hrnet.formats.reader import Content
+from hrnet.formats.files import entries, find_file, is_file, is_folder, read_csv, shown
+from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object
 
 CLASS = "animal"
@@ -19,57 +19,38 @@ _EMPTY = ("", "nan")
 _MOST_KEYPOINTS = 10_000
 
 
-class DeepLabCutReader:
-    """Reader of DeepLabCut csv files."""
+class DeepLabCutReader(Reader[list[Path]]):
+    """Reader of DeepLabCut csv files: all of a folder as one set, or one csv.
+
+    Objects have no boxes; empty cells are unlabeled. An image is found by the longest end of its path that leads to it from
+    the folder of images, the folder of the csv or one of the three above it.
+    """
 
     title = "DeepLabCut csv"
     looked_for = "a DeepLabCut csv (CollectedData_NAME.csv), or a folder with such in it or in labeled-data/*/"
     gives: frozenset[Content] = frozenset({"keypoints"})
 
-    def recognize(self, path: Path, images: Path | None = None) -> bool:
-        """Return whether a path is a csv, or a folder of DeepLabCut's."""
-        return bool(_csvs(path))
+    def find(self, path: Path, images: Path | None) -> list[Path]:
+        if is_file(path):
+            return [path] if path.suffix.lower() == ".csv" else []
+        places = [path, *entries(path), *entries(path / "labeled-data")]
+        found = [file for place in places if is_folder(place) for file in entries(place)]
+        return sorted({file for file in found if file.suffix == ".csv" and file.name.startswith("CollectedData")})
 
-    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-        """Return all csv files of a folder as one set, or the one csv. Objects have no boxes; empty cells are unlabeled.
-
-        Args:
-            path: csv, or folder.
-            images: folder searched first; an image is found by the longest end of its path that leads there, or to the
-                folder of the csv or one of the three above it.
-
-        Raises:
-            InputError: there is no csv, or one has no header of DeepLabCut's.
-        """
-        files = _csvs(path)
-        if not files:
-            raise InputError(f"{path} is not {self.looked_for}; name one.")
+    def load(self, found: list[Path], path: Path, images: Path | None) -> tuple[DataSet, ...]:
         draft = Draft(path)
-        tables = [_read_table(file) for file in files]
+        tables = [_read_table(file) for file in found]
         names = tables[0].names
-        records: list[ImageRecord] = []
+        records: list[ImageRecord | None] = []
         seen: set[Path] = set()
-        count = 0
         for table in tables:
-            if table.names != names:
-                text = f"has the keypoints {', '.join(table.names)}, {files[0].name} has {', '.join(names)}"
-                draft.say("keypoint-count", shown(text), file=table.file)
-                continue
-            for number, row in table.rows:
-                record = _image(table, number, row, images, seen, draft)
-                if record is not None:
-                    objects = numbered(record.objects, count)
-                    count += len(objects)
-                    records.append(replace(record, number=len(records), objects=objects))
-        return (DataSet("deeplabcut", path, "", tuple(records), (CLASS,), names, defects=tuple(draft.defects)),)
-
-
-def _csvs(path: Path) -> list[Path]:
-    if is_file(path):
-        return [path] if path.suffix.lower() == ".csv" else []
-    places = [path, *entries(path), *entries(path / "labeled-data")]
-    found = [file for place in places if is_folder(place) for file in entries(place)]
-    return sorted({file for file in found if file.suffix == ".csv" and file.name.startswith("CollectedData")})
+            if table.names == names:
+                records += [_image(table, number, row, images, seen, draft) for number, row in table.rows]
+            else:
+                text = f"has the keypoints {', '.join(table.names)}, {found[0].name} has {', '.join(names)}"
+                draft.add("keypoint-count", shown(text), file=table.file)
+        kept = numbered(record for record in records if record is not None)
+        return (DataSet("deeplabcut", path, "", kept, (CLASS,), names, defects=tuple(draft.defects)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +78,7 @@ def _read_table(file: Path) -> _Table:
     coords, parts = header.get("coords"), header.get("bodyparts")
     if coords is None or parts is None or len(coords) != len(parts):
         raise InputError(
-            f"{file} is no DeepLabCut csv: its first rows are scorer, bodyparts and coords; export it again."
+            f"{file} is no DeepLabCut csv: it needs the rows scorer, bodyparts and coords; export it again."
         )
     axes = [cell.strip() for cell in coords]
     start = next((column for column, axis in enumerate(axes) if axis in ("x", "y")), len(axes))
@@ -122,16 +103,16 @@ def _image(
     """Return the image of a row with its animals; None where it cannot be used, which the draft then names."""
     place, width = f"line {number}", max(max(pair) for places in table.places.values() for pair in places) + 1
     if len(row) < width:
-        draft.say("entry-malformed", f"{len(row)} cells, the header has {width}", place, table.file)
+        draft.add("entry-malformed", f"{len(row)} cells, the header has {width}", place, table.file)
         return None
     name = "/".join(cell.strip() for cell in row[: table.path_columns] if cell.strip())
     above = [table.file.parent, *table.file.parents[1:4]]
-    path = find_below(([images] if images else []) + above, name)
-    if path is None or not is_file(path):
-        draft.say("image-missing", f"{shown(name)} is not there", place, table.file)
+    path = find_file(([images] if images else []) + above, name)
+    if path is None:
+        draft.add("image-missing", f"{shown(name)} is not there", place, table.file)
         return None
     if path in seen:
-        draft.say("id-twice", f"{shown(name)} has a row before; that one is used", place, table.file)
+        draft.add("id-twice", f"{shown(name)} has a row before; that one is used", place, table.file)
         return None
     seen.add(path)
     size = checked_size(path, None, draft)
@@ -155,7 +136,7 @@ def _animal(row: list[str], columns: list[tuple[int, int]], place: str, table: _
                 raise ValueError
         except ValueError:
             text = f"{table.names[index]} is at {shown(', '.join(cells))}, which are no two numbers"
-            draft.say("keypoint-value", text, place, table.file)
+            draft.add("keypoint-value", text, place, table.file)
             continue
         points[index], visibility[index] = values, 2
     return Object(0, place, keypoints=points, visibility=visibility) if visibility.any() else None

@@ -6,7 +6,8 @@ import csv
 import json
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,15 +23,12 @@ CLASS_FILES = ("classes.txt", "labels.txt")
 _DEEPEST_XML = 64
 # Trailing folders of a path from another machine that are searched.
 _LONGEST_END = 6
+# These return False, as the methods of Path do not, for names that no file system takes.
+is_folder, is_file = os.path.isdir, os.path.isfile
 
 
 def read_text(path: Path, what: str, limit: int = MAX_SMALL) -> str:
-    """Return a text file as UTF-8.
-
-    Args:
-        path: text file.
-        what: expected kind of file, for the message: "a COCO json".
-        limit: maximum size in bytes.
+    """Return a text file as UTF-8; `what` is the expected kind of file in messages, such as "a COCO json".
 
     Raises:
         InputError: it is missing, too large, or no text.
@@ -44,14 +42,21 @@ def read_text(path: Path, what: str, limit: int = MAX_SMALL) -> str:
         raise InputError(f"{path} cannot be read ({error}); name {what}.") from None
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Return the content of a json; arguments and errors as of `read_text`."""
+@contextmanager
+def _parsing(path: Path, kind: str) -> Iterator[None]:
+    """Turn any error of a parser into an InputError: on damaged text they raise whatever their arithmetic meets."""
     try:
-        return json.loads(read_text(path, what, MAX_JSON))
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists a thousand deep
-        raise InputError(f"{path} is not valid json ({error}); export it again.") from None
+        yield
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} is not valid {kind} ({reason}); fix it, or export it again.") from None
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Return the content of a json; arguments and errors as for `read_text`."""
+    text = read_text(path, what, MAX_JSON)
+    with _parsing(path, "json"):
+        return json.loads(text)
 
 
 class _PlainYaml(yaml.SafeLoader):
@@ -64,20 +69,17 @@ class _PlainYaml(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    """Return the content of a yaml that is a mapping; arguments and errors as of `read_text`."""
+    """Return the content of a yaml that is a mapping; arguments and errors as for `read_text`."""
     text = read_text(path, what, MAX_SMALL // 16)
-    try:
+    with _parsing(path, "yaml"):
         content = yaml.load(text, Loader=_PlainYaml)
-    except Exception as error:  # its constructors raise whatever their arithmetic meets
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not valid yaml ({reason}); fix it, or export it again.") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} is not {what}: it needs lines `key: value`.")
+        raise InputError(f"{path} is not {what}: it needs lines `key: value`; export it again.")
     return {str(key): value for key, value in content.items()}
 
 
 def read_xml(path: Path, what: str) -> ElementTree.Element:
-    """Return the root of an xml without document type or entities; arguments and errors as of `read_text`."""
+    """Return the root of an xml without document type or entities; arguments and errors as for `read_text`."""
     text = read_text(path, what)
     builder, depth = ElementTree.TreeBuilder(), 0
 
@@ -99,20 +101,17 @@ def read_xml(path: Path, what: str) -> ElementTree.Element:
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    try:
+    with _parsing(path, "xml"):
         # The text is decoded already, whatever encoding its first line claims.
         parser.Parse(text, True)
         return builder.close()
-    except (expat.ExpatError, ValueError, AssertionError) as error:
-        raise InputError(f"{path} is not valid xml ({error}); export it again.") from None
 
 
 def read_csv(path: Path, what: str) -> list[list[str]]:
-    """Return the rows of a csv; arguments and errors as of `read_text`."""
-    try:
-        return list(csv.reader(read_text(path, what, MAX_JSON).splitlines()))
-    except csv.Error as error:
-        raise InputError(f"{path} is not valid csv ({error}); export it again.") from None
+    """Return the rows of a csv; arguments and errors as for `read_text`."""
+    text = read_text(path, what, MAX_JSON)
+    with _parsing(path, "csv"):
+        return list(csv.reader(text.splitlines()))
 
 
 def entries(folder: Path) -> list[Path]:
@@ -124,20 +123,14 @@ def entries(folder: Path) -> list[Path]:
         return []
 
 
-def is_folder(path: Path) -> bool:
-    """Return whether a path is one, also for names that no file system takes."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+def files_ending(folder: Path, suffix: str) -> list[Path]:
+    """Return the files of a folder whose names end so."""
+    return [entry for entry in entries(folder) if entry.name.endswith(suffix)]
 
 
-def is_file(path: Path) -> bool:
-    """Return whether a path is one, also for names that no file system takes."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+def listed_names(path: Path) -> list[str]:
+    """Return the first word of every line."""
+    return [line.split()[0] for line in read_text(path, "a list of images").splitlines() if line.strip()]
 
 
 def stated_classes(folder: Path) -> tuple[str, ...]:
@@ -154,6 +147,12 @@ def find_below(roots: Iterable[Path], name: str) -> Path | None:
     ends = [name.strip(), *("/".join(parts[start:]) for start in range(max(len(parts) - _LONGEST_END, 0), len(parts)))]
     places = (root / end for end in dict.fromkeys(ends) if end not in ("", ".", "..") for root in roots)
     return next((place for place in places if is_file(place) or is_folder(place)), None)
+
+
+def find_file(roots: Iterable[Path], name: str) -> Path | None:
+    """Return what `find_below` finds, if it is a file."""
+    place = find_below(roots, name)
+    return place if place is not None and is_file(place) else None
 
 
 def shown(value: object) -> str:

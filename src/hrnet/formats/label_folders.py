@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
 from hrnet.formats.files import entries, is_folder, stated_classes
 from hrnet.formats.label_maps import LOSSLESS, label_records
-from hrnet.formats.reader import Content
+from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet
 from hrnet.formats.sides import infer_pairs
 from hrnet.io.images import SUFFIXES
@@ -23,39 +22,6 @@ SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "tes
 _ENDINGS = ("", "_mask", "_label", "_labels", "_gt", "_seg", "_L", "_labelIds")
 
 
-class LabelFolderReader:
-    """Reader of folders of images and label maps."""
-
-    title = "label maps"
-    looked_for = (
-        "a folder with images/ and labels/ (with or without train/ and val/ in them), or with X.png beside X.jpg"
-    )
-    gives: frozenset[Content] = frozenset({"label_maps"})
-
-    def recognize(self, path: Path, images: Path | None = None) -> bool:
-        """Return whether a folder has label maps in one of the usual places, or images of its own where these are named."""
-        if images is None:
-            return next(_pairs(path), None) is not None
-        return is_folder(images) and any(_has_images(pair.labels) for pair in _pairs(path, images))
-
-    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-        """Return the splits. Class names come from classes.txt, one per line; without it numbers stand for names.
-
-        Args:
-            path: folder of both, or of the label maps.
-            images: folder of the images, where `path` is that of the label maps.
-
-        Raises:
-            InputError: there are no label maps, or their values are 0 and 255 only.
-        """
-        pairs = list(_pairs(path, images))
-        if not pairs:
-            raise InputError(f"{path} is not {self.looked_for}; name one.")
-        near = (path, path.parent, path.parent.parent)
-        classes = next((names for names in map(stated_classes, near) if names), ())
-        return _named([_read_pair(pair, classes) for pair in pairs])
-
-
 @dataclass(frozen=True, slots=True)
 class _Pair:
     """A folder of images, the folder of their label maps, and the name of the split."""
@@ -65,24 +31,40 @@ class _Pair:
     split: str = ""
 
 
-def _pairs(path: Path, images: Path | None = None) -> Iterator[_Pair]:
-    """Yield the folders of each split."""
-    if not is_folder(path):
-        return
-    if images is not None:
-        pair = _Pair(images, path)
-        yield from _inner(pair) or [pair]
-        return
-    for pair in _siblings(path):
-        inner = _inner(pair)
-        yield from inner
-        if not inner and _has_images(pair.labels):
-            yield pair
-        return
-    splits = [(name, pair) for name in SPLIT_FOLDERS for pair in _siblings(path / name)]
-    yield from (_Pair(pair.images, pair.labels, name) for name, pair in splits if _has_images(pair.labels))
-    if not splits and _mixed(path):
-        yield _Pair(path, path)
+class LabelFolderReader(Reader[list[_Pair]]):
+    """Reader of folders of images and label maps.
+
+    A path is the folder of both, or with a folder of images that of the label maps. Class names come from classes.txt, one
+    per line; without it numbers stand for names.
+    """
+
+    title = "label maps"
+    looked_for = (
+        "a folder with images/ and labels/ (with or without train/ and val/ in them), or with X.png beside X.jpg"
+    )
+    gives: frozenset[Content] = frozenset({"label_maps"})
+
+    def find(self, path: Path, images: Path | None) -> list[_Pair]:
+        """Return the folders of each split."""
+        if images is not None:
+            pairs = _inner(_Pair(images, path)) or [_Pair(images, path)]
+            return pairs if is_folder(images) and _with_labels(pairs) else []
+        for pair in _siblings(path):
+            return _inner(pair) or _with_labels([pair])
+        splits = [replace(pair, split=name) for name in SPLIT_FOLDERS for pair in _siblings(path / name)]
+        if not splits and _mixed(path):
+            return [_Pair(path, path)]
+        return _with_labels(splits)
+
+    def load(self, found: list[_Pair], path: Path, images: Path | None) -> tuple[DataSet, ...]:
+        """Read the splits.
+
+        Raises:
+            InputError: the label maps have no values but 0 and 255.
+        """
+        near = (path, path.parent, path.parent.parent)
+        classes = next((names for names in map(stated_classes, near) if names), ())
+        return _named([_read_pair(pair, classes) for pair in found])
 
 
 def _inner(pair: _Pair) -> list[_Pair]:
@@ -97,8 +79,12 @@ def _siblings(path: Path) -> list[_Pair]:
     return [_Pair(images[0], labels[0])] if images and labels else []
 
 
-def _has_images(folder: Path) -> bool:
-    return any(entry.suffix.lower() in SUFFIXES for entry in entries(folder))
+def _with_labels(pairs: list[_Pair]) -> list[_Pair]:
+    return [pair for pair in pairs if _images(pair.labels)]
+
+
+def _images(folder: Path) -> list[Path]:
+    return [entry for entry in entries(folder) if entry.suffix.lower() in SUFFIXES]
 
 
 def _mixed(folder: Path) -> bool:
@@ -109,7 +95,7 @@ def _mixed(folder: Path) -> bool:
 
 def _sorted_out(folder: Path) -> tuple[list[Path], dict[str, Path]]:
     """Return images and label maps of one folder, told apart by their names."""
-    found = [entry for entry in entries(folder) if entry.suffix.lower() in SUFFIXES]
+    found = _images(folder)
     photographs = {entry.stem for entry in found if entry.suffix.lower() in (".jpg", ".jpeg")}
     stems = {entry.stem for entry in found}
     labels: dict[str, Path] = {}
@@ -130,23 +116,22 @@ def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
     if pair.images == pair.labels:
         found, labels = _sorted_out(pair.images)
     else:
-        found = [entry for entry in entries(pair.images) if entry.suffix.lower() in SUFFIXES]
-        labels = {entry.stem: entry for entry in entries(pair.labels) if entry.suffix.lower() in SUFFIXES}
+        found, labels = _images(pair.images), {entry.stem: entry for entry in _images(pair.labels)}
     files: list[tuple[Path, Path]] = []
     stems: dict[str, Path] = {}
     for path in found:
         if path.stem in stems:
-            draft.say("id-twice", f"has the name of {stems[path.stem].name}, and so its labels", file=path)
+            draft.add("id-twice", f"has the name of {stems[path.stem].name}, and so its labels", file=path)
             continue
         stems[path.stem] = path
         label = _partner(path.stem, labels)
         if label is None:
-            draft.say("label-missing", f"has no labels {path.stem}.png in {pair.labels}", file=path)
+            draft.add("label-missing", f"has no labels {path.stem}.png in {pair.labels}", file=path)
         else:
             files.append((path, label))
     for label in labels.values():
         if label not in {used for _, used in files}:
-            draft.say("label-orphan", f"has no image of its name in {pair.images}", file=label)
+            draft.add("label-orphan", f"has no image of its name in {pair.images}", file=label)
     table = tuple(range(len(classes)))
     images = label_records(files, table, draft)
     return DataSet(
@@ -166,18 +151,11 @@ def _named(sets: list[DataSet]) -> tuple[DataSet, ...]:
         return tuple(replace(one, pairs=infer_pairs(one.classes)) for one in sets)
     count = max(values - {IGNORE_INDEX}, default=-1) + 1
     named: list[DataSet] = []
+    names, table = tuple(map(str, range(count))), tuple(range(count))
     for one in sets:
         draft = Draft(one.source)
         if one.images:
-            text = f"has no classes.txt; its classes are called 0 to {count - 1}"
-            draft.say("classes-unnamed", text)
-        named.append(
-            replace(
-                one,
-                classes=tuple(map(str, range(count))),
-                label_table=tuple(range(count)),
-                named=False,
-                defects=(*one.defects, *draft.defects),
-            )
-        )
+            draft.add("classes-unnamed", f"has no classes.txt; its classes are called 0 to {count - 1}")
+        defects = (*one.defects, *draft.defects)
+        named.append(replace(one, classes=names, label_table=table, named=False, defects=defects))
     return tuple(named)

@@ -15,7 +15,7 @@ from jaxtyping import Integer, UInt8, UInt16
 
 from hrnet.errors import InputError
 from hrnet.formats.checked import checked_size
-from hrnet.formats.defects import Draft, EntryError
+from hrnet.formats.defects import Draft, EntryError, without_cure
 from hrnet.formats.records import ImageRecord
 from hrnet.io.geometry import Size
 from hrnet.io.images import image_size, read_indices, stores_indices
@@ -50,7 +50,7 @@ def read_labels(one: LabeledImage) -> UInt8[np.ndarray, "h w"]:
     Raises:
         InputError: the file cannot be read, has another size, or has values without a meaning.
     """
-    values = read_values(one.labels_path)
+    values = _read_values(one.labels_path)
     size = (values.shape[0], values.shape[1])
     if size != one.size:
         raise InputError(f"{one.labels_path} {_wrong_size(one.path, size, one.size)}; export it at that size.")
@@ -68,31 +68,27 @@ def read_labels(one: LabeledImage) -> UInt8[np.ndarray, "h w"]:
 def label_records(files: Sequence[tuple[Path, Path]], meaning: tuple[int, ...], draft: Draft) -> list[ImageRecord]:
     """Read all label maps once and return the images that can be used; the draft names the others.
 
-    Args:
-        files: images with their label maps.
-        meaning: see `LabeledImage`.
-        draft: defects of the set.
+    `files` are images with their label maps; for `meaning` see `LabeledImage`.
     """
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         examined = list(pool.map(lambda pair: _examine(*pair), files))
     records: list[ImageRecord] = []
+    table = _table(meaning)
     for (path, labels_path), found in zip(files, examined, strict=True):
         size = checked_size(path, None, draft)
         if size is None:
             continue
-        try:
+        with draft.entry(file=labels_path):
             if isinstance(found, EntryError):
                 raise found
             label_size, pixels = found
             if label_size not in (size, image_size(path, upright=False)):
                 raise EntryError("label-size", _wrong_size(path, label_size, size))
-            invalid = invalid_values(pixels, meaning)
+            invalid = [value for value in pixels if not 0 <= value < len(table) or table[value] == _INVALID]
             if invalid:
                 raise EntryError("class-unknown", _wrong_value(invalid[0], pixels[invalid[0]], meaning))
-        except EntryError as error:
-            draft.say(error.kind, str(error), file=labels_path)
-            continue
-        records.append(ImageRecord(path, label_size, len(records), labels_path, label_map=labels_path, pixels=pixels))
+            number = len(records)
+            records.append(ImageRecord(path, label_size, number, labels_path, label_map=labels_path, pixels=pixels))
     return records
 
 
@@ -104,18 +100,17 @@ def _examine(path: Path, labels_path: Path) -> tuple[Size, Counter[int]] | Entry
     try:
         if suffix != ".mat" and not stores_indices(labels_path):
             return EntryError("label-colors", "stores colors, not a class number per pixel")
-        values = read_values(labels_path)
+        values = _read_values(labels_path)
     except InputError as error:
-        return EntryError("label-unreadable", str(error).removeprefix(f"{labels_path} ").partition("; ")[0].rstrip("."))
-    return (values.shape[0], values.shape[1]), count_values(values)
+        return EntryError("label-unreadable", without_cure(error, labels_path))
+    return (values.shape[0], values.shape[1]), _count_values(values)
 
 
-def read_values(path: Path) -> Integer[np.ndarray, "h w"]:
-    """Return the values that a label map stores; errors as of `read_indices` and `read_matlab`."""
-    return read_matlab(path) if path.suffix.lower() == ".mat" else read_indices(path)
+def _read_values(path: Path) -> Integer[np.ndarray, "h w"]:
+    return _read_matlab(path) if path.suffix.lower() == ".mat" else read_indices(path)
 
 
-def read_matlab(path: Path) -> Integer[np.ndarray, "h w"]:
+def _read_matlab(path: Path) -> Integer[np.ndarray, "h w"]:
     """Return the values of a MATLAB file as in COCO-Stuff (`S`) and PASCAL-Context (`LabelMap`).
 
     Raises:
@@ -124,9 +119,7 @@ def read_matlab(path: Path) -> Integer[np.ndarray, "h w"]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise InputError(
-            f"{path} is a MATLAB file, which needs scipy: `pip install scipy`, or save its values as PNG."
-        ) from None
+        raise InputError(f"{path} is a MATLAB file; `pip install scipy` to read it, or save it as PNG.") from None
     try:
         content = loadmat(path, variable_names=["S", "LabelMap"])
     except Exception as error:  # its parser raises anything on damaged bytes
@@ -137,19 +130,13 @@ def read_matlab(path: Path) -> Integer[np.ndarray, "h w"]:
     return values.astype(np.int64)
 
 
-def count_values(values: Integer[np.ndarray, "h w"]) -> Counter[int]:
+def _count_values(values: Integer[np.ndarray, "h w"]) -> Counter[int]:
     """Return the number of pixels of each value."""
     if values.dtype == np.uint8:
         counts = np.bincount(values.ravel())
         return Counter({int(value): int(counts[value]) for value in np.flatnonzero(counts)})
     found, numbers = np.unique(values, return_counts=True)
     return Counter(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
-
-
-def invalid_values(values: Iterable[int], meaning: tuple[int, ...]) -> list[int]:
-    """Return the values without a meaning; see `LabeledImage`."""
-    table = _table(meaning)
-    return [value for value in values if not 0 <= value < len(table) or table[value] == _INVALID]
 
 
 def count_labels(pixels: Iterable[tuple[int, int]], meaning: tuple[int, ...]) -> Counter[int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hrnet.formats.files import is_folder
-from hrnet.formats.published import Found, PublishedReader, files_ending, split_names
+from hrnet.formats.files import files_ending, is_folder
+from hrnet.formats.published import PublishedReader, SplitFiles, match_labels, split_names
 
 # Source: Look Into Person (arXiv 1703.05446), labels 0 to 19.
 LIP = split_names(
@@ -15,13 +15,12 @@ LIP = split_names(
 LIP_PAIRS = ((14, 15), (16, 17), (18, 19))
 
 
-def _find(root: Path, split: str) -> Found | None:
+def _find(root: Path, split: str) -> SplitFiles | None:
     images, labels = (_unpacked(root / name) for name in ("TrainVal_images", "TrainVal_parsing_annotations"))
     if not (is_folder(images) and is_folder(labels)):
         return None
     found = files_ending(images / f"{split}_images", ".jpg")
-    pairs = [(one, labels / f"{split}_segmentations" / f"{one.stem}.png") for one in found]
-    return Found(pairs, tuple(range(len(LIP))))
+    return SplitFiles(match_labels(found, labels / f"{split}_segmentations"), tuple(range(len(LIP))))
 
 
 def _unpacked(folder: Path) -> Path:
@@ -30,11 +29,6 @@ def _unpacked(folder: Path) -> Path:
 
 
 LIP_READER = PublishedReader(
-    "lip",
-    "LIP",
-    "the folder of LIP with TrainVal_images/ and TrainVal_parsing_annotations/",
-    LIP,
-    _find,
-    LIP_PAIRS,
-    ("train", "val"),
-)
+    "lip", "LIP", "the folder of LIP with TrainVal_images/ and TrainVal_parsing_annotations/",
+    LIP, _find, LIP_PAIRS, ("train", "val"),
+)  # fmt: skip

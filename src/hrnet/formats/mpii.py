@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from hrnet.errors import InputError
 from hrnet.formats.checked import checked_size, usable
 from hrnet.formats.coco import find_image_folder
 from hrnet.formats.defects import Draft, EntryError
-from hrnet.formats.files import find_below, is_file, read_json, shown
-from hrnet.formats.reader import Content
+from hrnet.formats.files import find_file, is_file, read_json, shown
+from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object
 
 KEYPOINTS = (
@@ -36,38 +37,27 @@ _HEAD_FRACTION = 0.6
 HEADS_FILE = "gt_valid.mat"
 
 
-class MpiiReader:
-    """Reader of MPII json lists."""
+class MpiiReader(Reader[Path]):
+    """Reader of MPII json lists: ``{image, center, scale, joints, joints_vis}``, pixels counted from 1.
+
+    Each person has a region, the square around its center, in place of a box. Images are searched around the json where no
+    folder of images is given.
+    """
 
     title = "MPII json"
     looked_for = "an MPII json (a list of image, center, scale, joints and joints_vis)"
     gives: frozenset[Content] = frozenset({"keypoints"})
 
-    def recognize(self, path: Path, images: Path | None = None) -> bool:
-        """Return whether a json is a list, as MPII's are, and not a COCO json."""
+    def find(self, path: Path, images: Path | None) -> Path | None:
+        """Return a json that is a list, as MPII's are and COCO's are not."""
         if path.suffix.lower() != ".json" or not is_file(path):
-            return False
-        try:
-            with path.open(encoding="utf-8") as file:
-                return file.read(64).lstrip("\ufeff \t\r\n").startswith("[")
-        except (OSError, UnicodeDecodeError):
-            return False  # the reader of COCO json names the defect
+            return None
+        with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
+            return path if file.read(64).lstrip("\ufeff \t\r\n").startswith("[") else None
+        return None  # the reader of COCO json names the defect
 
-    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-        """Return the people of a json as one set. Each has a region, the square around its center, in place of a box.
-
-        Args:
-            path: list of ``{image, center, scale, joints, joints_vis}``, pixels counted from 1.
-            images: folder that the file names in the json refer to; None to search around the json.
-
-        Raises:
-            InputError: the file is no such json.
-        """
+    def load(self, found: Path, path: Path, images: Path | None) -> tuple[DataSet, ...]:
         content = read_json(path, "an MPII json")
-        if not isinstance(content, list):
-            raise InputError(
-                f"{path} is not an MPII json: it needs a list of image, center, scale, joints and joints_vis."
-            )
         draft = Draft(path)
         heads = _read_heads(path, len(content), draft)
         named = [entry["image"] for entry in content if isinstance(entry, dict) and isinstance(entry.get("image"), str)]
@@ -76,24 +66,21 @@ class MpiiReader:
         records = {name: _image(folder, name, number, draft) for number, name in enumerate(dict.fromkeys(named), 1)}
         objects: dict[str, list[Object]] = {name: [] for name in records}
         for number, entry in enumerate(content):
-            try:
+            with draft.entry(f"person {number}"):
                 person = _person(entry, number, *heads[number])
-            except EntryError as error:
-                draft.say(error.kind, str(error), f"person {number}")
-                continue
-            objects[entry["image"]].append(person)
-        found = tuple(
+                objects[entry["image"]].append(person)
+        kept = tuple(
             replace(record, objects=usable(objects[name], record.size, draft, path))
             for name, record in records.items()
             if record is not None
         )
-        return (DataSet("mpii", path, "", found, ("person",), KEYPOINTS, LINKS, PAIRS, defects=tuple(draft.defects)),)
+        return (DataSet("mpii", path, "", kept, ("person",), KEYPOINTS, LINKS, PAIRS, defects=tuple(draft.defects)),)
 
 
 def _image(folder: Path, name: str, number: int, draft: Draft) -> ImageRecord | None:
-    path = find_below((folder,), name)
-    if path is None or not is_file(path):
-        draft.say("image-missing", f"{shown(name)} is not in {folder}")
+    path = find_file((folder,), name)
+    if path is None:
+        draft.add("image-missing", f"{shown(name)} is not in {folder}")
         return None
     size = checked_size(path, None, draft)
     return None if size is None else ImageRecord(path, size, number, draft.file)
@@ -142,16 +129,14 @@ def _read_heads(annotations: Path, people: int, draft: Draft) -> list[tuple[floa
     if annotations.stem != "valid":
         return none
     if not path.is_file():
-        draft.say("heads-missing", f"has no {HEADS_FILE} beside it, which PCKh needs; PCK is measured instead")
+        draft.add("heads-missing", f"has no {HEADS_FILE} beside it, which PCKh needs; PCK is measured instead")
         return none
     try:
-        loadmat = importlib.import_module("scipy.io").loadmat
-    except ImportError:
-        draft.say("heads-missing", f"needs scipy to read {path} for PCKh; PCK is measured instead")
-        return none
-    try:
-        content = loadmat(path)
+        content = importlib.import_module("scipy.io").loadmat(path)
         boxes, missing = content["headboxes_src"].astype(float), content["jnt_missing"].astype(bool)
+    except ImportError:
+        draft.add("heads-missing", f"needs scipy to read {path} for PCKh; PCK is measured instead")
+        return none
     except Exception as error:  # scipy has errors of its own, and damaged bytes may raise any
         raise InputError(f"{path} is not MPII's file of heads ({error}); copy it again.") from None
     if boxes.shape != (2, 2, people) or missing.shape != (joints, people):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hrnet.formats.files import is_file, is_folder
-from hrnet.formats.published import Found, PublishedReader, files_ending, label_table, listed_names, split_names
+from hrnet.formats.files import files_ending, is_file, is_folder, listed_names
+from hrnet.formats.published import PublishedReader, SplitFiles, label_table, match_labels, split_names
 
 # Source: PASCAL-Context (Mottaghi et al., CVPR 2014): the 59 most frequent of 459 categories in alphabetical order; all
 # others are background.
@@ -26,7 +26,7 @@ _TABLE = label_table(_IDS, 460, other=0)
 _LABEL_FOLDERS = {"SegmentationClassContext": True, "59_context_labels": True, "trainval": False, "context": False}
 
 
-def _find(root: Path, split: str) -> Found | None:
+def _find(root: Path, split: str) -> SplitFiles | None:
     roots = [root, root / "VOC2010", root / "VOCdevkit" / "VOC2010"]
     base = next((one for one in roots if is_folder(one / "JPEGImages")), None)
     if base is None:
@@ -39,10 +39,12 @@ def _find(root: Path, split: str) -> Found | None:
     listed = next((path for path in (*lists, root / f"{split}.txt") if is_file(path)), None)
     table = tuple(range(len(CONTEXT_60))) if ready else _TABLE
     if listed is None:
-        return Found((), table, f"there is no list of {split}; write {lists[0]}, one name per line" * (split != "test"))
+        return SplitFiles(
+            (), table, f"there is no list of {split}; write {lists[0]}, one name per line" * (split != "test")
+        )
     suffix = ".mat" if any(files_ending(labels, ".mat")) else ".png"
-    names = listed_names(listed)
-    return Found([(base / "JPEGImages" / f"{name}.jpg", labels / f"{name}{suffix}") for name in names], table)
+    images = [base / "JPEGImages" / f"{name}.jpg" for name in listed_names(listed)]
+    return SplitFiles(match_labels(images, labels, suffix), table)
 
 
 PASCAL_CONTEXT_READER = PublishedReader(

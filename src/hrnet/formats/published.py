@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrnet.errors import InputError
 from hrnet.formats.defects import Draft
-from hrnet.formats.files import entries, is_file, read_text
+from hrnet.formats.files import is_file
 from hrnet.formats.label_maps import label_records
-from hrnet.formats.reader import Content
+from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet
 from hrnet.results import IGNORE_INDEX
 
@@ -20,7 +19,7 @@ _ABOVE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SplitFiles:
     """Files of one split.
 
     Attributes:
@@ -29,109 +28,85 @@ class Found:
         problem: reason why there are no files, for the message.
     """
 
-    pairs: Sequence[tuple[Path, Path]]
-    table: tuple[int, ...]
+    pairs: Sequence[tuple[Path, Path]] = ()
+    table: tuple[int, ...] = ()
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedReader:
+@dataclass(frozen=True)
+class PublishedReader(Reader[Path]):
     """Reader of a published data set, recognized by its folders.
+
+    A path is the folder of the data set, or a folder of label maps in it.
 
     Attributes:
         format: key in the registry.
         title: name of the data set.
         looked_for: folders by which it is recognized.
         classes: class names in the published order.
-        find: function that returns the files of a split in a folder; None where the folder is another data set.
+        files: function that returns the files of a split in a folder; None where the folder is another data set.
         pairs: classes that change places in a flipped image.
         splits: names of the splits; the first two are always returned, others where they have files.
-        gives: kinds of labels.
     """
 
     format: str
     title: str
     looked_for: str
     classes: tuple[str, ...]
-    find: Callable[[Path, str], Found | None]
+    files: Callable[[Path, str], SplitFiles | None]
     pairs: tuple[tuple[int, int], ...] = ()
     splits: tuple[str, ...] = ("train", "val", "test")
     gives: frozenset[Content] = frozenset({"label_maps"})
 
-    def recognize(self, path: Path, images: Path | None = None) -> bool:
-        """Return whether a path is the data set's folder or one of its folders of label maps."""
-        return self._root(path) is not None
-
-    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-        """Return the splits.
-
-        Args:
-            path: folder of the data set, or a folder of label maps in it.
-            images: folder of images in the data set; None for all.
-
-        Raises:
-            InputError: the folder is not this data set.
-        """
-        root = self._root(path)
-        if root is None:
-            raise InputError(f"{path} is not {self.looked_for}; name it.")
-        whole = root == path and images is None
-        sets = [self._read_split(root, split, path, images, whole) for split in self.splits]
-        return tuple(one for one in sets if one.images or one.defects or (whole and one.split in self.splits[:2]))
-
-    def _root(self, path: Path) -> Path | None:
-        if self.find(path, self.splits[0]) is not None:
+    def find(self, path: Path, images: Path | None) -> Path | None:
+        """Return the root of the data set."""
+        if self.files(path, self.splits[0]) is not None:
             return path
-        # Not resolved: a link inside the data set is part of it.
-        inside = Path(os.path.abspath(path))  # noqa: PTH100
+        inside = _absolute(path)
         for folder in list(inside.parents)[:_ABOVE]:
-            found = [self.find(folder, split) for split in self.splits]
+            found = [self.files(folder, split) for split in self.splits]
             if any(labels.is_relative_to(inside) for one in found if one for _, labels in one.pairs):
                 return folder
         return None
 
-    def _read_split(self, root: Path, split: str, path: Path, images: Path | None, whole: bool) -> DataSet:
-        found = self.find(root, split) or Found((), ())
+    def load(self, found: Path, path: Path, images: Path | None) -> tuple[DataSet, ...]:
+        whole = found == path and images is None
+        parts = None if whole else (_absolute(images or found), _absolute(path))
+        sets = [self._read_split(found, split, parts) for split in self.splits]
+        return tuple(one for one in sets if one.images or one.defects or (whole and one.split in self.splits[:2]))
+
+    def _read_split(self, root: Path, split: str, parts: tuple[Path, Path] | None) -> DataSet:
+        """Read a split; where `parts` is given, its files in these folders of images and of label maps."""
+        found = self.files(root, split) or SplitFiles()
         draft = Draft(root)
-        pairs = found.pairs
-        if not whole:
-            inside, labels_inside = (Path(os.path.abspath(one)) for one in (images or root, path))  # noqa: PTH100
-            pairs = [
-                (image, labels)
-                for image, labels in pairs
-                if image.is_relative_to(inside) and labels.is_relative_to(labels_inside)
-            ]
-        elif found.problem:
-            draft.say("set-empty", found.problem, split, root)
+        if parts is None and found.problem:
+            draft.add("set-empty", found.problem, split, root)
         there: list[tuple[Path, Path]] = []
-        for image, labels in pairs:
+        for pair in found.pairs:
+            image, labels = pair
+            if parts and not all(file.is_relative_to(folder) for file, folder in zip(pair, parts, strict=True)):
+                continue
             if not is_file(image):
-                draft.say("image-missing", f"{image} is not there")
+                draft.add("image-missing", f"{image} is not there")
             elif not is_file(labels):
-                draft.say("label-missing", f"has no labels {labels}", file=image)
+                draft.add("label-missing", f"has no labels {labels}", file=image)
             else:
-                there.append((image, labels))
-        records = label_records(there, found.table, draft)
+                there.append(pair)
+        records = tuple(label_records(there, found.table, draft))
+        defects = tuple(draft.defects)
         return DataSet(
-            self.format,
-            root,
-            split,
-            tuple(records),
-            self.classes,
-            pairs=self.pairs,
-            label_table=found.table,
-            defects=tuple(draft.defects),
+            self.format, root, split, records, self.classes, pairs=self.pairs, label_table=found.table, defects=defects
         )
 
 
-def files_ending(folder: Path, suffix: str) -> list[Path]:
-    """Return the files of a folder whose names end so."""
-    return [entry for entry in entries(folder) if entry.name.endswith(suffix)]
+def _absolute(path: Path) -> Path:
+    # Not resolved: a link inside the data set is part of it.
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-def listed_names(path: Path) -> list[str]:
-    """Return the first word of every line."""
-    return [line.split()[0] for line in read_text(path, "a list of images").splitlines() if line.strip()]
+def match_labels(images: Iterable[Path], folder: Path, suffix: str = ".png") -> list[tuple[Path, Path]]:
+    """Return the images with the label maps of their names in a folder."""
+    return [(image, folder / f"{image.stem}{suffix}") for image in images]
 
 
 def split_names(text: str) -> tuple[str, ...]:

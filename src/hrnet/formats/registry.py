@@ -39,12 +39,9 @@ READERS: dict[str, Reader] = {
 
 
 def recognize(path: Path, images: Path | None = None, content: Content | None = None) -> str:
-    """Return the name of a path's format, a key of `READERS`.
+    """Return the name of a path's format, a key of `READERS`; see `Reader.find`.
 
-    Args:
-        path: file or folder.
-        images: folder of the images, where it is not the place that the format defines.
-        content: kind of labels that the format must give, where several formats share a folder.
+    Where several formats share a folder, it is one that gives `content`.
 
     Raises:
         InputError: the path does not exist, or no known format fits.
@@ -64,5 +61,5 @@ def recognize(path: Path, images: Path | None = None, content: Content | None = 
 
 
 def read(path: Path, images: Path | None = None, content: Content | None = None) -> tuple[DataSet, ...]:
-    """Return the splits of a data set of any format; arguments and errors as of `recognize` and `Reader.read`."""
+    """Return the splits of a data set of any format; arguments and errors as for `recognize` and `Reader.read`."""
     return READERS[recognize(path, images, content)].read(path, images)

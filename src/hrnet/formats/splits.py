@@ -96,11 +96,6 @@ def open_splits(images: Path, annotations: Path | None, content: Content) -> tup
     return tuple(one for one in sets if "instances" in one.split) or sets
 
 
-def open_split(images: Path, annotations: Path | None, content: Content, split: Split) -> DataSet:
-    """Read one split of a data set; see `open_splits` and `choose_split`."""
-    return choose_split(open_splits(images, annotations, content), split)
-
-
 def describe(data: DataSet) -> str:
     """Return format, split and counts of a set in a line."""
     counts = {
@@ -202,9 +197,7 @@ def open_evaluation(
     """Open the images to evaluate on.
 
     Args:
-        images: see `open_splits`.
-        annotations: see `open_splits`.
-        content: see `open_splits`.
+        images, annotations, content: see `open_splits`.
         convert: function that makes a task's set of a split.
         split: split; with `hold_out` it is the training split.
         hold_out: n takes only the images that a training with this number holds out; 0 takes all.

@@ -11,8 +11,18 @@ import numpy as np
 from hrnet.errors import InputError
 from hrnet.formats.checked import checked_size, numbered, outline, usable
 from hrnet.formats.defects import Draft, EntryError
-from hrnet.formats.files import CLASS_FILES, entries, find_below, is_file, is_folder, read_text, read_yaml, shown
-from hrnet.formats.reader import Content
+from hrnet.formats.files import (
+    CLASS_FILES,
+    entries,
+    find_below,
+    find_file,
+    is_file,
+    is_folder,
+    read_text,
+    read_yaml,
+    shown,
+)
+from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object
 from hrnet.io.geometry import Size
 from hrnet.io.images import SUFFIXES
@@ -23,53 +33,38 @@ _LARGEST_RELATIVE = 3.0
 _MOST_KEYPOINTS = 10_000
 
 
-class YoloReader:
-    """Reader of YOLO data.yaml."""
+class YoloReader(Reader[Path]):
+    """Reader of YOLO data.yaml.
+
+    A path is the yaml or its folder. Paths in the yaml are relative to the folder of images, else to that of the yaml.
+    """
 
     title = "YOLO"
     looked_for = "a YOLO data.yaml, or a folder with one"
     gives: frozenset[Content] = frozenset({"boxes", "masks", "keypoints"})
 
-    def recognize(self, path: Path, images: Path | None = None) -> bool:
-        """Return whether a path is a data.yaml or a folder with one."""
-        return _yaml(path) is not None
+    def find(self, path: Path, images: Path | None) -> Path | None:
+        if is_file(path):
+            return path if path.suffix.lower() in (".yaml", ".yml") else None
+        found = [entry for entry in entries(path) if entry.suffix.lower() in (".yaml", ".yml")]
+        named = [entry for entry in found if entry.stem in ("data", "dataset")]
+        return next(iter(named or found), None)
 
-    def read(self, path: Path, images: Path | None = None) -> tuple[DataSet, ...]:
-        """Return those of train, val and test that a data.yaml names.
-
-        Args:
-            path: yaml, or its folder.
-            images: folder that the paths in the yaml are relative to, where it is not that of the yaml.
-
-        Raises:
-            InputError: there is no yaml, or it names no classes or images.
-        """
-        file = _yaml(path)
-        if file is None:
-            raise InputError(f"{path} is not {self.looked_for}; name one.")
-        content = read_yaml(file, "a YOLO data.yaml")
+    def load(self, found: Path, path: Path, images: Path | None) -> tuple[DataSet, ...]:
+        content = read_yaml(found, "a YOLO data.yaml")
         splits = [split for split in SPLITS if content.get(split)]
         if "names" not in content or not splits:
-            raise InputError(f"{file} is no YOLO data.yaml: it needs names and at least one of train, val and test.")
-        draft = Draft(file)
-        plan = _plan(content, draft)
-        sets: list[DataSet] = []
-        for split in splits:
-            records = tuple(_images(content, split, images, plan, draft))
-            defects = tuple(draft.defects)
-            sets.append(
-                DataSet("yolo", file, split, records, plan.classes, plan.keypoints, pairs=plan.pairs, defects=defects)
+            raise InputError(
+                f"{found} is no YOLO data.yaml: it needs names and at least one of train, val and test; add them."
             )
-            draft = Draft(file)
+        drafts = [Draft(found) for _ in splits]
+        plan = _plan(content, drafts[0])
+        sets: list[DataSet] = []
+        for split, draft in zip(splits, drafts, strict=True):
+            records = _images(content, split, images, plan, draft)
+            one = DataSet("yolo", found, split, records, plan.classes, plan.keypoints, pairs=plan.pairs)
+            sets.append(replace(one, defects=tuple(draft.defects)))
         return tuple(sets)
-
-
-def _yaml(path: Path) -> Path | None:
-    if is_file(path):
-        return path if path.suffix.lower() in (".yaml", ".yml") else None
-    found = [entry for entry in entries(path) if entry.suffix.lower() in (".yaml", ".yml")]
-    named = [entry for entry in found if entry.stem in ("data", "dataset")]
-    return (named or found or [None])[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +80,20 @@ class _Plan:
 def _plan(content: dict[str, Any], draft: Draft) -> _Plan:
     names = content["names"]
     if isinstance(names, dict):
-        keys = list(names)
-        if any(isinstance(key, bool) or not isinstance(key, int) for key in keys) or sorted(keys) != [
-            *range(len(keys))
-        ]:
-            raise InputError(f"{draft.file}: names need the numbers 0 to {len(keys) - 1}; number the classes so.")
-        names = [names[key] for key in sorted(keys)]
+        if not _is_permutation(list(names), len(names)):
+            raise InputError(f"{draft.file}: names need the numbers 0 to {len(names) - 1}; number the classes so.")
+        names = [names[key] for key in sorted(names)]
     if not isinstance(names, list) or not names:
         raise InputError(f"{draft.file}: names are {shown(names)}, expected a list of classes; write one.")
     classes = tuple(shown(name) for name in names)
     for name in sorted({name for name in classes if classes.count(name) > 1}):
-        draft.say("class-twice", f"{name} is in names more than once", "names")
+        draft.add("class-twice", f"{name} is in names more than once", "names")
     if "nc" in content and content["nc"] != len(classes):
-        draft.say("class-count", f"nc is {shown(content['nc'])}, names are {len(classes)}", "nc")
+        draft.add("class-count", f"nc is {shown(content['nc'])}, names are {len(classes)}", "nc")
     if not content.get("kpt_shape"):
         return _Plan(classes)
     shape = content["kpt_shape"]
-    whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
+    whole = isinstance(shape, list) and [type(number) for number in shape] == [int, int]
     if not whole or not 0 < shape[0] < _MOST_KEYPOINTS or shape[1] not in (2, 3):
         raise InputError(f"{draft.file}: kpt_shape is {shown(shape)}, expected [number of keypoints, 2 or 3]; fix it.")
     return _Plan(classes, _keypoint_names(content, shape[0], draft), shape[1], _pairs(content, shape[0], draft))
@@ -112,13 +104,18 @@ def _keypoint_names(content: dict[str, Any], count: int, draft: Draft) -> tuple[
     names = content.get("kpt_names") or content.get("keypoint_names")
     if isinstance(names, dict):
         names = next(iter(names.values()), None)
+    if isinstance(names, list) and len(names) == count:
+        return tuple(shown(name) for name in names)
     if names is None:
-        draft.say("keypoints-unnamed", "has kpt_shape and no kpt_names; they are called keypoint_0, keypoint_1 ...")
-        return tuple(f"keypoint_{number}" for number in range(count))
-    if not isinstance(names, list) or len(names) != count:
-        draft.say("keypoint-count", f"{shown(names)} are not the names of {count} keypoints", "kpt_names")
-        return tuple(f"keypoint_{number}" for number in range(count))
-    return tuple(shown(name) for name in names)
+        draft.add("keypoints-unnamed", "has kpt_shape and no kpt_names; they are called keypoint_0, keypoint_1 ...")
+    else:
+        draft.add("keypoint-count", f"{shown(names)} are not the names of {count} keypoints", "kpt_names")
+    return tuple(f"keypoint_{number}" for number in range(count))
+
+
+def _is_permutation(values: object, count: int) -> bool:
+    """Return whether a value is a list of all whole numbers below `count`."""
+    return isinstance(values, list) and all(type(one) is int for one in values) and sorted(values) == [*range(count)]
 
 
 def _pairs(content: dict[str, Any], count: int, draft: Draft) -> tuple[tuple[int, int], ...] | None:
@@ -126,34 +123,31 @@ def _pairs(content: dict[str, Any], count: int, draft: Draft) -> tuple[tuple[int
     order = content.get("flip_idx")
     if not order:
         return None
-    whole = isinstance(order, list) and all(type(number) is int for number in order)
-    if not whole or sorted(order) != [*range(count)] or any(order[order[place]] != place for place in range(count)):
-        draft.say("links-malformed", f"{shown(order)} does not swap keypoints 0 to {count - 1} in pairs", "flip_idx")
+    if not _is_permutation(order, count) or any(order[order[place]] != place for place in range(count)):
+        draft.add("links-malformed", f"{shown(order)} does not swap keypoints 0 to {count - 1} in pairs", "flip_idx")
         return None
     return tuple((place, partner) for place, partner in enumerate(order) if place < partner)
 
 
-def _images(content: dict[str, Any], split: str, images: Path | None, plan: _Plan, draft: Draft) -> list[ImageRecord]:
+def _images(
+    content: dict[str, Any], split: str, images: Path | None, plan: _Plan, draft: Draft
+) -> tuple[ImageRecord, ...]:
     """Return the usable images of one split, with their labels."""
     sources = content[split] if isinstance(content[split], list) else [content[split]]
     records: list[ImageRecord] = []
-    count = 0
     seen: set[Path] = set()
-    for source in sources:
-        for path in _listed(content, shown(source), images, split, draft):
-            if path in seen:
-                draft.say("id-twice", f"{path} is listed before", split)
-                continue
-            seen.add(path)
-            size = checked_size(path, None, draft)
-            if size is None:
-                continue
+    for path in (path for source in sources for path in _listed(content, shown(source), images, split, draft)):
+        if path in seen:
+            draft.add("id-twice", f"{path} is listed before", split)
+            continue
+        seen.add(path)
+        size = checked_size(path, None, draft)
+        if size is not None:
             file = _label_file(path)
-            objects = numbered(usable(_objects(file, size, plan, draft), size, draft, file), count)
-            count += len(objects)
-            records.append(ImageRecord(path, size, len(records), file, objects))
+            objects = usable(_objects(file, size, plan, draft), size, draft, file)
+            records.append(ImageRecord(path, size, 0, file, objects))
     _report_orphans(seen, draft)
-    return records
+    return numbered(records)
 
 
 def _listed(content: dict[str, Any], source: str, images: Path | None, split: str, draft: Draft) -> list[Path]:
@@ -165,20 +159,20 @@ def _listed(content: dict[str, Any], source: str, images: Path | None, split: st
     if place is None and images is not None and split == SPLITS[0]:
         place = images
     if place is None:
-        draft.say("image-missing", f"{source} is neither in {roots[0]} nor beside the file", split)
+        draft.add("image-missing", f"{source} is neither in {roots[0]} nor beside the file", split)
         return []
     if is_folder(place):
         found = [path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES and is_file(path)]
         if not found:
-            draft.say("set-empty", f"{place} has no images", split)
+            draft.add("set-empty", f"{place} has no images", split)
         return found
     paths: list[Path] = []
     for number, line in enumerate(read_text(place, "a list of images").splitlines(), start=1):
-        found = find_below((place.parent, *roots), line) if line.strip() else None
-        if found is not None and is_file(found):
+        found = find_file((place.parent, *roots), line) if line.strip() else None
+        if found is not None:
             paths.append(found)
         elif line.strip():
-            draft.say("image-missing", f"{shown(line.strip())} is not there", f"line {number}", place)
+            draft.add("image-missing", f"{shown(line.strip())} is not there", f"line {number}", place)
     return paths
 
 
@@ -199,13 +193,9 @@ def _report_orphans(images: set[Path], draft: Draft) -> None:
         for file in entries(folder):
             if file.suffix != ".txt" or file in expected or file.name in CLASS_FILES:
                 continue
-            if not any(_sibling(file, place) for place in listed):
-                draft.say("label-orphan", "has no image of its name", file=file)
-
-
-def _sibling(file: Path, folder: Path) -> bool:
-    """Return whether a folder has an image of a label file's name, which belongs to another split."""
-    return any(is_file(folder / f"{file.stem}{suffix}") for suffix in SUFFIXES)
+            # An image in one of these folders belongs to another split.
+            if not any(is_file(place / f"{file.stem}{suffix}") for place in listed for suffix in SUFFIXES):
+                draft.add("label-orphan", "has no image of its name", file=file)
 
 
 def _objects(file: Path, size: Size, plan: _Plan, draft: Draft) -> list[Object]:
@@ -215,21 +205,18 @@ def _objects(file: Path, size: Size, plan: _Plan, draft: Draft) -> list[Object]:
     try:
         lines = read_text(file, "a list of labels").splitlines()
     except InputError as error:
-        draft.repeat("file-malformed", error, file)
+        draft.add_error("file-malformed", error, file)
         return []
     objects: list[Object] = []
     for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words:
-            continue
-        try:
-            objects.append(replace(_object(words, size, plan), place=f"line {number}"))
-        except EntryError as wrong:
-            draft.say(wrong.kind, str(wrong), f"line {number}", file)
+        place = f"line {number}"
+        with draft.entry(place, file):
+            if words := line.split():
+                objects.append(_object(words, place, size, plan))
     return objects
 
 
-def _object(words: list[str], size: Size, plan: _Plan) -> Object:
+def _object(words: list[str], place: str, size: Size, plan: _Plan) -> Object:
     try:
         values = [float(word) for word in words]
     except ValueError:
@@ -241,9 +228,9 @@ def _object(words: list[str], size: Size, plan: _Plan) -> Object:
         raise EntryError("entry-malformed", "a number is not finite")
     scale = np.array(size[::-1], dtype=float)
     if plan.numbers:
-        return _with_keypoints(int(label), numbers, scale, plan)
+        return _with_keypoints(int(label), place, numbers, scale, plan)
     if len(numbers) == 4:
-        return Object(int(label), "", box=_box(numbers, scale))
+        return Object(int(label), place, box=_box(numbers, scale))
     try:
         points = outline(numbers.tolist())
     except ValueError as error:
@@ -251,22 +238,20 @@ def _object(words: list[str], size: Size, plan: _Plan) -> Object:
         raise EntryError(kind, f"{error}, or the 4 of a box" if len(numbers) < 6 else str(error)) from None
     _check_relative(points)
     points = points * scale
-    return Object(int(label), "", box=np.concatenate([points.min(0), points.max(0)]), polygons=(points,))
+    return Object(int(label), place, box=np.concatenate([points.min(0), points.max(0)]), polygons=(points,))
 
 
-def _with_keypoints(label: int, numbers: np.ndarray, scale: np.ndarray, plan: _Plan) -> Object:
+def _with_keypoints(label: int, place: str, numbers: np.ndarray, scale: np.ndarray, plan: _Plan) -> Object:
     count = len(plan.keypoints)
     if len(numbers) != 4 + count * plan.numbers:
-        raise EntryError(
-            "keypoint-count",
-            f"{len(numbers)} numbers after the class, expected 4 of the box and {count} x {plan.numbers} of keypoints",
-        )
+        expected = f"4 of the box and {count} x {plan.numbers} of keypoints"
+        raise EntryError("keypoint-count", f"{len(numbers)} numbers after the class, expected {expected}")
     rows = numbers[4:].reshape(count, plan.numbers)
     # Without visibility 0 0 stands for a keypoint that is not labeled.
     visibility = rows[:, 2] if plan.numbers == 3 else np.where(rows.any(1), 2.0, 0.0)
     _check_relative(rows[visibility > 0, :2])
     points = np.where(visibility[:, None] > 0, rows[:, :2] * scale, 0)
-    return Object(label, "", box=_box(numbers[:4], scale), keypoints=points, visibility=visibility)
+    return Object(label, place, box=_box(numbers[:4], scale), keypoints=points, visibility=visibility)
 
 
 def _box(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -277,7 +262,5 @@ def _box(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 def _check_relative(numbers: np.ndarray) -> None:
     if (np.abs(numbers) > _LARGEST_RELATIVE).any():
-        raise EntryError(
-            "entry-malformed",
-            f"{numbers.ravel()[np.abs(numbers).argmax()]:g} is not relative to the size of the image: divide by it",
-        )
+        largest = numbers.ravel()[np.abs(numbers).argmax()]
+        raise EntryError("entry-malformed", f"{largest:g} is not relative to the size of the image: divide by it")

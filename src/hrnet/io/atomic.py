@@ -38,8 +38,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
-        if _is_full(error):
-            raise InputError(f"{path} was not written: the disk is full. What was there before is intact.") from None
+        if is_full(error):
+            raise InputError(
+                f"{path} was not written: the disk is full; free some space. The old file is intact."
+            ) from None
         if isinstance(error, OSError) and error.filename == str(temporary):
             raise InputError(f"{path} was not written ({error.strerror}); choose another name.") from None
         raise
@@ -68,7 +70,8 @@ def remove_partial(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_full(error: OSError | SafetensorError) -> bool:
+def is_full(error: OSError | SafetensorError) -> bool:
+    """Return whether a write failed because the disk is full."""
     full = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
         return error.errno in full

@@ -24,22 +24,17 @@ FORMAT = "hrnet-1"
 def save_model(
     path: Path, model: HRNetModel[Any], *, state: Mapping[str, Tensor] | None = None, half: bool = False, note: str = ""
 ) -> None:
-    """Write a model that `load_model` reads.
-
-    Args:
-        path: file to write; ends in .safetensors.
-        model: model whose spec goes into the header.
-        state: weights to save instead of the model's own.
-        half: True to store floating-point values in half precision.
-        note: free text for the header, for example where the weights come from.
-    """
-    tensors = {}
-    for name, value in (state or model.state_dict()).items():
-        value = value.detach().cpu()
-        tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
+    """Write a model that `load_model` reads; see `hrnet.save`. `state` are weights to save instead of the model's own."""
+    tensors = to_store(state or model.state_dict(), half)
     header = {"format": FORMAT, "spec": spec_to_json(model.spec), "note": note}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=header)
+
+
+def to_store(state: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
+    """Return contiguous tensors on the CPU, floating-point values in half precision if asked for."""
+    found = {name: value.detach().cpu() for name, value in state.items()}
+    return {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in found.items()}
 
 
 def is_model(path: Path) -> bool:
@@ -48,20 +43,14 @@ def is_model(path: Path) -> bool:
 
 
 def load_model(path: Path, overrides: Mapping[str, object] | None = None) -> TaskModel[Any, Any] | BackboneModel:
-    """Load a model that `save_model` wrote, in evaluation mode, in single precision.
-
-    Args:
-        path: file of the model.
-        overrides: other values of fields of its spec; see `hrnet.tasks.override_spec`.
+    """Load a model that `save_model` wrote, in evaluation mode and single precision; for `overrides` see `override_spec`.
 
     Raises:
         InputError: the file is missing, damaged, not of this program, or its weights do not fit its spec.
     """
     header, state = read_tensors(path)
     if header.get("format") != FORMAT or "spec" not in header:
-        raise InputError(
-            f"{path} holds weights but no model of this program; `hrnet convert` makes one of a known checkpoint."
-        )
+        raise InputError(f"{path} holds weights but no model of this program; use `hrnet convert` on the checkpoint.")
     try:
         spec = spec_from_json(header["spec"])
         spec = override_spec(spec, overrides, str(path)) if overrides else spec
@@ -75,7 +64,7 @@ def load_model(path: Path, overrides: Mapping[str, object] | None = None) -> Tas
         raise
     except ValueError as error:
         raise InputError(
-            f"{path} describes a model that cannot be built ({error}); was it made by a newer version?"
+            f"{path} describes a model that cannot be built ({error}); if a newer version wrote it, update."
         ) from error
     load_state(model, state, path)
     return model.eval()
@@ -102,12 +91,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
 
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    """Check that weights fit a model exactly, without touching it (its tensors may be on the device ``meta``).
-
-    Args:
-        expected: state of the model.
-        state: weights to load.
-        source: name of their file, for the message.
+    """Check that the weights of a file `source` fit a model exactly; its tensors may be on the device ``meta``.
 
     Raises:
         InputError: a tensor is missing, left over or of another shape; the first of them is named.
@@ -128,11 +112,7 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], sou
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Check that all weights are finite.
-
-    Args:
-        state: weights by name.
-        source: name of their file, for the message.
+    """Check that all weights of a file `source` are finite.
 
     Raises:
         InputError: a value is NaN or infinite; the first tensor with one is named.

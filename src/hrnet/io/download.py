@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.error import HTTPError, URLError
 
 from filelock import FileLock
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from hrnet.errors import InputError
+from hrnet.io.atomic import is_full
 
 # Seconds without a byte after which a connection counts as cut.
 _TIMEOUT = 30.0
@@ -47,7 +47,7 @@ def fetch(url: str, target: Path, sha256: str = "") -> None:
         UnreachableError: there is no connection.
         InputError: the connection was cut (the part is kept), the hash is wrong (it is deleted), or the disk is full.
     """
-    part, tag = _beside(target, ".part"), _beside(target, ".part.tag")
+    part, tag = (target.with_name(target.name + suffix) for suffix in (".part", ".part.tag"))
     try:
         total = _receive(url, part, tag, checked=bool(sha256))
     except HTTPError as error:
@@ -108,13 +108,6 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _open(url: str, headers: dict[str, str]) -> HTTPResponse:
-    if not url.startswith(("https://", "http://")):
-        raise DeadLinkError("it is not an http or https address")
-    opener = urllib.request.build_opener(_Redirect)
-    return opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
-
-
 def _start(answer: HTTPResponse, begun: int) -> int:
     """Return the byte at which the answer begins. Raises DeadLinkError where it is a page."""
     if answer.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
@@ -127,19 +120,10 @@ def _start(answer: HTTPResponse, begun: int) -> int:
     return begun
 
 
-def _total(answer: HTTPResponse, start: int) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return start + int(length) if length.isdigit() else None
-
-
-def _validator(headers: Any) -> str:
-    # A weak tag does not hold for single bytes.
-    tag = headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
-
-
 def _receive(url: str, part: Path, tag: Path, checked: bool) -> int | None:
     """Write the file, or the missing rest of it, to `part`; return the full number of bytes, if the server tells it."""
+    if not url.startswith(("https://", "http://")):
+        raise DeadLinkError("it is not an http or https address")
     begun = part.stat().st_size if part.is_file() else 0
     known = tag.read_text(encoding="utf-8") if tag.is_file() else ""
     if not (known or checked):
@@ -149,7 +133,8 @@ def _receive(url: str, part: Path, tag: Path, checked: bool) -> int | None:
     if begun:
         headers |= {"Range": f"bytes={begun}-"} | ({"If-Range": known} if known else {})
     try:
-        answer = _open(url, headers)
+        request = urllib.request.Request(url, headers=headers)
+        answer = urllib.request.build_opener(_Redirect).open(request, timeout=_TIMEOUT)
     except HTTPError as error:
         if error.code != 416 or not begun:
             raise
@@ -163,8 +148,12 @@ def _receive(url: str, part: Path, tag: Path, checked: bool) -> int | None:
     with answer:
         start = _start(answer, begun)
         if not start:
-            tag.write_text(_validator(answer.headers), encoding="utf-8")
-        total = _total(answer, start)
+            # A weak tag does not hold for single bytes.
+            strong = answer.headers.get("ETag", "W/")
+            validator = answer.headers.get("Last-Modified", "") if strong.startswith("W/") else strong
+            tag.write_text(validator, encoding="utf-8")
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdigit() else None
         _write(answer, part, start, total)
     return total
 
@@ -189,18 +178,12 @@ def _cut(target: Path, part: Path, reason: str) -> str:
 
 
 def _unwritten(path: Path, error: OSError) -> InputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InputError(
-            f"{path} was not written: the disk is full; free some space and run the same command again to resume, or "
-            "set HRNET_HOME to another folder."
-        )
+    if is_full(error):
+        cure = "free some space and run the same command again to resume, or set HRNET_HOME to another folder"
+        return InputError(f"{path} was not written: the disk is full; {cure}.")
     return InputError(f"{path} cannot be written ({error.strerror}); set HRNET_HOME to another folder.")
 
 
 def _forget(*paths: Path) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)

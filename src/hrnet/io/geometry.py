@@ -99,33 +99,27 @@ def warp(image: Image, frame: Frame, *, antialias: bool = True, fill: Color = (0
             the published protocol (False) skips pixels instead.
         fill: color outside of the image.
     """
-    matrix = frame.matrix
     factor = max(int(1 / frame.scale), 1) if antialias else 1
-    if factor > 1 or max(image.shape[:2]) > _CV2_LARGEST:
-        image, matrix = _shrink(image, frame, factor)
-    height, width = frame.size
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=fill)
+    return _warp(image, frame, factor, cv2.INTER_LINEAR, fill)
 
 
 def warp_labels(labels: UInt8[np.ndarray, "h w"], frame: Frame, outside: int) -> UInt8[np.ndarray, "H W"]:
     """Resample a label map as a frame says: every pixel of the input gets the label of the nearest pixel of the image.
 
-    Args:
-        labels: label map of an image of the size `frame.source_size`.
-        frame: map from the image to the input.
-        outside: label outside of the image.
+    Outside of the image, of the size `frame.source_size`, the label is `outside`.
     """
-    matrix = frame.matrix
-    if max(labels.shape) > _CV2_LARGEST:
-        labels, matrix = _shrink(labels, frame, 1)
-    height, width = frame.size
-    return cv2.warpAffine(
-        labels, matrix, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
-    )
+    return _warp(labels, frame, 1, cv2.INTER_NEAREST, outside)
 
 
 # Older releases of OpenCV keep the positions that they read from as 16-bit integers.
 _CV2_LARGEST = 32_000
+
+
+def _warp(image: np.ndarray, frame: Frame, factor: int, interpolation: int, fill: Color | int) -> np.ndarray:
+    matrix = frame.matrix
+    if factor > 1 or max(image.shape[:2]) > _CV2_LARGEST:
+        image, matrix = _shrink(image, frame, factor)
+    return cv2.warpAffine(image, matrix, frame.size[::-1], flags=interpolation, borderValue=fill)
 
 
 def _shrink(image: np.ndarray, frame: Frame, factor: int) -> tuple[np.ndarray, Float[np.ndarray, "2 3"]]:

@@ -70,9 +70,7 @@ def read_indices(path: Path | str) -> Integer[np.ndarray, "h w"]:
     """
     with _opened(Path(path)) as file:
         if file.mode not in _INDEX_MODES:
-            raise InputError(
-                f"{path} stores colors ({file.mode}) where one number per pixel was expected; save it in gray."
-            )
+            raise InputError(f"{path} stores colors ({file.mode}), expected one number per pixel; save it in gray.")
         # Pillow spreads gray of two and four bits over 0 to 255; the file's tiles tell the bits.
         tiles = getattr(file, "tile", None)
         spread = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args).strip("(,)'\"")) if tiles else None
@@ -127,8 +125,7 @@ def _opened(path: Path) -> Iterator[Pillow.Image]:
     except InputError:
         raise
     except UnidentifiedImageError:
-        kinds = ", ".join(FORMATS)
-        raise InputError(f"{path} is not an image this program reads ({kinds}); convert it first.") from None
+        raise InputError(f"{path} is not an image this program reads ({', '.join(FORMATS)}); convert it.") from None
     except Pillow.DecompressionBombError:
         raise _too_large(path, "") from None
     except Exception as error:  # decoders fail on damaged bytes with whatever their arithmetic happens to raise
@@ -158,7 +155,7 @@ def _check_file(path: Path) -> None:
 
 def _too_large(path: Path, size: str) -> InputError:
     return InputError(
-        f"{path} has too many pixels{size}; at most {MAX_PIXELS // 10**6} million are read: scale it down."
+        f"{path} has too many pixels{size}, at most {MAX_PIXELS // 10**6} million are read; scale it down."
     )
 
 
@@ -185,9 +182,7 @@ def _to_rgb(image: Pillow.Image, path: Path) -> Image:
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
-        raise InputError(
-            f"{path} holds floating-point values, whose black and white are not known; save it with 8 bits."
-        )
+        raise InputError(f"{path} holds floating-point values of unknown range; save it with 8 bits.")
     if image.mode in ("La", "RGBa"):  # colors multiplied by their opacity
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -216,22 +211,18 @@ def find_images(source: str) -> list[Path]:
     Raises:
         InputError: there are none.
     """
-    try:
-        return _find_images(source)
-    except OSError as error:
-        raise InputError(f"{source} cannot be read ({error.strerror}).") from None
-
-
-def _find_images(source: str) -> list[Path]:
     path = Path(source)
-    if path.is_dir():
-        found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+    try:
+        if path.is_dir():
+            found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+            if not found:
+                raise InputError(f"{path} has no images in it; those known end in {', '.join(SUFFIXES)}.")
+            return found
+        if path.exists() or not glob.has_magic(source):
+            return [path]
+        found = sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207  # any pattern, also absolute
         if not found:
-            raise InputError(f"{path} has no images in it; those known end in {', '.join(SUFFIXES)}.")
-        return found
-    if path.exists() or not glob.has_magic(source):
-        return [path]
-    found = sorted(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207  # any pattern, also absolute
-    if not found:
-        raise InputError(f"{source} matches no file; quote the pattern if the shell changed it.")
-    return [name for name in found if name.is_file()]
+            raise InputError(f"{source} matches no file; quote the pattern if the shell changed it.")
+        return [name for name in found if name.is_file()]
+    except OSError as error:
+        raise InputError(f"{source} cannot be read ({error.strerror}); check the name.") from None

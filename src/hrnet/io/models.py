@@ -94,11 +94,9 @@ def _write_timm(model: HRNetModel[Any], target: Path, half: bool) -> None:
 
     from hrnet.foreign import timm_state
     from hrnet.io.atomic import atomic_path
+    from hrnet.io.checkpoint import to_store
 
-    state = {
-        name: (value.half() if half and value.is_floating_point() else value).contiguous()
-        for name, value in timm_state(model).items()
-    }
+    state = to_store(timm_state(model), half)
     with atomic_path(target) as temporary:
         if target.suffix == ".pth":
             torch.save(state, temporary)

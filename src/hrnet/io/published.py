@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from hrnet.errors import InputError
 from hrnet.io.download import DeadLinkError, UnreachableError, fetch, file_hash, locked
@@ -70,12 +69,9 @@ class PublishedCheckpoint:
 def published() -> dict[str, PublishedCheckpoint]:
     """Return the published checkpoints by name."""
     entries = json.loads((resources.files("hrnet.io") / "published.json").read_text(encoding="utf-8"))
-    return {entry["name"]: _entry(entry) for entry in entries}
-
-
-def _entry(values: dict[str, Any]) -> PublishedCheckpoint:
-    tuples = {key: tuple(values[key]) for key in ("urls", "sources", "input") if key in values}
-    return PublishedCheckpoint(**{**values, **tuples})
+    for entry in entries:
+        entry |= {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+    return {entry["name"]: PublishedCheckpoint(**entry) for entry in entries}
 
 
 def cache_folder() -> Path:

@@ -12,54 +12,47 @@ class Shipped:
     """A model inside the package.
 
     Attributes:
-        task: task of the model.
-        file: name of its file in `assets`.
+        task: task of the model; its file in `assets` has this name.
         size: height and width of its input.
         metric: figure that docs/reproduce.md measures, with its name.
-        code_license: license of the code that made it.
         data: training data.
         data_license: license of the data, as far as known.
+        code_license: license of the code that made it.
     """
 
     task: str
-    file: str
     size: tuple[int, int]
     metric: str
-    code_license: str
     data: str
     data_license: str
+    code_license: str = "MIT"
 
     @property
     def path(self) -> Path:
-        return Path(str(resources.files("hrnet") / "assets" / self.file))
+        return Path(str(resources.files("hrnet") / "assets" / f"{self.task}.safetensors"))
 
 
-SHIPPED: dict[str, Shipped] = {
-    "pose": Shipped(
-        task="pose",
-        file="pose.safetensors",
-        size=(160, 128),
-        metric="LSP test PCK@0.2 85.4",
-        code_license="MIT",
-        data="Leeds Sports Poses (train) and its extended set",
-        data_license="none stated; its authors ask for citation",
+_MODELS = (
+    Shipped(
+        "pose",
+        (160, 128),
+        "LSP test PCK@0.2 85.4",
+        "Leeds Sports Poses (train) and its extended set",
+        "none stated; its authors ask for citation",
     ),
-    "segmentation": Shipped(
-        task="segmentation",
-        file="segmentation.safetensors",
-        size=(224, 144),
-        metric="CCP val mIoU 46.2",
-        code_license="MIT",
-        data="Clothing Co-Parsing (804 images), 12 merged classes",
-        data_license="Apache-2.0",
+    Shipped(
+        "segmentation",
+        (224, 144),
+        "CCP val mIoU 46.2",
+        "Clothing Co-Parsing (804 images), 12 merged classes",
+        "Apache-2.0",
     ),
-    "detection": Shipped(
-        task="detection",
-        file="detection.safetensors",
-        size=(320, 320),
-        metric="Penn-Fudan test AP50 0.959, AP 0.640",
-        code_license="MIT",
-        data="people of Penn-Fudan, 50 COCO images, Leeds Sports Poses and Clothing Co-Parsing",
-        data_license="none stated, but for Clothing Co-Parsing (Apache-2.0) and COCO's images (Creative Commons)",
+    Shipped(
+        "detection",
+        (320, 320),
+        "Penn-Fudan test AP50 0.959, AP 0.640",
+        "people of Penn-Fudan, 50 COCO images, Leeds Sports Poses and Clothing Co-Parsing",
+        "none stated, but for Clothing Co-Parsing (Apache-2.0) and COCO's images (Creative Commons)",
     ),
-}
+)
+SHIPPED: dict[str, Shipped] = {model.task: model for model in _MODELS}
