@@ -1,4 +1,4 @@
-"""The published data sets in their own folders. Oracle: the published lists of numbers, written down here once more."""
+"""The published data sets in their own folders. Oracle: the published lists of numbers, repeated here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_published_set_is_read_as_it_comes(
 
 
 def test_without_background_context_ignores_it_and_counts_from_nothing(tmp_path: Path, published: Published) -> None:
-    """Oracle: the 60 labels less one, computed with room for the -1, which is what counts for nothing."""
+    """Oracle: the 60 labels less one, computed with room for the -1, which is ignored."""
     values = published("context mat", tmp_path)
     data = match_classes(open_set(tmp_path, split="train"), CONTEXT_59)
     assert data.class_names == CONTEXT_59

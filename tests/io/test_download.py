@@ -257,7 +257,7 @@ print(published_file(entry), flush=True)
 
 
 def test_a_killed_process_leaves_what_it_had(site: Site, tmp_path: Path) -> None:
-    # Two processes want one file; the one that is at it dies in the middle, and the other goes on from there.
+    # Two processes want one file; the one that is at it dies in the middle, and the other resumes from there.
     site.cut, site.stalled = 400_000, threading.Event()
     address = f"{site.address}/file\n"
     environment = {**os.environ, "HRNET_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
