@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: Any, erro
         raise error
 
     monkeypatch.setattr("hrnet.engine.state.save_file", fail)
-    with pytest.raises(InputError, match=r"the disk is full; free some space\. The old file is intact"):
+    with pytest.raises(InputError, match=r"is as it was: the disk is full; free some space"):
         write_state(tmp_path, *state(2))
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
     assert read_state(tmp_path)[0].step == 1

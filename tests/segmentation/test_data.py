@@ -89,7 +89,7 @@ def test_masks_of_black_and_white_are_explained(tmp_path: Path) -> None:
     make(tmp_path)
     for name in ("train/a", "train/b", "val/c", "val/d"):
         write(tmp_path / f"labels/{name}.png", np.where(LABELS == 1, 255, 0).astype(np.uint8))
-    with pytest.raises(InputError, match="no values but 0 and 255"):
+    with pytest.raises(InputError, match="holds only 0 and 255"):
         open_set(tmp_path, split="train")
 
 

@@ -78,17 +78,11 @@ def read_coco(file: Path, images: Path | None = None) -> DataSet:
     objects = _read_annotations(content["annotations"], images_by_id, classes, draft)
     found = ((image, objects[number]) for number, image in images_by_id.items() if image is not None)
     kept = tuple(replace(image, objects=usable(things, image.size, draft, file)) for image, things in found)
+    names, ids = tuple(classes.names), tuple(classes.ids)
     return DataSet(
-        "coco",
-        file,
-        images=kept,
-        classes=tuple(classes.names),
-        keypoints=classes.keypoints,
-        links=classes.links,
-        oks_sigmas=classes.oks_sigmas,
-        category_ids=tuple(classes.ids) if all(isinstance(number, int) for number in classes.ids) else (),
-        defects=tuple(draft.defects),
-    )
+        "coco", file, "", kept, names, classes.keypoints, classes.links, None, classes.oks_sigmas,
+        category_ids=ids if all(isinstance(number, int) for number in ids) else (), defects=tuple(draft.defects),
+    )  # fmt: skip
 
 
 def image_number(value: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hrnet.errors import InputError
 from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, numbered, usable
-from hrnet.formats.defects import Draft
+from hrnet.formats.defects import Draft, EntryError
 from hrnet.formats.files import entries, find_file, is_file, is_folder, read_csv, shown
 from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object
@@ -44,11 +44,13 @@ class DeepLabCutReader(Reader[list[Path]]):
         records: list[ImageRecord | None] = []
         seen: set[Path] = set()
         for table in tables:
-            if table.names == names:
-                records += [_image(table, number, row, images, seen, draft) for number, row in table.rows]
-            else:
+            if table.names != names:
                 text = f"has the keypoints {', '.join(table.names)}, {found[0].name} has {', '.join(names)}"
                 draft.add("keypoint-count", shown(text), file=table.file)
+                continue
+            for place, row in table.rows:
+                with draft.entry(place, table.file):
+                    records.append(_image(table, place, row, images, seen, draft))
         kept = numbered(record for record in records if record is not None)
         return (DataSet("deeplabcut", path, "", kept, (CLASS,), names, defects=tuple(draft.defects)),)
 
@@ -62,14 +64,14 @@ class _Table:
         names: keypoint names.
         path_columns: number of cells that make the path of the image.
         places: columns of x and y of each keypoint, per individual; -1 where there is none.
-        rows: rows with their line numbers.
+        rows: rows with their places in the file.
     """
 
     file: Path
     names: tuple[str, ...]
     path_columns: int
     places: dict[str, list[tuple[int, int]]]
-    rows: list[tuple[int, list[str]]]
+    rows: list[tuple[str, list[str]]]
 
 
 def _read_table(file: Path) -> _Table:
@@ -77,9 +79,7 @@ def _read_table(file: Path) -> _Table:
     header = {row[0].strip(): row for row in rows[:4] if row}
     coords, parts = header.get("coords"), header.get("bodyparts")
     if coords is None or parts is None or len(coords) != len(parts):
-        raise InputError(
-            f"{file} is no DeepLabCut csv: it needs the rows scorer, bodyparts and coords; export it again."
-        )
+        raise InputError(f"{file} is no DeepLabCut csv: its header lacks bodyparts or coords; export it again.")
     axes = [cell.strip() for cell in coords]
     start = next((column for column, axis in enumerate(axes) if axis in ("x", "y")), len(axes))
     who = header.get("individuals", [])
@@ -93,27 +93,24 @@ def _read_table(file: Path) -> _Table:
         for one in dict.fromkeys(individuals[start:])
     }
     first = rows.index(coords) + 1
-    numbered_rows = [(number, row) for number, row in enumerate(rows[first:], start=first + 1) if any(row)]
-    return _Table(file, names, start, places, numbered_rows)
+    placed = [(f"line {number}", row) for number, row in enumerate(rows[first:], start=first + 1) if any(row)]
+    return _Table(file, names, start, places, placed)
 
 
 def _image(
-    table: _Table, number: int, row: list[str], images: Path | None, seen: set[Path], draft: Draft
+    table: _Table, place: str, row: list[str], images: Path | None, seen: set[Path], draft: Draft
 ) -> ImageRecord | None:
     """Return the image of a row with its animals; None where it cannot be used, which the draft then names."""
-    place, width = f"line {number}", max(max(pair) for places in table.places.values() for pair in places) + 1
+    width = max(max(pair) for places in table.places.values() for pair in places) + 1
     if len(row) < width:
-        draft.add("entry-malformed", f"{len(row)} cells, the header has {width}", place, table.file)
-        return None
+        raise EntryError("entry-malformed", f"{len(row)} cells, the header has {width}")
     name = "/".join(cell.strip() for cell in row[: table.path_columns] if cell.strip())
     above = [table.file.parent, *table.file.parents[1:4]]
     path = find_file(([images] if images else []) + above, name)
     if path is None:
-        draft.add("image-missing", f"{shown(name)} is not there", place, table.file)
-        return None
+        raise EntryError("image-missing", f"{shown(name)} is not there")
     if path in seen:
-        draft.add("id-twice", f"{shown(name)} has a row before; that one is used", place, table.file)
-        return None
+        raise EntryError("id-twice", f"{shown(name)} has a row before; that one is used")
     seen.add(path)
     size = checked_size(path, None, draft)
     if size is None:

@@ -88,13 +88,12 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _mixed(folder: Path) -> bool:
-    """Return whether images and their label maps lie in one folder: X.jpg and X.png, or X.png and X_mask.png."""
     images, labels = _sorted_out(folder)
-    return bool(images) and any(_partner(image.stem, labels) for image in images)
+    return any(_partner(image.stem, labels) for image in images)
 
 
 def _sorted_out(folder: Path) -> tuple[list[Path], dict[str, Path]]:
-    """Return images and label maps of one folder, told apart by their names."""
+    """Return images and label maps of one folder by their names: X.jpg and X.png, or X.png and X_mask.png."""
     found = _images(folder)
     photographs = {entry.stem for entry in found if entry.suffix.lower() in (".jpg", ".jpeg")}
     stems = {entry.stem for entry in found}
@@ -133,10 +132,9 @@ def _read_pair(pair: _Pair, classes: tuple[str, ...]) -> DataSet:
         if label not in {used for _, used in files}:
             draft.add("label-orphan", f"has no image of its name in {pair.images}", file=label)
     table = tuple(range(len(classes)))
-    images = label_records(files, table, draft)
-    return DataSet(
-        "label-maps", pair.labels, pair.split, tuple(images), classes, label_table=table, defects=tuple(draft.defects)
-    )
+    images = tuple(label_records(files, table, draft))
+    defects = tuple(draft.defects)
+    return DataSet("label-maps", pair.labels, pair.split, images, classes, label_table=table, defects=defects)
 
 
 def _named(sets: list[DataSet]) -> tuple[DataSet, ...]:
@@ -144,8 +142,7 @@ def _named(sets: list[DataSet]) -> tuple[DataSet, ...]:
     values = {value for one in sets for image in one.images for value in image.pixels}
     if values == {0, IGNORE_INDEX}:
         raise InputError(
-            f"{sets[0].source} has no values but 0 and {IGNORE_INDEX}, and {IGNORE_INDEX} is ignored; save the second class "
-            "as 1."
+            f"{sets[0].source} holds only 0 and {IGNORE_INDEX}, which is ignored; save the second class as 1."
         )
     if sets[0].classes:
         return tuple(replace(one, pairs=infer_pairs(one.classes)) for one in sets)

@@ -140,8 +140,6 @@ def _read_heads(annotations: Path, people: int, draft: Draft) -> list[tuple[floa
     except Exception as error:  # scipy has errors of its own, and damaged bytes may raise any
         raise InputError(f"{path} is not MPII's file of heads ({error}); copy it again.") from None
     if boxes.shape != (2, 2, people) or missing.shape != (joints, people):
-        raise InputError(
-            f"{path} has heads of shape {boxes.shape}, {annotations} has {people} people; take both from one release."
-        )
+        raise InputError(f"{path} has heads of shape {boxes.shape} for {people} people; take both from one release.")
     lengths = _HEAD_FRACTION * np.linalg.norm(boxes[1] - boxes[0], axis=0)
     return [(float(length), tuple(absent.tolist())) for length, absent in zip(lengths, missing.T, strict=True)]

@@ -98,13 +98,10 @@ def open_splits(images: Path, annotations: Path | None, content: Content) -> tup
 
 def describe(data: DataSet) -> str:
     """Return format, split and counts of a set in a line."""
-    counts = {
-        "image": len(data.images),
-        "object": sum(len(image.objects) for image in data.images),
-        "class": len(data.classes),
-        "keypoint": len(data.keypoints),
-    }
-    listed = [count_of(count, name) for name, count in counts.items() if count]
+    objects = sum(len(image.objects) for image in data.images)
+    counts = (len(data.images), objects, len(data.classes), len(data.keypoints))
+    nouns = ("image", "object", "class", "keypoint")
+    listed = [count_of(count, noun) for count, noun in zip(counts, nouns, strict=True) if count]
     title = READERS[data.format].title + (f" {data.split}" if data.split else "")
     return f"{title}: {', '.join(listed) or 'nothing'} ({data.source})"
 
@@ -179,10 +176,8 @@ def only_split(sets: Sequence[DataSet], split: Split) -> tuple[str, ...]:
     """Return a warning where the only split is evaluated, which a training may have seen."""
     if split != "val" or len(sets) > 1 or roles(sets[0].split).intersection(_names(split)):
         return ()
-    return (
-        f"{sets[0].source} has one split, all of which is scored; --hold-out N takes what a training with "
-        "--data.hold-out N held out.",
-    )
+    cure = "--hold-out N takes what a training with --data.hold-out N held out"
+    return (f"{sets[0].source} has one split, all of which is scored; {cure}.",)
 
 
 def open_evaluation(

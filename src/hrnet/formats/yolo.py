@@ -54,9 +54,7 @@ class YoloReader(Reader[Path]):
         content = read_yaml(found, "a YOLO data.yaml")
         splits = [split for split in SPLITS if content.get(split)]
         if "names" not in content or not splits:
-            raise InputError(
-                f"{found} is no YOLO data.yaml: it needs names and at least one of train, val and test; add them."
-            )
+            raise InputError(f"{found} is no YOLO data.yaml: it needs names, and train, val or test; add them.")
         drafts = [Draft(found) for _ in splits]
         plan = _plan(content, drafts[0])
         sets: list[DataSet] = []

@@ -39,9 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         if is_full(error):
-            raise InputError(
-                f"{path} was not written: the disk is full; free some space. The old file is intact."
-            ) from None
+            raise InputError(f"{path} is as it was: the disk is full; free some space and try again.") from None
         if isinstance(error, OSError) and error.filename == str(temporary):
             raise InputError(f"{path} was not written ({error.strerror}); choose another name.") from None
         raise

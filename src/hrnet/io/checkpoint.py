@@ -64,7 +64,7 @@ def load_model(path: Path, overrides: Mapping[str, object] | None = None) -> Tas
         raise
     except ValueError as error:
         raise InputError(
-            f"{path} describes a model that cannot be built ({error}); if a newer version wrote it, update."
+            f"{path} describes an unknown model ({error}); if a newer version wrote it, update."
         ) from error
     load_state(model, state, path)
     return model.eval()

@@ -154,9 +154,7 @@ def _check_file(path: Path) -> None:
 
 
 def _too_large(path: Path, size: str) -> InputError:
-    return InputError(
-        f"{path} has too many pixels{size}, at most {MAX_PIXELS // 10**6} million are read; scale it down."
-    )
+    return InputError(f"{path} has too many pixels{size}; scale it down to {MAX_PIXELS // 10**6} million at most.")
 
 
 def _orientation(file: Pillow.Image) -> int:
@@ -199,9 +197,8 @@ def check_image(image: np.ndarray) -> Image:
         InputError: its type or shape is another, or it has no pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(
-            f"An array image is uint8 RGB of shape (height, width, 3), not {image.dtype} of shape {image.shape}."
-        )
+        found = f"{image.dtype} of shape {image.shape}"
+        raise InputError(f"An array image is uint8 RGB of shape (height, width, 3), not {found}; convert it.")
     return image
 
 

@@ -92,9 +92,8 @@ def published_file(entry: PublishedCheckpoint) -> Path:
         if not target.is_file():
             _download(entry, target)
         elif not file_hash(target).startswith(entry.sha256):
-            raise InputError(
-                f"{target} does not have the published SHA-256 {entry.sha256[:16]}...; delete it or copy it again."
-            )
+            expected = f"the published SHA-256 {entry.sha256[:16]}..."
+            raise InputError(f"{target} does not have {expected}; delete it or copy it again.")
     return target
 
 

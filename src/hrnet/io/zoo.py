@@ -88,9 +88,7 @@ def load(
 
 def _unknown(name: str, path: Path) -> InputError:
     if path.is_dir():
-        return InputError(
-            f"{path} is a folder without {BEST}; name a run folder whose training has been evaluated once."
-        )
+        return InputError(f"{path} is a folder without {BEST}; name a run folder that has been evaluated once.")
     near = get_close_matches(name, (*SHIPPED, *published()), 1)
     return InputError(
         f"There is no model {name!r}; name an existing file, {' or '.join(SHIPPED)}, or one that `hrnet models` lists"
