@@ -117,7 +117,7 @@ def new_model(seed: int = 0) -> PoseModel:
     return model
 
 
-def make_trainer(out: Path, train: TrainSpec = TRAIN, *, count: int = 10, **options: Any) -> Trainer:
+def make_trainer(out: Path, train: TrainSpec = TRAIN, *, count: int = 8, **options: Any) -> Trainer:
     validation = Sticks(5)
     job = Job(new_model(), Sticks(count), validation, lambda: Distance(validation))
     job = replace(job, **options.pop("job", {}))
@@ -317,7 +317,7 @@ TASKS: dict[str, Callable[[Path], object]] = {
     "whole": lambda out: make_trainer(out / "whole", SAVING).run(),
     "killed": lambda out: _killed(out / "killed"),
     "resumed": lambda out: make_trainer(out / "killed", SAVING, resume=True).run(),
-    "label": lambda out: make_trainer(out / "label", job={"train": _Broken(10)}).run(),
+    "label": lambda out: make_trainer(out / "label", job={"train": _Broken(8)}).run(),
 }
 
 if __name__ == "__main__":

@@ -171,9 +171,10 @@ def spoil_model(model: Any, where: str) -> None:
 @pytest.mark.parametrize("where", ["image", "label", "weight", "loss", "gradient"])
 def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any, tmp_path: Path, where: str) -> None:
     # The samples of the sixth step, the second of the third epoch, by the rule that orders them.
-    order = np.random.default_rng((0, 2)).permutation(10)[4:8]
+    rng = np.random.default_rng(np.random.SeedSequence((0, 2), spawn_key=(1,)))
+    order = rng.permutation(8)[4:8]
     broken = int(order[1])
-    train = Spoiled(runs.Sticks(10), where, SampleKey(2, broken))
+    train = Spoiled(runs.Sticks(8), where, SampleKey(2, broken))
     told: list[Any] = []
     options: dict[str, Any] = {"job": {"train": train}, "report": lambda *arguments: told.append(arguments)}
     trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, save_every=0), **options)
@@ -227,7 +228,7 @@ def test_a_batch_of_one_pixel_is_refused_in_a_sentence(runs: Any, tmp_path: Path
 
 
 def test_effective_batch_and_schedule_do_not_depend_on_accumulation(runs: Any, tmp_path: Path) -> None:
-    # Oracle: the closed form of the order; samples and learning rates of the steps, seen where they are used.
+    # Oracle: one with the other; samples and learning rates of the steps, seen where they are used.
     seen = []
     for accumulate in (1, 2):
         trainer = runs.make_trainer(tmp_path / str(accumulate), replace(runs.TRAIN, accumulate=accumulate))
@@ -235,8 +236,8 @@ def test_effective_batch_and_schedule_do_not_depend_on_accumulation(runs: Any, t
         drawn = [draw for batch in trainer.batches for draw in batch]
         seen.append((drawn, [line["learning_rate"] for line in curves(tmp_path / str(accumulate))]))
     assert seen[0] == seen[1]
-    order = np.random.default_rng((0, 1)).permutation(10)[:8]
-    assert [draw for draw in seen[0][0] if draw.epoch == 1] == [SampleKey(1, index) for index in order]
+    drawn = [draw for draw in seen[0][0] if draw.epoch == 1]
+    assert sorted(draw for draw in drawn if not draw.repetition) == [SampleKey(1, index) for index in range(8)]
 
 
 def test_example_images_are_few_and_small(runs: Any, tmp_path: Path) -> None:
@@ -254,7 +255,7 @@ def test_example_images_are_few_and_small(runs: Any, tmp_path: Path) -> None:
 def test_rehearsal_leaves_nothing_behind_and_says_what_will_be(runs: Any, tmp_path: Path) -> None:
     plan = rehearse(runs.make_trainer(tmp_path / "run", replace(runs.TRAIN, accumulate=2)))
     rows = {line[:20].strip(): line[20:].strip() for line in plan.splitlines()}
-    assert rows["training samples"] == "10"
+    assert rows["training samples"] == "8"
     assert rows["validation samples"] == "5"
     assert rows["batch"] == "4: 1 processes x 2 parts x 2 samples"
     assert rows["steps"] == "8: 4 epochs of 2"
@@ -312,14 +313,14 @@ class Failing:
 
 def test_a_image_that_cannot_be_read_is_one_sentence_from_any_process(runs: Any, tmp_path: Path) -> None:
     for workers in (0, 1):
-        train = Failing(runs.Sticks(10), "unreadable")
+        train = Failing(runs.Sticks(8), "unreadable")
         trainer = runs.make_trainer(tmp_path / str(workers), replace(runs.TRAIN, workers=workers), job={"train": train})
         with pytest.raises(InputError, match=r"^sticks/3\.png is not an image; remove it\.$"):
             trainer.run()
 
 
 def test_a_reading_process_that_is_killed_is_named(runs: Any, tmp_path: Path) -> None:
-    train = Failing(runs.Sticks(10), "killed")
+    train = Failing(runs.Sticks(8), "killed")
     trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, workers=1), job={"train": train})
     with pytest.raises(InputError, match=r"worker that reads samples was killed .*pid"):
         trainer.run()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hrnet.engine.photometric import recolor
 from hrnet.io.geometry import Frame, clip_boxes, flip_order, flip_points, warp
 
 # The same examples in every run, on a machine of any speed.
@@ -153,3 +154,27 @@ def test_mirroring_twice_changes_nothing(width: int, values: list[float]) -> Non
 def test_boxes_are_cut_at_the_borders() -> None:
     boxes = np.array([[-5.0, 3.0, 20.0, 300.0], [170.0, 0.0, 180.0, 10.0]])
     np.testing.assert_array_equal(clip_boxes(boxes, SOURCE), [[0, 3, 20, 120], [160, 0, 160, 10]])
+
+
+@given(frames())
+def test_outside_is_what_shows_nothing_of_the_image(frame: Frame) -> None:
+    """Oracle: a white image on black, warped. Pixels at the edge, which blend both, may count as either."""
+    white = np.full((*frame.source_size, 3), 255, np.uint8)
+    warped = warp(white, frame, antialias=False)[..., 0]
+    outside = frame.outside()
+    outside = np.zeros(frame.size, bool) if outside is None else outside
+    assert (warped[outside] <= 255 * 0.6).all()
+    assert outside[warped == 0].all()
+
+
+@pytest.mark.parametrize("rotation", [0.0, 30.0])
+def test_color_augmentation_leaves_the_outside_as_it_is(rotation: float) -> None:
+    image = np.full((40, 60, 3), 200, np.uint8)
+    frame = Frame.around((30.0, 20.0), 120.0, (96, 128), (40, 60), rotation=rotation)
+    outside = frame.outside()
+    assert outside is not None
+    assert 0.3 < outside.mean() < 0.95
+    for fill in ((0, 0, 0), (124, 116, 104)):
+        crop = recolor(warp(image, frame, fill=fill), 0.5, np.random.default_rng(1), frame, fill)
+        assert (crop[outside] == fill).all()
+        assert (crop[48, 64] != 200).any()

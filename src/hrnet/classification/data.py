@@ -157,7 +157,7 @@ class ClassificationDataset:
         assert one.label is not None
         frame = random_frame(one.size, self.spec.input_size, self.augment, rng)
         crop = warp(read_labeled(one.path, one.size), frame, antialias=self.augment.antialias)
-        return recolor(crop, self.augment.color, rng), frame, one.label
+        return recolor(crop, self.augment.color, rng, frame), frame, one.label
 
     def _mixed(self, image: Image, label: int, rng: np.random.Generator) -> tuple[Image, int, float]:
         """Return the crop with another sample mixed in, that sample's label, and the weight of the first label."""

@@ -221,9 +221,7 @@ def _is_flipped(frame: Frame) -> bool:
 def _view(record: ImageRecord, frame: Frame, spec: DetectionSpec, augment: Augment, rng: np.random.Generator) -> View:
     """Return the view of an image through a frame."""
     image = warp(read_labeled(record.path, record.size), frame, antialias=augment.antialias, fill=MEAN_COLOR)
-    if augment.color:
-        image = recolor(image, augment.color, rng)
-        _fill_outside(image, frame)
+    image = recolor(image, augment.color, rng, frame, MEAN_COLOR)
     height, width = frame.size
     objects = _visible(record.objects, frame, np.array([0, 0, width, height], float), augment.keep)
     if record.label_map is None:
@@ -231,16 +229,6 @@ def _view(record: ImageRecord, frame: Frame, spec: DetectionSpec, augment: Augme
     meaning = tuple(range(spec.semantic_classes))
     labels = read_labels(LabeledImage(record.path, record.label_map, record.size, meaning))
     return View(image, frame, objects, warp_labels(labels, frame, IGNORE_INDEX))
-
-
-def _fill_outside(image: Image, frame: Frame) -> None:
-    """Reset the padding to the mean color."""
-    whole = np.array([[0, 0, *frame.source_size[::-1]]], float)
-    box = clip_boxes(boxes_to_input(whole, frame), frame.size)[0]
-    x1, y1 = np.floor(box[:2] + 1e-6).astype(int)
-    x2, y2 = np.ceil(box[2:] - 1e-6).astype(int)
-    for part in (image[:y1], image[y2:], image[:, :x1], image[:, x2:]):
-        part[:] = MEAN_COLOR
 
 
 def _visible(

@@ -19,7 +19,8 @@ from hrnet.nn.task import Batch, SampleKey, SampleSource
 class Batches:
     """Training batches of one process, from a step to the end of the run.
 
-    The order of an epoch depends on the seed and the epoch alone; each process takes its slice of every batch.
+    The order of an epoch depends on the seed and the epoch alone; each process takes its slice of every batch. An epoch
+    has every sample once, and its last batch is filled with some once more, augmented anew.
 
     Args:
         count: number of samples in the data set.
@@ -38,21 +39,30 @@ class Batches:
                 f"{spec.accumulate} accumulation steps; choose a multiple of their product."
             )
         self.count, self.spec, self.start = count, spec, start
-        self.steps_per_epoch = max(count // spec.batch, 1)
+        self.steps_per_epoch = max(-(-count // spec.batch), 1)
         self.rank, self.world = processes.rank, processes.world
         self.micro = spec.batch // (processes.world * spec.accumulate)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         size = self.spec.batch
         for epoch in range(self.start // self.steps_per_epoch, self.spec.epochs):
-            order = np.random.default_rng((self.spec.seed, epoch)).permutation(self.count)
+            order = self._order(epoch)
             first = self.start % self.steps_per_epoch if epoch == self.start // self.steps_per_epoch else 0
             for step in range(first, self.steps_per_epoch):
-                # A data set smaller than a batch is repeated.
-                batch = np.resize(order[step * size : (step + 1) * size], size)
+                batch = order[step * size : (step + 1) * size]
                 for part in range(self.spec.accumulate):
                     begin = (part * self.world + self.rank) * self.micro
-                    yield [SampleKey(epoch, int(index)) for index in batch[begin : begin + self.micro]]
+                    yield batch[begin : begin + self.micro]
+
+    def _order(self, epoch: int) -> list[SampleKey]:
+        # The key keeps the stream apart from those of the samples.
+        rng = np.random.default_rng(np.random.SeedSequence((self.spec.seed, epoch), spawn_key=(1,)))
+        repetitions = -(-self.steps_per_epoch * self.spec.batch // max(self.count, 1))
+        return [
+            SampleKey(epoch, int(index), repetition)
+            for repetition in range(repetitions)
+            for index in rng.permutation(self.count)
+        ]
 
 
 class EvaluationBatches:

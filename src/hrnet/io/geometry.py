@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Real, UInt8
+from jaxtyping import Bool, Float, Real, UInt8
 
 Size = tuple[int, int]
 Points = Float[np.ndarray, "*n 2"]
@@ -82,6 +82,18 @@ class Frame:
     def to_source(self, points: Real[np.ndarray, "*n 2"]) -> Points:
         """Return points of the input in pixels of the image."""
         return (points - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
+
+    def outside(self) -> Bool[np.ndarray, "H W"] | None:
+        """Return the pixels of the input whose centers lie outside of the image; None if there are none."""
+        height, width = self.size
+        # From the first pixel's outer edge to the last one's; rounding does not move a pixel that lies on it.
+        low, high = -0.5 - 1e-6, np.array(self.source_size[::-1]) - 0.5 + 1e-6
+        corners = self.to_source(np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float) - 0.5)
+        if (corners > low).all() and (corners < high).all():
+            return None
+        rows, columns = np.indices((height, width), dtype=float)
+        points = self.to_source(np.stack([columns, rows], axis=-1))
+        return ((points < low) | (points > high)).any(axis=-1)
 
     @property
     def scale(self) -> float:

@@ -23,10 +23,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SampleKey(NamedTuple):
-    """The epoch and index of a sample: all that its random choices may depend on."""
+    """All that the random choices of a sample may depend on.
+
+    Attributes:
+        epoch: number of the epoch.
+        sample: index in the data set.
+        repetition: how often the epoch had this sample before.
+    """
 
     epoch: int
     sample: int
+    repetition: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,4 +243,4 @@ def random_generator(seed: int, key: SampleKey) -> np.random.Generator:
 
     They are counted, never consumed, so that worker processes, resuming and the number of machines change nothing.
     """
-    return np.random.default_rng((seed, key.epoch, key.sample))
+    return np.random.default_rng((seed, *key))

@@ -106,7 +106,7 @@ def random_crop(
     moved = box + np.tile(rng.uniform(-augment.shift, augment.shift, 2) * side, 2)
     flip = bool(rng.random() < augment.flip)
     frame = crop_frame(moved, spec, instance.size, enlarge=enlarge, rotation=rotation, flip=flip)
-    return recolor(warp(image, frame, antialias=augment.antialias), augment.color, rng), frame, cut
+    return recolor(warp(image, frame, antialias=augment.antialias), augment.color, rng, frame), frame, cut
 
 
 def crop_labels(

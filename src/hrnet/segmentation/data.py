@@ -165,7 +165,7 @@ class SegmentationDataset:
         if np.linalg.det(frame.matrix[:, :2]) < 0 and self.spec.pairs:
             order = flip_order(IGNORE_INDEX + 1, self.spec.pairs)
             labels = np.array(order, np.uint8)[labels]
-        crop = recolor(warp(image, frame, antialias=self.augment.antialias), self.augment.color, rng)
+        crop = recolor(warp(image, frame, antialias=self.augment.antialias), self.augment.color, rng, frame)
         return Sample(crop, frame, {"labels": labels}, key.sample)
 
     def describe(self, index: int) -> str:
