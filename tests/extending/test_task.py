@@ -29,7 +29,7 @@ from hrnet.io.geometry import Frame, Image, Size, warp
 from hrnet.io.images import read_image
 from hrnet.nn.spec import HRNetSpec
 from hrnet.nn.task import Batch, Sample, SampleKey, TaskModel
-from hrnet.results.result import ResultBase, Source
+from hrnet.results import Result, Source
 from hrnet.tasks import TASKS
 
 
@@ -46,7 +46,7 @@ class BrightnessSpec:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Brightness(ResultBase):
+class Brightness(Result):
     """The brightness of one image."""
 
     value: float

@@ -40,19 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     width = max(len(command) for command in COMMANDS)
-    lines = [f"  {command:<{width}}  {text}" for command, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: hrnet COMMAND ...",
-            "",
-            "HRNet: high-resolution networks for keypoints, segmentation, detection and classification.",
-            "",
-            *lines,
-            "",
-            "hrnet COMMAND --help lists the options of a command.",
-            "--debug shows the traceback of an error, --version the version.",
-        ]
-    )
+    commands = "\n".join(f"  {command:<{width}}  {text}" for command, text in COMMANDS.items())
+    return f"""usage: hrnet COMMAND ...
+
+HRNet: high-resolution networks for keypoints, segmentation, detection and classification.
+
+{commands}
+
+hrnet COMMAND --help lists the options of a command.
+--debug shows the traceback of an error, --version the version."""
 
 
 def _run(command: str, arguments: list[str], debug: bool) -> int:
@@ -62,8 +58,15 @@ def _run(command: str, arguments: list[str], debug: bool) -> int:
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    module = importlib.import_module(f"hrnet.cli.{command}")
+    # The options of these commands depend on their first argument: a model, a recipe.
+    usage = getattr(module, "USAGE", None)
+    if usage and (not arguments or arguments[0].startswith("-")):
+        asked = arguments[:1] in (["-h"], ["--help"])
+        print(usage, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     try:
-        return importlib.import_module(f"hrnet.cli.{command}").main(arguments)
+        return module.main(arguments)
     except InputError as error:
         if debug:
             raise
@@ -79,7 +82,3 @@ def _run(command: str, arguments: list[str], debug: bool) -> int:
             raise
         print(f"hrnet {command}: {error.filename} cannot be used ({error.strerror}).", file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

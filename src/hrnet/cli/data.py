@@ -1,12 +1,14 @@
-"""`hrnet data`: check and show a data set before training on it."""
+"""`hrnet data`: check a data set or draw its labels, before training on it."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from hrnet.formats.check import Report
     from hrnet.formats.records import Defect
 
-_USAGE = """usage: hrnet data check PATH [--images DIR] [--val PATH] [--decode] [--all] [--json]
+USAGE = """usage: hrnet data check PATH [--images DIR] [--val PATH] [--decode] [--all] [--json]
        hrnet data show PATH --out DIR [--images DIR] [--count N]
 
 check names all defects of a data set; its exit status is 1 if one of them is fatal.
@@ -71,14 +73,11 @@ class Show:
 
 
 def main(arguments: list[str]) -> int:
-    verb, *rest = arguments or ["--help"]
+    verb, *rest = arguments
     if verb == "check":
         return _check(tyro.cli(Check, args=rest, prog="hrnet data check"))
     if verb == "show":
         return _show(tyro.cli(Show, args=rest, prog="hrnet data show"))
-    if verb in ("-h", "--help"):
-        print(_USAGE)
-        return 0 if arguments else 2
     raise InputError(f"unknown command {verb!r}; choose check or show.")
 
 
@@ -95,23 +94,14 @@ def _check(options: Check) -> int:
             bars[0].advance(done - bars[0].done)
 
         report = check(options.path, options.images, options.val, decode=options.decode, progress=advance)
-    for line in _json_lines(report) if options.json else _lines(report, options.all):
+    for line in map(_json_line, report.defects) if options.json else _lines(report, options.all):
         print(line)
     return 1 if report.fatal else 0
 
 
-def _json_lines(report: Report) -> Iterator[str]:
-    for defect in report.defects:
-        yield json.dumps(
-            {
-                "severity": defect.severity,
-                "kind": defect.kind,
-                "text": defect.text,
-                "file": str(defect.file),
-                "place": defect.place,
-                "cure": defect.cure,
-            }
-        )
+def _json_line(defect: Defect) -> str:
+    names = ("severity", "kind", "text", "file", "place", "cure")
+    return json.dumps({name: getattr(defect, name) for name in names}, default=str)
 
 
 def _lines(report: Report, everything: bool) -> Iterator[str]:
@@ -131,11 +121,9 @@ def _lines(report: Report, everything: bool) -> Iterator[str]:
             yield f"  and {len(defects) - len(shown)} more; --all prints them"
         yield f"  cure: {KINDS[kind].cure}"
     yield ""
-    counts = dict.fromkeys(("fatal", "warning", "note"), 0)
-    for defect in report.defects:
-        counts[defect.severity] += 1
-    found = [f"{count} fatal" if name == "fatal" else count_of(count, name) for name, count in counts.items() if count]
-    yield ", ".join(found) or "no defects"
+    # In the order of the defects: fatal ones, warnings, notes.
+    counts = Counter(defect.severity for defect in report.defects).items()
+    yield ", ".join(f"{n} fatal" if name == "fatal" else count_of(n, name) for name, n in counts) or "no defects"
 
 
 def _show(options: Show) -> int:
@@ -162,10 +150,6 @@ def _show(options: Show) -> int:
 
 
 def _free_name(folder: Path, stem: str) -> Path:
-    """Return a name that no file has."""
-    number = 1
-    while True:
-        path = folder / (f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg")
-        if not path.exists():
-            return path
-        number += 1
+    """Return a path that no file has: STEM.jpg, STEM-2.jpg ..."""
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    return next(path for name in names if not (path := folder / f"{name}.jpg").exists())

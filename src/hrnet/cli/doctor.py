@@ -1,4 +1,4 @@
-"""`hrnet doctor`: what this machine has, one line each, with the cure where something is missing."""
+"""`hrnet doctor`: show the hardware and libraries of this machine, and the cure where something is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tyro
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """Show what this machine has: Python, torch, device, bf16, runtimes."""
+    """Show the hardware and libraries that hrnet can use: Python, torch, device, bf16, runtimes."""
 
 
 def main(arguments: list[str]) -> int:

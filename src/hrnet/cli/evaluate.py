@@ -1,4 +1,4 @@
-"""`hrnet evaluate`: a model and labeled images become metrics."""
+"""`hrnet evaluate`: score a model on labeled images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import tyro
 
-_USAGE = """usage: hrnet evaluate MODEL --images DIR [--annotations PATH] [--hold-out N] [--out FILE.json] [--report DIR] ...
+USAGE = """usage: hrnet evaluate MODEL --images DIR [--annotations PATH] [--hold-out N] [--out FILE.json] [--report DIR] ...
 
 Score a model on labeled images.
 
@@ -16,9 +16,6 @@ hrnet evaluate MODEL --help lists the options of that model's task."""
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
-        print(_USAGE, file=sys.stdout if arguments[:1] in (["-h"], ["--help"]) else sys.stderr)
-        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     from hrnet.io.atomic import check_free, write_text
     from hrnet.io.zoo import load
     from hrnet.runs import evaluation_options, score_model, write_evaluation_report

@@ -1,4 +1,4 @@
-"""`hrnet predict`: images in, annotated images and JSON out."""
+"""`hrnet predict`: write annotated images and JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hrnet.predictor import Seconds
     from hrnet.results import Result
 
-_USAGE = """usage: hrnet predict MODEL SOURCE... [--out DIR] [--json] [--runtime NAME] [--device NAME] [--batch N] ...
+USAGE = """usage: hrnet predict MODEL SOURCE... [--out DIR] [--json] [--runtime NAME] [--device NAME] [--batch N] ...
 
 Write each image with the model's results drawn on it, and a JSON file beside it.
 
@@ -37,10 +37,6 @@ _JPEG_SIDE = 65_500
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
-        asked = arguments[:1] in (["-h"], ["--help"])
-        print(_USAGE, file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
     from hrnet.io.zoo import load
     from hrnet.predictor import Predictor
     from hrnet.tasks import task_of
@@ -50,7 +46,7 @@ def main(arguments: list[str]) -> int:
     task = task_of(model.spec)
     if task.prediction is None:
         raise InputError(
-            f"{name} is a backbone without a head, which predicts nothing; `hrnet train RECIPE --init {name}`"
+            f"{name} is a backbone without a head, which predicts nothing; train one with `hrnet train RECIPE --init {name}`."
         )
     sources, options = _parse(name, task.prediction(), arguments[1:])
     run = _Run(options, sources)
@@ -59,7 +55,7 @@ def main(arguments: list[str]) -> int:
         model, runtime=options.runtime, device=options.device, batch=options.batch, **options.settings(model)
     )
     start = time.perf_counter()
-    results = predictor(run.images(), boxes=options.find_boxes(run.report), on_error=run.report_unread)
+    results = predictor(run.images(), boxes=options.find_boxes(run.report), on_error=lambda _, error: run.report(error))
     for result in results:
         run.write(result)
         del result  # not held while the next image is read
@@ -69,10 +65,11 @@ def main(arguments: list[str]) -> int:
 def _parse(name: str, kind: type[PredictionOptions[Any]], arguments: list[str]) -> tuple[tuple[str, ...], Any]:
     """Return the sources and the options of the model's task."""
     help_text = "images, folders, patterns; - reads paths from standard input"
-    source = tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="SOURCE...", help=help_text)]]
-    together = make_dataclass("Predict", [("source", source, field(default=()))], bases=(kind,), frozen=True)
-    together.__doc__ = kind.__doc__
-    options: Any = tyro.cli(together, args=arguments, prog=f"hrnet predict {name}")
+    about = tyro.conf.arg(metavar="SOURCE...", help=help_text, help_behavior_hint="(required)")
+    source = tyro.conf.Positional[Annotated[tuple[str, ...], about]]
+    combined = make_dataclass("Predict", [("source", source, field(default=()))], bases=(kind,), frozen=True)
+    combined.__doc__ = kind.__doc__
+    options: Any = tyro.cli(combined, args=arguments, prog=f"hrnet predict {name}")
     if not options.source:
         print("hrnet predict: no image is named; name files, folders or patterns after the model", file=sys.stderr)
         raise SystemExit(2)
@@ -81,7 +78,7 @@ def _parse(name: str, kind: type[PredictionOptions[Any]], arguments: list[str]) 
 
 @dataclass(slots=True)
 class _Run:
-    """One call: options, sources, and counts of what was done and what failed."""
+    """One call: options, sources, and counts of results and failures."""
 
     options: PredictionOptions[Any]
     sources: tuple[str, ...]
@@ -101,19 +98,17 @@ class _Run:
             try:
                 found = find_images(source) if source else []
             except InputError as error:
-                self.report(str(error))
+                self.report(error)
                 continue
             for path in found:
                 if path.resolve() not in seen:
                     seen.add(path.resolve())
                     yield path
 
-    def report(self, message: str) -> None:
+    def report(self, message: object) -> None:
+        """Count and print something that cannot be used."""
         self.failed += 1
         print(f"hrnet predict: {message}", file=sys.stderr)
-
-    def report_unread(self, _: object, error: InputError) -> None:
-        self.report(str(error))
 
     def write(self, result: Result) -> None:
         assert isinstance(result.source, Path)
@@ -169,37 +164,35 @@ class _Run:
                 claim.unlink(missing_ok=True)
 
     def finish(self, seconds: float, parts: Seconds) -> int:
+        """Write the file of all results, print the durations, and return the exit status."""
+        from hrnet.formats.splits import count_of
+
         if not self.done and not self.failed:
             print("hrnet predict: no image was named", file=sys.stderr)
             return 1
         self.options.write_entries(self.entries)
-        if self.done and not self.options.json:
+        if self.done == 1 and not self.options.json:
+            print(f"{seconds:.1f} s")
+        elif self.done and not self.options.json:
+            objects = f", {self.num_objects} objects ({self.num_objects / seconds:.1f} per second)"
             print(
-                f"{self.done} images in {seconds:.1f} s{self._rates(seconds)}" if self.done > 1 else f"{seconds:.1f} s"
+                f"{self.done} images in {seconds:.1f} s ({self.done / seconds:.1f} per second)"
+                f"{objects if self.num_objects else ''}"
             )
-            if self.done > 1:
-                print(_split(parts, self.drawing))
+            spent = {name: getattr(parts, name) for name in ("detect", "crop", "network", "decode")}
+            spent["draw"] = self.drawing
+            text = ", ".join(f"{name} {duration:.1f}" for name, duration in spent.items() if duration)
+            print(f"seconds: {text}; read {parts.read:.1f}, in parallel")
         if self.failed:
-            print(f"hrnet predict: {self.failed} inputs could not be used", file=sys.stderr)
+            print(f"hrnet predict: {count_of(self.failed, 'input')} could not be used", file=sys.stderr)
         return 1 if self.failed else 0
-
-    def _rates(self, seconds: float) -> str:
-        rates = f" ({self.done / max(seconds, 1e-9):.1f} per second)"
-        per_second = self.num_objects / max(seconds, 1e-9)
-        return rates + (f", {self.num_objects} objects ({per_second:.1f} per second)" if self.num_objects else "")
-
-
-def _split(parts: Seconds, drawing: float) -> str:
-    """Return the seconds of each part, in words."""
-    named = {name: getattr(parts, name) for name in ("detect", "crop", "network", "decode")} | {"draw": drawing}
-    spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in named.items() if seconds)
-    return f"seconds: {spent}; read {parts.read:.1f}, in parallel"
 
 
 def _save(image: PIL.Image.Image, path: Path) -> None:
     from hrnet.io.atomic import atomic_path
 
     with atomic_path(path) as temporary:
-        form = "PNG" if path.suffix == ".png" else "JPEG"
-        quality = {} if form == "PNG" else {"quality": _JPEG_QUALITY}
-        image.save(temporary, format=form, **quality)
+        if path.suffix == ".png":
+            image.save(temporary, format="PNG")
+        else:
+            image.save(temporary, format="JPEG", quality=_JPEG_QUALITY)

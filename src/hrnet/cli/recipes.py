@@ -1,4 +1,4 @@
-"""`hrnet recipes`: the training runs there are."""
+"""`hrnet recipes`: list the training recipes, or print one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rich.table import Column, Table
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
-    """List the training recipes with their published figures, or print one as JSON (which `hrnet train` accepts)."""
+    """List the training recipes with their published figures, or print one as JSON, which `hrnet train` accepts."""
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
-    """a recipe's name"""
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    """name of a recipe"""
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ import tyro
 
 from hrnet.engine.recipe import BEST, Recipe
 
-_USAGE = """usage: hrnet train RECIPE [--out DIR] [--init MODEL] [--resume] [--dry-run] [--data.* ...]
+USAGE = """usage: hrnet train RECIPE [--out DIR] [--init MODEL] [--resume] [--dry-run] [--data.* ...]
                           [--train.* ...] [--model.* ...]
 
 RECIPE is a name from `hrnet recipes`, or the recipe.json or the folder of an earlier run.
@@ -38,9 +38,6 @@ class _Options:
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE)
-        return 0 if arguments else 2
     from hrnet.runs import plan, process_rank, train
     from hrnet.tasks import find_recipe
 

@@ -10,7 +10,7 @@ import PIL.Image
 from jaxtyping import Float
 
 from hrnet.io.geometry import Frame, Image, warp
-from hrnet.results.result import ResultBase, Source, rounded, supervision
+from hrnet.results.result import Result, Source, rounded, supervision
 from hrnet.vis.draw import caption_below, caption_over, plain_name
 
 # Classes in a summary, a drawing and a dictionary.
@@ -18,7 +18,7 @@ TOP = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Classification(ResultBase):
+class Classification(Result):
     """Class probabilities of one image.
 
     Attributes:

@@ -10,12 +10,12 @@ import PIL.Image
 from jaxtyping import Float
 
 from hrnet.io.geometry import Frame, Image, warp
-from hrnet.results.result import ResultBase, Source, rounded, supervision
+from hrnet.results.result import Result, Source, rounded, supervision
 from hrnet.vis.draw import draw_skeletons
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Poses(ResultBase):
+class Poses(Result):
     """Keypoints of one image.
 
     Attributes:
@@ -88,10 +88,8 @@ class Poses(ResultBase):
             return "no pose; --boxes whole takes the image as one person"
         visible = int((self.keypoint_scores >= threshold).sum())
         noun = "pose" if len(self) == 1 else "poses"
-        return (
-            f"{len(self)} {noun}, {visible} of {self.keypoint_scores.size} keypoints, "
-            f"best score {self.scores.max():.2f}"
-        )
+        keypoints = f"{visible} of {self.keypoint_scores.size} keypoints"
+        return f"{len(self)} {noun}, {keypoints}, best score {self.scores.max():.2f}"
 
     def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
         """Return the image with the poses drawn on it; keypoints below the threshold are left out."""

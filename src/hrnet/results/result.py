@@ -1,10 +1,11 @@
-"""What every result has in common, and the optional bridge to the library supervision."""
+"""The base of every result, and the optional bridge to the library supervision."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import numpy as np
 import PIL.Image
@@ -18,68 +19,34 @@ Source = Path | np.ndarray | None
 IGNORE_INDEX = 255
 
 
-@runtime_checkable
-class Result(Protocol):
+class Result(ABC):
     """One image's prediction, in pixels of that image.
 
     Attributes:
         source: the image, or its path.
     """
 
-    source: Source
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and numbers with the key ``task``."""
-        ...
-
-    def to_file_dict(self) -> dict[str, Any]:
-        """Return `to_dict` without what `attachments` hold."""
-        ...
-
-    def to_json(self) -> str:
-        """Return `to_dict` as one line of JSON."""
-        ...
-
-    def above(self, score: float) -> Self:
-        """Return the objects with at least this score; results without objects are returned whole."""
-        ...
-
-    def count(self) -> int:
-        """Return the number of objects; 0 for results that have none."""
-        ...
-
-    def summary(self, threshold: float = 0.3) -> str:
-        """Return a line about the content, without keypoints below the threshold."""
-        ...
-
-    def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
-        """Return the image with the result drawn on it, without objects or keypoints below the threshold."""
-        ...
-
-    def attachments(self) -> dict[str, PIL.Image.Image]:
-        """Return images that belong beside the JSON file, by the ending of their names."""
-        ...
-
-    def plot_pair(self, found: Self, image: Image, frame: Frame) -> tuple[PIL.Image.Image, PIL.Image.Image]:
-        """Return this ground truth and a prediction of the same type, drawn on the part of an image a frame shows."""
-        ...
-
-    def color_key(self) -> list[tuple[str, str]]:
-        """Return the classes in the result with their colors, as #rrggbb."""
-        ...
-
-
-class ResultBase:
-    """Defaults of `Result` for types that need nothing else."""
-
     __slots__ = ()
     source: Source
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return plain lists and numbers with the key ``task``."""
+
+    @abstractmethod
+    def summary(self, threshold: float = 0.3) -> str:
+        """Return a line about the content, without keypoints below the threshold."""
+
+    @abstractmethod
+    def plot(self, threshold: float = 0.3) -> PIL.Image.Image:
+        """Return the image with the result drawn on it, without objects or keypoints below the threshold."""
+
+    @abstractmethod
+    def plot_pair(self, found: Any, image: Image, frame: Frame) -> tuple[PIL.Image.Image, PIL.Image.Image]:
+        """Return this ground truth and a prediction of the same type, drawn on the part of an image a frame shows."""
 
     def to_file_dict(self) -> dict[str, Any]:
-        """Return `to_dict`: nothing is attached."""
+        """Return `to_dict` without the content of the `attachments`."""
         return self.to_dict()
 
     def to_json(self) -> str:
@@ -87,19 +54,19 @@ class ResultBase:
         return json.dumps(self.to_dict())
 
     def above(self, score: float) -> Self:
-        """Return the result whole: it has no objects to leave out."""
+        """Return the objects with at least this score; results without objects are returned whole."""
         return self
 
     def count(self) -> int:
-        """Return 0: the result has no objects."""
+        """Return the number of objects; 0 for results that have none."""
         return 0
 
     def attachments(self) -> dict[str, PIL.Image.Image]:
-        """Return nothing: the JSON file holds all of it."""
+        """Return images that belong beside the JSON file, by the ending of their names."""
         return {}
 
     def color_key(self) -> list[tuple[str, str]]:
-        """Return nothing: colors stand for no classes."""
+        """Return the classes in the result with their colors, as #rrggbb."""
         return []
 
     def pixels(self) -> Image:

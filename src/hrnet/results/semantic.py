@@ -10,7 +10,7 @@ import PIL.Image
 from jaxtyping import Float, UInt8
 
 from hrnet.io.geometry import Frame, Image, warp
-from hrnet.results.result import IGNORE_INDEX, ResultBase, Source
+from hrnet.results.result import IGNORE_INDEX, Result, Source
 from hrnet.vis.draw import color_key, draw_label_map, palette_image, sample_labels, shade_label_map
 
 # Pixels that are counted at once: bincount makes an eight-byte number of each.
@@ -20,7 +20,7 @@ _NAMED = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SemanticMap(ResultBase):
+class SemanticMap(Result):
     """A class for every pixel of one image.
 
     Attributes:
