@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from hrnet.engine.evaluate import evaluate
-from hrnet.engine.findings import Findings, Measure
+from hrnet.engine.evaluator import Findings, Measure
 from hrnet.engine.job import Job
 from hrnet.engine.processes import Processes
 from hrnet.engine.recipe import TrainSpec

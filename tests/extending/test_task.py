@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import hrnet
 from hrnet.cli import main
-from hrnet.engine.findings import Case, Findings, Measure
+from hrnet.engine.evaluator import Case, Findings, Measure
 from hrnet.engine.job import Job
 from hrnet.engine.recipe import Recipe, TrainSpec
 from hrnet.engine.scoring import EvaluationOptions, ScoringSet

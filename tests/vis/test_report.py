@@ -18,7 +18,7 @@ from PIL import Image
 
 from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.spec import DetectionSpec, mask_rcnn
-from hrnet.engine.findings import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.engine.evaluator import Case, Chart, Findings, Matrix, Measure, Series
 from hrnet.formats.records import ImageRecord, Object
 from hrnet.io.geometry import Frame
 from hrnet.results import Detections, Masks, Poses, SemanticMap

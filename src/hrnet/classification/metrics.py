@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, Int64
 
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.engine.findings import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.engine.evaluator import Case, Chart, Findings, Matrix, Measure, Series
 from hrnet.formats.records import ImageRecord
 from hrnet.results import Classification
 

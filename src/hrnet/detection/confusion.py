@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from hrnet.detection.voc import MATCH_IOU, Annotations, Predictions, iou_matrix
-from hrnet.engine.findings import Matrix
+from hrnet.engine.evaluator import Matrix
 
 # Maximum number of rows and columns of a confusion matrix on a page.
 _MAX_SHOWN_CLASSES = 20

@@ -24,7 +24,7 @@ from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
 from hrnet.detection.spec import DetectionSpec
 from hrnet.detection.voc import Annotations, Predictions, average_precision, match_predictions, precision_recall
 from hrnet.engine.coco_metrics import coco_evaluation
-from hrnet.engine.findings import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.engine.evaluator import Case, Chart, Findings, Matrix, Measure, Series
 from hrnet.formats.records import ImageRecord
 from hrnet.results import Detections
 

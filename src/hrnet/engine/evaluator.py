@@ -1,11 +1,128 @@
-"""The protocol of evaluators."""
+"""The protocol of evaluators, and the contents of an evaluation report: curves, judged samples, a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from hrnet.engine.findings import Findings, Measure
+from jaxtyping import Float
+from numpy import ndarray
+
+from hrnet.io.geometry import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of a chart: its name and its points, x rising. A y that is not finite is a gap."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over a common axis.
+
+    Attributes:
+        title: title in a few words.
+        x_label: label of the x axis, with its unit.
+        y_label: label of the y axis, with its unit.
+        series: lines, at most six of which get colors of their own.
+        y_range: bottom and top of the y axis; None to fit the points.
+        log: True for a logarithmic y axis, where values that are not positive are gaps.
+        text: one sentence of explanation.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    y_range: tuple[float, float] | None = None
+    log: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A table of percentages.
+
+    Attributes:
+        title: title in a few words.
+        rows: names of the rows.
+        columns: names of the columns.
+        values: rows of percentages, 0 to 100.
+        text: one sentence of explanation.
+    """
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One sample, judged.
+
+    Attributes:
+        path: path of the image.
+        size: height and width of the image as labeled.
+        region: x1 y1 x2 y2 of the part of the image to draw.
+        expected: ground truth, as a result.
+        found: the prediction, a result of the same type.
+        error: error of the prediction, larger is worse; NaN where it is undefined.
+        words: the error in words.
+    """
+
+    path: Path
+    size: Size
+    region: Float[ndarray, 4]
+    expected: Any
+    found: Any
+    error: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Description of a metric.
+
+    Attributes:
+        perfect: value of a perfect model; 0 for an error.
+        meaning: explanation without a full stop.
+    """
+
+    perfect: float
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Contents of an evaluation report besides the metrics.
+
+    Attributes:
+        charts: curves.
+        cases: labeled samples in the order of the data set; for label maps, which are large, the worst and some others.
+        legend: explanation of the drawings.
+        baseline: metrics of a prediction that ignores the image; empty without one.
+        baseline_name: that prediction in words.
+        measures: descriptions of the metrics; ``name/detail`` falls back to ``name``.
+        matrices: confusion matrices.
+        judged: number of labeled samples; None for the number of cases.
+    """
+
+    charts: tuple[Chart, ...] = ()
+    cases: tuple[Case, ...] = ()
+    legend: str = ""
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    baseline_name: str = ""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    matrices: tuple[Matrix, ...] = ()
+    judged: int | None = None
 
 
 @runtime_checkable

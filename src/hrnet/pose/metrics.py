@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hrnet.engine.findings import Case, Chart, Findings, Measure, Series
+from hrnet.engine.evaluator import Case, Chart, Findings, Measure, Series
 from hrnet.formats.coco import image_number
 from hrnet.io.geometry import flip_order
 from hrnet.pose.instances import Instance

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 
-from hrnet.engine.findings import Case, Findings, Matrix, Measure
+from hrnet.engine.evaluator import Case, Findings, Matrix, Measure
 from hrnet.formats.label_maps import LabeledImage, read_labels
 from hrnet.results import IGNORE_INDEX, SemanticMap
 from hrnet.segmentation.spec import SegmentationSpec

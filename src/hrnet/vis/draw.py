@@ -148,18 +148,17 @@ def draw_boxes(
         image = _shade_masks(image, *masks, colors[labels], stroke)
     canvas = Pillow.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    for box, label in zip(boxes, labels, strict=True):
-        place, color = _pixel_box(box, size), tuple(colors[label].tolist())
+    places = [_pixel_box(box, size) for box in boxes]
+    for place, label in zip(places, labels, strict=True):
         if masks is None:
             # White inside the color keeps the line visible on any background.
             draw.rectangle(place, outline=_WHITE, width=3 * stroke)
-        draw.rectangle(place, outline=color, width=2 * stroke if masks is None else stroke)
-    for box in targets if targets is not None else ():
+        draw.rectangle(place, outline=tuple(colors[label].tolist()), width=2 * stroke if masks is None else stroke)
+    for box in () if targets is None else targets:
         draw.rectangle(_pixel_box(box, size), outline=_TARGET, width=stroke)
-    if scores is not None:
-        for box, label, score in zip(boxes, labels, scores, strict=True):
-            text = f"{plain_name(names[label])} {score:.2f}"
-            _draw_tag(draw, _pixel_box(box, size), text, tuple(colors[label].tolist()), canvas.size)
+    for place, label, score in () if scores is None else zip(places, labels, scores, strict=True):
+        text = f"{plain_name(names[label])} {score:.2f}"
+        _draw_tag(draw, place, text, tuple(colors[label].tolist()), canvas.size)
     return canvas
 
 

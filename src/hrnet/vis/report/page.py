@@ -1,4 +1,4 @@
-"""The page: what was measured and how a run went, put into one HTML file that needs nothing else."""
+"""The page: an evaluation and the course of a run in one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hrnet.engine.evaluator import Evaluator
-from hrnet.engine.findings import Case, Chart, Findings, Measure
+from hrnet.engine.evaluator import Case, Chart, Evaluator, Findings, Measure
+from hrnet.engine.progress import duration
 from hrnet.io.atomic import write_text
+from hrnet.vis.draw import plain_name
 from hrnet.vis.report.checks import Remark, check_evaluation, check_run, gravest_first, measure_of
 from hrnet.vis.report.images import choose, figure
 from hrnet.vis.report.run import Run, parent_of, read_run, run_charts
@@ -28,12 +30,12 @@ _WORST, _RANDOM = 12, 6
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one evaluation found.
+    """The outcome of one evaluation.
 
     Attributes:
-        metrics: by name.
-        headline: the metric that counts most.
-        findings: what there is to see.
+        metrics: metrics by name.
+        headline: most important metric.
+        findings: further contents of the page.
     """
 
     metrics: Mapping[str, float]
@@ -42,7 +44,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, evaluator: Evaluator, metrics: Mapping[str, float]) -> Evaluation:
-        """Of an evaluator that has seen all results and computed these metrics."""
+        """Return the outcome of an evaluator that has all results and computed these metrics."""
         return cls(metrics, evaluator.headline, evaluator.findings())
 
 
@@ -56,7 +58,7 @@ class _Row(NamedTuple):
 
 
 class _Details(NamedTuple):
-    """Parts of metrics: a row a part, a column a metric, and a bar from 0 to 100 of the first column."""
+    """Parts of metrics: a row per part, a column per metric, and a bar from 0 to 100 of the first column."""
 
     columns: Sequence[str]
     rows: Sequence[tuple[str, float, float | None, Sequence[str]]]
@@ -70,14 +72,12 @@ class _Drawn(NamedTuple):
 def write_report(
     path: Path, title: str, facts: Mapping[str, str], evaluation: Evaluation | None = None, run: Run | None = None
 ) -> None:
-    """Write the page.
+    """Write the page to a file.
 
     Args:
-        path: of the HTML file.
-        title: in one line.
-        facts: what was looked at, by name: the model, the images.
-        evaluation: figures and images.
-        run: the course of a training.
+        facts: names of the model, the images ... by kind.
+        evaluation: metrics and images.
+        run: course of a training.
     """
     headline = evaluation.headline if evaluation else ""
     findings = evaluation.findings if evaluation else Findings()
@@ -86,46 +86,39 @@ def write_report(
     if evaluation and (evaluation.metrics or run is None):
         remarks += check_evaluation(evaluation.metrics, headline, findings)
     worst, others = choose(findings.cases, _WORST, _RANDOM)
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=title,
-            facts=facts,
-            remarks=gravest_first(remarks),
-            verdict=_verdict(remarks),
-            headline=_headline(evaluation) if evaluation else None,
-            baseline_name=findings.baseline_name if findings.baseline else "",
-            rows=_rows(evaluation) if evaluation else [],
-            details=_details(evaluation) if evaluation else [],
-            charts=[_Drawn(chart, draw(chart)) for chart in findings.charts],
-            worst=[figure(case) for case in worst],
-            others=[figure(case) for case in others],
-            count=len(findings.cases) if findings.judged is None else findings.judged,
-            legend=findings.legend,
-            colors=_colors([*worst, *others]),
-            matrices=findings.matrices,
-            run=_run_facts(run) if run is not None else None,
-            run_charts=[_Drawn(chart, draw(chart)) for chart in run_charts(run, headline)] if run is not None else [],
-            recipe=json.dumps(run.recipe, indent=2, ensure_ascii=False) if run is not None and run.recipe else "",
-            version=metadata.version("hrnet"),
-        )
-    )
-    write_text(path, text)
+    content = {
+        "title": title,
+        "facts": facts,
+        "remarks": gravest_first(remarks),
+        "verdict": _verdict(remarks),
+        "headline": _row(evaluation, headline) if evaluation else None,
+        "baseline_name": findings.baseline_name if findings.baseline else "",
+        "rows": _rows(evaluation) if evaluation else [],
+        "details": _details(evaluation) if evaluation else [],
+        "charts": [_Drawn(chart, draw(chart)) for chart in findings.charts],
+        "worst": [figure(case) for case in worst],
+        "others": [figure(case) for case in others],
+        "count": len(findings.cases) if findings.judged is None else findings.judged,
+        "legend": findings.legend,
+        "colors": _colors([*worst, *others]),
+        "matrices": findings.matrices,
+        "run": _run_facts(run) if run is not None else None,
+        "run_charts": [_Drawn(chart, draw(chart)) for chart in run_charts(run, headline)] if run is not None else [],
+        "recipe": json.dumps(run.recipe, indent=2, ensure_ascii=False) if run is not None and run.recipe else "",
+        "version": metadata.version("hrnet"),
+    }
+    write_text(path, _environment().get_template("page.html").render(content))
 
 
 def write_run_report(
     folder: Path, evaluator: Evaluator | None = None, metrics: Mapping[str, float] | None = None
 ) -> Path:
-    """Write `report.html` into the folder of a training run, from its log and its recipe.
+    """Write `report.html` into the folder of a training run, from its log and its recipe; return its path.
 
     Args:
-        folder: of the run.
-        evaluator: of the last evaluation, with all its results; None where there was none.
-        metrics: what it computed.
-
-    Returns:
-        The page.
+        folder: run folder.
+        evaluator: last evaluator, with all its results; None without an evaluation.
+        metrics: metrics that it computed.
 
     Raises:
         InputError: the disk is full or the folder cannot be written.
@@ -138,7 +131,7 @@ def write_run_report(
 
 @cache
 def _environment() -> Environment:
-    """Everything that is filled in is escaped: names of files and classes come from anywhere."""
+    """Return the templates. All values are escaped: names of files and classes come from anywhere."""
     environment = Environment(
         loader=PackageLoader("hrnet.vis", "report"),
         autoescape=True,
@@ -148,28 +141,20 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["code"] = _code
-    environment.filters["plain"] = _plain
+    environment.filters["plain"] = plain_name
     return environment
 
 
 def _code(text: str) -> Markup:
-    """What stands between backticks as code."""
-    parts = (
-        Markup("<code>{}</code>" if place % 2 else "{}").format(part) for place, part in enumerate(text.split("`"))
-    )
-    return Markup("").join(parts)
-
-
-def _plain(name: str) -> str:
-    """A class's or keypoint's name as a person writes it."""
-    return name.replace("_", " ")
+    """Mark up the text between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>" if i % 2 else "{}").format(part) for i, part in enumerate(parts))
 
 
 def _colors(cases: Sequence[Case]) -> list[tuple[str, str]]:
-    """What the colors of the drawings mean, each once."""
-    return list(
-        dict.fromkeys(pair for case in cases for one in (case.expected, case.found) for pair in one.color_key())
-    )
+    """Return the classes in the drawings with their colors, each once."""
+    shown = (result for case in cases for result in (case.expected, case.found))
+    return list(dict.fromkeys(pair for result in shown for pair in result.color_key()))
 
 
 def _verdict(remarks: Sequence[Remark]) -> tuple[str, str]:
@@ -200,18 +185,14 @@ def _row(evaluation: Evaluation, name: str) -> _Row:
     )
 
 
-def _headline(evaluation: Evaluation) -> _Row:
-    return _row(evaluation, evaluation.headline)
-
-
 def _rows(evaluation: Evaluation) -> list[_Row]:
-    """All metrics that are no part of another, the headline first."""
+    """Return all metrics that are no part of another, the headline first."""
     names = sorted(evaluation.metrics, key=lambda name: name != evaluation.headline)
     return [_row(evaluation, name) for name in names if parent_of(name, names) is None]
 
 
 def _details(evaluation: Evaluation) -> list[_Details]:
-    """The parts of metrics; metrics with parts of the same names share a table."""
+    """Return the parts of metrics; metrics with parts of the same names share a table."""
     names = sorted(evaluation.metrics, key=lambda name: not name.startswith(evaluation.headline))
     tables: list[dict[str, dict[str, float]]] = []
     for name in names:
@@ -219,11 +200,11 @@ def _details(evaluation: Evaluation) -> list[_Details]:
         if parent is None:
             continue
         part = name.removeprefix(f"{parent}/")
-        home = next((table for table in tables if parent in table), None)
-        home = home or next((table for table in tables if any(part in parts for parts in table.values())), None)
+        same_parent = (table for table in tables if parent in table)
+        same_part = (table for table in tables if any(part in parts for parts in table.values()))
+        home = next(chain(same_parent, same_part), None)
         if home is None:
-            home = {}
-            tables.append(home)
+            tables.append(home := {})
         home.setdefault(parent, {})[part] = evaluation.metrics[name]
     return [_table(table, evaluation) for table in tables]
 
@@ -242,7 +223,7 @@ def _table(table: Mapping[str, Mapping[str, float]], evaluation: Evaluation) -> 
         ]
         guess = findings.baseline.get(f"{first}/{part}")
         mark = None if guess is None else _percent(guess, full)
-        rows.append((_plain(part), _percent(values.get(part, 0), full), mark, texts))
+        rows.append((plain_name(part), _percent(values.get(part, 0), full), mark, texts))
     return _Details(list(table), rows)
 
 
@@ -251,24 +232,14 @@ def _percent(value: float, full: float) -> float:
 
 
 def _run_facts(run: Run) -> dict[str, str]:
-    """How far the run is, and the numbers of its recipe that are asked for most."""
-    facts: dict[str, str] = {}
+    """Return the progress of a run, and the most important values of its recipe."""
+    facts: dict[str, str] = {"recipe": str(run.recipe["name"])} if run.recipe.get("name") else {}
     if run.lines:
         last = run.lines[-1]
         of = f" of {number(run.epochs)}" if run.epochs else ""
-        facts |= {"epochs": f"{number(last.epoch)}{of}", "steps": str(last.step), "time": _duration(last.seconds)}
-    train = run.recipe.get("train")
+        time = duration(last.seconds) if math.isfinite(last.seconds) else "unknown"
+        facts |= {"epochs": f"{number(last.epoch)}{of}", "steps": str(last.step), "time": time}
     for name in ("batch", "optimizer", "learning_rate", "schedule", "ema", "seed"):
-        if isinstance(train, dict) and name in train:
-            facts[name.replace("_", " ")] = str(train[name])
-    if run.recipe.get("name"):
-        facts = {"recipe": str(run.recipe["name"]), **facts}
+        if name in run.train:
+            facts[name.replace("_", " ")] = str(run.train[name])
     return facts
-
-
-def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,4 +1,4 @@
-"""A training run as its folder tells it: the log's lines, and their curves."""
+"""A training run as its folder tells it: the lines of the log, and their curves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrnet.engine.findings import Chart, Series
+from hrnet.engine.evaluator import Chart, Series
 from hrnet.engine.recipe import LOG, RECIPE
 from hrnet.vis.report.svg import MOST_SERIES
 
-# From the largest to the smallest loss: beyond it the small values could not be seen on a linear axis.
+# Ratio of the largest to the smallest value above which the small ones could not be seen on a linear axis.
 _LOG_ABOVE = 20.0
 
 
@@ -23,12 +23,12 @@ class Line:
     """One line of the log.
 
     Attributes:
-        step: optimizer steps done.
+        step: optimizer steps taken.
         epoch: the same in epochs.
-        seconds: since the run began.
-        values: the numbers of the line by name.
-        loss: the terms of the loss; empty where the line is of an evaluation.
-        metrics: of an evaluation; None where the line is of a step.
+        seconds: training time.
+        values: numbers of the line by name.
+        loss: terms of the loss; empty for an evaluation.
+        metrics: metrics of an evaluation; None for a step.
     """
 
     step: int
@@ -46,14 +46,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run's folder holds about its course.
+    """The records in a run folder.
 
     Attributes:
-        name: of the folder.
-        recipe: content of its recipe; empty where there is none.
-        lines: of the log.
-        damaged: how many lines of the log cannot be read.
-        stopped: the words with which the run ended before its time; empty where the log has none.
+        name: name of the folder.
+        recipe: content of its recipe; empty without one.
+        lines: lines of the log.
+        damaged: number of lines that cannot be read.
+        stopped: error that ended the run; empty without one.
     """
 
     name: str
@@ -71,20 +71,25 @@ class Run:
         return [line for line in self.lines if line.metrics is not None]
 
     @property
-    def epochs(self) -> float | None:
-        """How many the recipe asks for."""
+    def train(self) -> Mapping[str, Any]:
+        """Training options of the recipe."""
         train = self.recipe.get("train")
-        value = train.get("epochs") if isinstance(train, dict) else None
+        return train if isinstance(train, dict) else {}
+
+    @property
+    def epochs(self) -> float | None:
+        """Number of epochs that the recipe asks for."""
+        value = self.train.get("epochs")
         return value if isinstance(value, int | float) else None
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run."""
+    """Return True for the folder of a training run."""
     return (folder / LOG).is_file() or (folder / RECIPE).is_file()
 
 
 def read_run(folder: Path) -> Run:
-    """The run of a folder. What is missing or damaged is left out, for a page must come of a broken run too."""
+    """Return the run of a folder. Missing and damaged records are left out: a broken run needs its page too."""
     lines: list[Line] = []
     damaged, stopped = 0, ""
     for text in _text(folder / LOG).splitlines():
@@ -94,12 +99,16 @@ def read_run(folder: Path) -> Run:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             damaged += 1
             continue
-        # A run that was killed and resumed does some steps again.
+        # A run that was killed and resumed takes some steps again.
         while lines and lines[-1].step > line.step:
             lines.pop()
         lines.append(line)
         stopped = str(content.get("stopped", ""))
-    return Run(folder.resolve().name, _recipe(folder / RECIPE), tuple(lines), damaged, stopped)
+    try:
+        recipe = json.loads(_text(folder / RECIPE))
+    except (ValueError, RecursionError):
+        recipe = {}
+    return Run(folder.resolve().name, recipe if isinstance(recipe, dict) else {}, tuple(lines), damaged, stopped)
 
 
 def _text(path: Path) -> str:
@@ -109,103 +118,77 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _recipe(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_text(path))
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _line(content: dict[str, Any]) -> Line:
     values = {name: float(value) for name, value in content.items() if isinstance(value, int | float)}
-    metrics = content.get("metrics")
-    return Line(
-        step=int(content["step"]),
-        epoch=float(content["epoch"]),
-        seconds=float(content.get("seconds", 0)),
-        values=values,
-        loss=_numbers(content.get("loss", {})),
-        metrics=None if metrics is None else _numbers(metrics),
-    )
+    loss, metrics = _numbers(content.get("loss", {})), content.get("metrics")
+    metrics = None if metrics is None else _numbers(metrics)
+    return Line(int(content["step"]), float(content["epoch"]), values.get("seconds", 0.0), values, loss, metrics)
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    """JSON has no word for what is not a number; some programs write null."""
+    """Return values as numbers; some programs write null for NaN, which JSON does not have."""
     return {name: math.nan if value is None else float(value) for name, value in values.items()}
 
 
 def run_charts(run: Run, headline: str = "") -> tuple[Chart, ...]:
-    """Loss, metrics, learning rate, gradient and speed over epochs; those of which the log has nothing are left out.
+    """Return the curves of loss, metrics, learning rate, gradient and speed over epochs, as far as the log has them.
 
     Args:
-        headline: the metric whose chart comes first.
+        headline: metric whose chart comes first.
     """
     steps = run.steps
-    others = [
-        Chart(title, "epoch", unit, (_series(title.lower(), steps, name),), log=_spread(steps, name))
-        for name, title, unit in (
-            ("learning_rate", "Learning rate", "length of a step"),
-            ("gradient", "Gradient", "norm of the gradient"),
-            ("samples_per_second", "Speed", "samples a second"),
-        )
-        if any(name in line.values for line in steps)
-    ]
+    others: list[Chart] = []
+    for name, title, unit in (
+        ("learning_rate", "Learning rate", "length of a step"),
+        ("gradient", "Gradient", "norm of the gradient"),
+        ("samples_per_second", "Speed", "samples per second"),
+    ):
+        lines = [line for line in steps if name in line.values]
+        if lines:
+            series = Series(title.lower(), [line.epoch for line in lines], [line.values[name] for line in lines])
+            # A rate that falls to zero is clearer on a linear axis.
+            log = name == "gradient" and 0 not in series.y and _needs_log_axis(series.y)
+            others.append(Chart(title, "epoch", unit, (series,), log=log))
     return (*_loss_chart(steps), *_metric_charts(run.evaluations, headline), *others)
+
+
+def _needs_log_axis(values: Sequence[float]) -> bool:
+    positive = [value for value in values if math.isfinite(value) and value > 0]
+    return bool(positive) and max(positive) > _LOG_ABOVE * min(positive)
 
 
 def _loss_chart(steps: Sequence[Line]) -> tuple[Chart, ...]:
     names = list(dict.fromkeys(name for line in steps for name in line.loss))
     if not names:
         return ()
-    epochs = [line.epoch for line in steps]
+    epochs, totals = [line.epoch for line in steps], [line.total for line in steps]
     terms = [Series(name, epochs, [line.loss.get(name, math.nan) for line in steps]) for name in names]
-    total = [Series("sum", epochs, [line.total for line in steps])] if len(names) > 1 else []
-    values = [line.total for line in steps if math.isfinite(line.total) and line.total > 0]
-    log = bool(values) and max(values) > _LOG_ABOVE * min(values)
-    return (Chart("Loss", "epoch", "what is minimized; lower is better", (*total, *terms)[:MOST_SERIES], log=log),)
-
-
-def _series(title: str, lines: Sequence[Line], name: str) -> Series:
-    there = [line for line in lines if name in line.values]
-    return Series(title, [line.epoch for line in there], [line.values[name] for line in there])
-
-
-def _spread(lines: Sequence[Line], name: str) -> bool:
-    """Whether a logarithmic axis shows the values better. A rate that falls to zero is clearer on a linear one."""
-    values = [line.values[name] for line in lines if name in line.values and math.isfinite(line.values[name])]
-    return name == "gradient" and bool(values) and min(values) > 0 and max(values) > _LOG_ABOVE * min(values)
+    total = [Series("sum", epochs, totals)] if len(names) > 1 else []
+    series = (*total, *terms)[:MOST_SERIES]
+    return (Chart("Loss", "epoch", "training loss; lower is better", series, log=_needs_log_axis(totals)),)
 
 
 def _metric_charts(evaluations: Sequence[Line], headline: str) -> list[Chart]:
-    """One chart for the metrics that begin alike (AP, AP50, APM), which share a unit; details are left to the table."""
+    """Return one chart for the metrics that begin alike (AP, AP50, APM), which share a unit; details are left out."""
     names = list(dict.fromkeys(name for line in evaluations for name in line.metrics or ()))
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: name != headline):
         if parent_of(name, names) is None:
-            letters = name[: re.search(r"[^A-Za-z]|$", name).start()]  # type: ignore[union-attr]  # found always
+            letters = re.split(r"[^A-Za-z]", name)[0]
             home = next((other for other in groups if letters.startswith(other)), letters)
             groups.setdefault(home, []).append(name)
-    return [
-        Chart(
-            group[0] if all(name.startswith(group[0]) for name in group) else letters,
-            "epoch",
-            "on the validation images",
-            tuple(
-                Series(
-                    name,
-                    [line.epoch for line in evaluations],
-                    [(line.metrics or {}).get(name, math.nan) for line in evaluations],
-                )
-                for name in group[:MOST_SERIES]
-            ),
-        )
-        for letters, group in groups.items()
-    ]
+    epochs = [line.epoch for line in evaluations]
+    charts = []
+    for letters, group in groups.items():
+        title = group[0] if all(name.startswith(group[0]) for name in group) else letters
+        values = {name: [(line.metrics or {}).get(name, math.nan) for line in evaluations] for name in group}
+        series = tuple(Series(name, epochs, values[name]) for name in group[:MOST_SERIES])
+        charts.append(Chart(title, "epoch", "on the validation images", series))
+    return charts
 
 
 def parent_of(name: str, names: Sequence[str]) -> str | None:
-    """The metric of which another, ``parent/detail``, is a part; None where it is none's.
+    """Return the metric of which another, ``parent/detail``, is a part; None for a metric of its own.
 
     Several ``parent/detail`` need no metric of their parent's name.
     """
@@ -214,6 +197,6 @@ def parent_of(name: str, names: Sequence[str]) -> str | None:
         return max(found, key=len)
     start, slash, _ = name.partition("/")
     siblings = [other for other in names if slash and other.startswith(f"{start}/")]
-    # Not what itself has parts, and those parts.
+    # A metric with parts of its own, and these parts, are no siblings.
     alone = not any(other.startswith(f"{name}/") for other in siblings)
     return start if alone and len(siblings) > 1 else None

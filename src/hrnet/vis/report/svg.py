@@ -1,14 +1,14 @@
-"""Charts as SVG: inline, colored by the page's style, with a description for those who do not see them."""
+"""Charts as SVG: inline, colored by the page's style, with a description for screen readers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from markupsafe import Markup
 
-from hrnet.engine.findings import Chart, Series
+from hrnet.engine.evaluator import Chart, Series
 
 # Units of the drawing; text of 12 units is readable where a phone shows the chart at nine tenths of this width.
 WIDTH, HEIGHT = 400, 250
@@ -19,13 +19,7 @@ MOST_SERIES = 6
 
 
 class Axis:
-    """One axis of a chart: values to units of the drawing.
-
-    Args:
-        low, high: values at `start` and `end`.
-        start, end: units.
-        log: whether equal factors are equally long.
-    """
+    """One axis of a chart: it maps values, `low` at `start` and `high` at `end`, to units of the drawing."""
 
     def __init__(self, low: float, high: float, start: float, end: float, *, log: bool = False) -> None:
         self.low, self.high, self.start, self.end, self.log = low, high, start, end, log
@@ -38,7 +32,7 @@ class Axis:
         return math.log10(value) if self.log else value
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values along the axis: multiples of 1, 2 or 5 times a power of ten; powers of ten on a logarithmic one."""
+        """Return round values along the axis: multiples of 1, 2, 5 times a power of ten; or powers of ten if logarithmic."""
         if self.log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             step = max(math.ceil((last - first + 1) / (count + 1)), 1)
@@ -49,14 +43,14 @@ class Axis:
 
 
 def round_step(least: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is not smaller."""
+    """Return the smallest of 1, 2, 5 times a power of ten that is not smaller."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
 def axes(chart: Chart) -> tuple[Axis, Axis] | None:
-    """The chart's two axes; None where it has no point."""
-    ys = [y for series in chart.series for _, y in _points(series, chart.log)]
+    """Return the chart's two axes; None for a chart without points."""
+    ys = [y for series in chart.series for run in _runs(series, chart.log) for _, y in run]
     if not ys:
         return None
     xs = [x for series in chart.series for x in series.x]
@@ -68,7 +62,7 @@ def axes(chart: Chart) -> tuple[Axis, Axis] | None:
 
 
 def _bounds(low: float, high: float, log: bool) -> tuple[float, float]:
-    """Round values below and above."""
+    """Return round values below and above."""
     if log:
         bottom, top = math.floor(math.log10(low)), math.ceil(math.log10(high))
         return 10.0**bottom, 10.0 ** max(top, bottom + 1)
@@ -81,42 +75,32 @@ def _bounds(low: float, high: float, log: bool) -> tuple[float, float]:
 
 
 def thin(series: Series) -> Series:
-    """At most `MOST_POINTS` points: means of neighbors, each where the last of them is."""
+    """Return at most `MOST_POINTS` points: means of neighbors, each at the place of the last of them.
+
+    A mean with a value that is not finite is not finite, so that the value stays visible.
+    """
     group = math.ceil(len(series.x) / MOST_POINTS)
     if group <= 1:
         return series
     starts = range(0, len(series.x), group)
-    return Series(
-        series.name,
-        [series.x[min(start + group, len(series.x)) - 1] for start in starts],
-        [_mean(series.y[start : start + group]) for start in starts],
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    """A value that is not finite stays seen."""
-    return sum(values) / len(values)
-
-
-def _points(series: Series, log: bool) -> Iterator[tuple[float, float]]:
-    for x, y in zip(series.x, series.y, strict=True):
-        if math.isfinite(y) and (y > 0 or not log):
-            yield x, y
+    places = [series.x[min(start + group, len(series.x)) - 1] for start in starts]
+    values = [series.y[start : start + group] for start in starts]
+    return Series(series.name, places, [sum(part) / len(part) for part in values])
 
 
 def _runs(series: Series, log: bool) -> list[list[tuple[float, float]]]:
-    """Points between gaps."""
+    """Return the points between gaps."""
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in zip(series.x, series.y, strict=True):
         if math.isfinite(y) and (y > 0 or not log):
             runs[-1].append((x, y))
-        elif runs[-1]:
+        else:
             runs.append([])
     return [run for run in runs if run]
 
 
 def number(value: float) -> str:
-    """As short as four digits allow."""
+    """Return a number with four digits."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "infinite"
     if value and not 1e-3 <= abs(value) < 1e5:
@@ -126,10 +110,10 @@ def number(value: float) -> str:
 
 
 def describe(chart: Chart) -> str:
-    """The chart in words: each line from where to where, its lowest and its highest point."""
+    """Return the chart in words: the ends of each line, its lowest and its highest point."""
     sentences = []
     for series in chart.series:
-        points = list(_points(series, log=False))
+        points = [point for run in _runs(series, log=False) for point in run]
         if not points:
             sentences.append(f"{series.name}: no values.")
             continue
@@ -143,41 +127,31 @@ def describe(chart: Chart) -> str:
 
 
 def draw(chart: Chart) -> Markup:
-    """The chart, with a red line where a series first is not finite; a line of text where it has no point."""
+    """Return the chart, with a red line where a series first is not finite; a line of text without any point."""
     chart = replace(chart, series=tuple(thin(series) for series in chart.series[:MOST_SERIES]))
     found = axes(chart)
     if found is None:
         return Markup('<p class="empty">There is no value to draw.</p>')
-    x_axis, y_axis = found
-    parts = [
-        Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-            WIDTH, HEIGHT, f"{chart.title}. {describe(chart)}"
-        ),
-        *_grid(chart, x_axis, y_axis),
-        *(line for place, series in enumerate(chart.series) for line in _lines(series, place, chart, x_axis, y_axis)),
-        Markup("</svg>"),
-    ]
-    return Markup("").join(parts)
+    start = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">')
+    parts = [start.format(WIDTH, HEIGHT, f"{chart.title}. {describe(chart)}"), *_grid(chart, *found)]
+    for place, series in enumerate(chart.series):
+        parts += _lines(series, place, chart, *found)
+    return Markup("").join([*parts, Markup("</svg>")])
 
 
 def _grid(chart: Chart, x_axis: Axis, y_axis: Axis) -> Iterator[Markup]:
+    tick = Markup('<text class="tick" x="{}" y="{}" {}>{}</text>')
     for value in y_axis.ticks():
         y = _unit(y_axis(value))
         yield Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
-        yield Markup('<text class="tick" x="{}" y="{}" dy=".32em" text-anchor="end">{}</text>').format(
-            LEFT - 6, y, number(value)
-        )
+        yield tick.format(LEFT - 6, y, Markup('dy=".32em" text-anchor="end"'), number(value))
     for value in x_axis.ticks():
         x = _unit(x_axis(value))
         yield Markup('<path class="mark" d="M{} {}v4"/>').format(x, HEIGHT - BOTTOM)
-        yield Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-            x, HEIGHT - BOTTOM + 17, number(value)
-        )
+        yield tick.format(x, HEIGHT - BOTTOM + 17, Markup('text-anchor="middle"'), number(value))
     yield Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT)
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    yield Markup('<text class="label" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        _unit(middle), HEIGHT - 7, chart.x_label
-    )
+    label = Markup('<text class="label" x="{}" y="{}" text-anchor="middle">{}</text>')
+    yield label.format(_unit((LEFT + WIDTH - RIGHT) / 2), HEIGHT - 7, chart.x_label)
 
 
 def _lines(series: Series, place: int, chart: Chart, x_axis: Axis, y_axis: Axis) -> Iterator[Markup]:
@@ -194,5 +168,5 @@ def _lines(series: Series, place: int, chart: Chart, x_axis: Axis, y_axis: Axis)
 
 
 def _unit(value: float) -> str:
-    """To a tenth of a unit, without trailing zeros."""
+    """Return a length to a tenth of a unit, without trailing zeros."""
     return f"{value:.1f}".removesuffix(".0")
