@@ -1,8 +1,8 @@
-"""The one exception for what a user can mend."""
+"""The one exception for everything that a user can fix."""
 
 
 class InputError(ValueError):
-    """Something given from outside cannot be used. The message is one sentence: what was given, what is wrong, the cure.
+    """An input that cannot be used. The message says in one sentence what was given, what is wrong, and how to fix it.
 
-    The commands print the message without a traceback; `--debug` shows where it came from.
+    The commands print the message without a traceback; `--debug` shows it.
     """

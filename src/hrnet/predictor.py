@@ -1,4 +1,4 @@
-"""Images in, results out: the same inputs as in evaluation, batched, through any runtime."""
+"""Prediction on any images, batched, through any runtime, with the network inputs of the evaluation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HELD_PIXELS = _READ_AHEAD_BYTES // 3
 
 
 class ImagePredictor(Protocol[ResultOut]):
-    """Something that predicts a whole image by itself, through any number of forwards: sliding windows, scales."""
+    """A prediction of whole images through any number of forwards: sliding windows, scales."""
 
     def predict(self, image: Image, forward: Runtime, source: Source) -> ResultOut: ...
 
@@ -65,8 +65,8 @@ class Seconds:
     decode: float = 0.0
 
     @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Add the time of a block to a part."""
+    def record(self, part: str) -> Iterator[None]:
+        """Add the duration of a block to a part."""
         start = time.perf_counter()
         try:
             yield
@@ -247,7 +247,7 @@ class Predictor(Generic[Result]):
 
     def _by_windows(self, loaded: Iterator[_Loaded], windows: ImagePredictor[Result]) -> Iterator[tuple[int, Result]]:
         for index, given, image in loaded:
-            with self.seconds.measure("network"):
+            with self.seconds.record("network"):
                 result = windows.predict(image, self._forward, _source(given.source))
             del image  # not held while the caller works
             yield index, result
@@ -279,7 +279,7 @@ class Predictor(Generic[Result]):
         pending: deque[_Pending] = deque()
         waiting: dict[Size, list[_Crop]] = {}
         for one in loaded:
-            with self.seconds.measure("crop"):
+            with self.seconds.record("crop"):
                 owner, crops = self._crops(one)
             del one  # its pixels are not held while the caller works
             pending.append(owner)
@@ -301,7 +301,7 @@ class Predictor(Generic[Result]):
     def _crops(self, loaded: _Loaded) -> tuple[_Pending, list[_Crop]]:
         index, given, image = loaded
         size = (image.shape[0], image.shape[1])
-        prompts = BoxPrompts.whole(size) if given.prompts is None else given.prompts
+        prompts = given.prompts or BoxPrompts.whole(size)
         frames = self.processor.frames(size, prompts)
         pixels = math.prod(size) + sum(math.prod(frame.size) for frame in frames)
         owner = _Pending(index, _source(given.source), prompts, len(frames), pixels, [])
@@ -347,7 +347,7 @@ class Predictor(Generic[Result]):
 
     def _read(self, given: Input, ahead: _ReadAhead) -> Image:
         ahead.wait()
-        with self.seconds.measure("read"):
+        with self.seconds.record("read"):
             if given.read is not None:
                 image = given.read()
             else:
@@ -358,20 +358,20 @@ class Predictor(Generic[Result]):
 
     def _forward_batch(self, crops: Sequence[_Crop]) -> None:
         frames = [crop.frame for crop in crops]
-        with self.seconds.measure("network"):
+        with self.seconds.record("network"):
             images = np.stack([crop.image for crop in crops])
             outputs = self._forward(images)
             if self.flip:
                 flipped = self._forward(np.ascontiguousarray(images[:, :, ::-1]))
                 outputs = self.processor.merge_flip(outputs, flipped, frames[0].size)
-        with self.seconds.measure("decode"):
+        with self.seconds.record("decode"):
             for crop, result in zip(crops, self.processor.decode(outputs, frames), strict=True):
                 crop.owner.results.append(result)
 
     def _finished(self, pending: deque[_Pending]) -> Iterator[tuple[int, Result]]:
         while pending and len(pending[0].results) == pending[0].num_inputs:
             done = pending.popleft()
-            with self.seconds.measure("decode"):
+            with self.seconds.record("decode"):
                 result = self.processor.join(done.results, done.prompts, done.source)
             index = done.index
             del done

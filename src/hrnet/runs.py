@@ -1,4 +1,4 @@
-"""Training, evaluation and the check of a data set from Python: what the commands of these names call."""
+"""Training, evaluation and the check of a data set from Python; the commands of these names call them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hrnet.nn.task import TaskModel
 
 Paths = str | Path | Sequence[str | Path]
+AnyRecipe = Recipe[Any, Any]
+Say = Callable[[str], None]
 # Fields that may differ when a run is resumed, because the weights do not depend on them.
 _FREE = {"train.workers", "train.save_every", "train.timeout", "train.trackers", "train.examples"}
 _log = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ class Run:
 
 
 def train(
-    recipe: str | Path | Recipe[Any, Any],
+    recipe: str | Path | AnyRecipe,
     *,
     data: Paths = (),
     annotations: Paths = (),
@@ -57,7 +59,7 @@ def train(
     flip: bool = False,
     device: Literal["auto", "cpu"] = "auto",
     overrides: Mapping[str, object] | None = None,
-    on_message: Callable[[str], None] = _log.info,
+    on_message: Say = _log.info,
 ) -> Run:
     """Train a recipe on a data set.
 
@@ -89,33 +91,21 @@ def train(
         # Other processes may arrive when the first one has written something already.
         if process_rank() == 0:
             _check_folder(folder, chosen, resume)
-        trainer = _open(chosen, folder, init, resume, flip, device, on_message)
-        return _run(trainer, chosen, on_message)
+        return _run(_open(chosen, folder, init, resume, flip, device, on_message), chosen, on_message)
 
 
-def plan(
-    recipe: str | Path | Recipe[Any, Any],
-    *,
-    data: Paths = (),
-    annotations: Paths = (),
-    init: str | Path | None = None,
-    flip: bool = False,
-    device: Literal["auto", "cpu"] = "auto",
-    overrides: Mapping[str, object] | None = None,
-    on_message: Callable[[str], None] = _log.info,
-) -> str:
+def plan(recipe: AnyRecipe, *, init: str | Path | None, flip: bool, device: str, on_message: Say) -> str:
     """Take two steps of a training run and return its plan as a table; writes nothing. Arguments as for `train`."""
     from hrnet.engine.plan import rehearse
 
-    chosen = _with_data(recipe, data, annotations, overrides)
     with _named_process():
-        return rehearse(_open(chosen, Path("runs") / chosen.name, init, False, flip, device, on_message))
+        return rehearse(_open(recipe, Path("runs") / recipe.name, init, False, flip, device, on_message))
 
 
 def check_data(
     path: str | Path, *, images: str | Path | None = None, val: str | Path | None = None, decode: bool = False
 ) -> Report:
-    """Name everything that is wrong with a data set before training on it.
+    """Return all defects of a data set, before training on it.
 
     Args:
         path: file or folder of any format that training reads.
@@ -148,8 +138,8 @@ def _named_process() -> Iterator[None]:
 
 
 def _with_data(
-    recipe: str | Path | Recipe[Any, Any], data: Paths, annotations: Paths, overrides: Mapping[str, object] | None
-) -> Recipe[Any, Any]:
+    recipe: str | Path | AnyRecipe, data: Paths, annotations: Paths, overrides: Mapping[str, object] | None
+) -> AnyRecipe:
     chosen = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
     changes = dict(overrides or {})
     for name, paths in (("data.images", data), ("data.annotations", annotations)):
@@ -159,7 +149,7 @@ def _with_data(
     return override_recipe(chosen, changes) if changes else chosen
 
 
-def _check_folder(folder: Path, recipe: Recipe[Any, Any], resume: bool) -> None:
+def _check_folder(folder: Path, recipe: AnyRecipe, resume: bool) -> None:
     """Refuse to train where a run would be lost, or to resume with another recipe; raises InputError."""
     from hrnet.engine.state import has_state, read_recipe
 
@@ -177,11 +167,8 @@ def _check_folder(folder: Path, recipe: Recipe[Any, Any], resume: bool) -> None:
         raise InputError(
             f"The recipe of {folder} was written by another version of hrnet ({error}); use that version."
         ) from None
-    changes = [
-        f"{name} was {old}, is {new}"
-        for name, old, new in _differences(before, json.loads(recipe_to_json(recipe)))
-        if name not in _FREE
-    ]
+    differences = _differences(before, json.loads(recipe_to_json(recipe)))
+    changes = [f"{name} was {old}, is {new}" for name, old, new in differences if name not in _FREE]
     if changes:
         raise InputError(
             f"{folder} was begun with another recipe ({'; '.join(changes)}); resume with the values it had "
@@ -199,28 +186,29 @@ def _differences(old: object, new: object, name: str = "") -> Iterator[tuple[str
 
 
 def _open(
-    recipe: Recipe[Any, Any],
-    folder: Path,
-    init: str | Path | None,
-    resume: bool,
-    flip: bool,
-    device: str,
-    on_message: Callable[[str], None],
+    recipe: AnyRecipe, folder: Path, init: str | Path | None, resume: bool, flip: bool, device: str, say: Say
 ) -> Trainer:
-    """Open a run's data and build what trains on it."""
+    """Open a run's data and build its trainer."""
     import torch
 
     from hrnet.engine.train import Trainer
     from hrnet.io.checkpoint import save_model
+    from hrnet.vis.report import write_run_report
+
+    def report(evaluator: Evaluator | None, metrics: dict[str, float]) -> None:
+        try:
+            write_run_report(folder, evaluator, metrics)
+        except InputError as error:  # a page that cannot be written does not end the run
+            say(str(error))
 
     torch.manual_seed(recipe.train.seed)
     job = prepare(recipe)
     for message in job.messages:
-        on_message(message)
+        say(message)
     if flip and not job.model.processor.can_flip:
         raise InputError(f"{recipe.name} cannot average over flipped images; leave out --flip.")
-    if init and not resume:
-        _initialize(job.model, str(init), on_message)
+    if init:
+        _initialize(job.model, str(init), say)
     trainer = Trainer(
         job,
         recipe.train,
@@ -231,14 +219,14 @@ def _open(
         flip=flip,
         device=device,
         cure=_how_to_resume(folder),
-        report=lambda evaluator, metrics: _report(folder, evaluator, metrics, on_message),
+        report=report,
     )
     for message in trainer.messages:
-        on_message(message)
+        say(message)
     return trainer
 
 
-def _run(trainer: Trainer, recipe: Recipe[Any, Any], on_message: Callable[[str], None]) -> Run:
+def _run(trainer: Trainer, recipe: AnyRecipe, say: Say) -> Run:
     from hrnet.io.atomic import write_text
 
     folder = trainer.out
@@ -247,11 +235,11 @@ def _run(trainer: Trainer, recipe: Recipe[Any, Any], on_message: Callable[[str],
         if not (folder / RECIPE).exists():
             write_text(folder / RECIPE, trainer.position.recipe + "\n")
         steps = f"{trainer.total} steps of {recipe.train.batch}"
-        on_message(f"{len(trainer.job.train)} samples, {steps}; everything is kept in {folder}")
+        say(f"{len(trainer.job.train)} samples, {steps}; the run folder is {folder}")
     metrics = trainer.run()
     if trainer.stopped:
         step = f"step {trainer.position.step} of {trainer.total}"
-        on_message(f"interrupted after {step}; the state is saved. {_how_to_resume(folder)}")
+        say(f"interrupted after {step}; the state is saved. {_how_to_resume(folder)}")
         if trainer.stopped == signal.SIGINT:
             raise KeyboardInterrupt
     return Run(folder, recipe, metrics, interrupted=bool(trainer.stopped))
@@ -261,19 +249,7 @@ def _how_to_resume(folder: Path) -> str:
     return f"`hrnet train {folder} --resume` continues it."
 
 
-def _report(
-    folder: Path, evaluator: Evaluator | None, metrics: dict[str, float], on_message: Callable[[str], None]
-) -> None:
-    """Write the run's page; a page that cannot be written does not end the run."""
-    from hrnet.vis.report import write_run_report
-
-    try:
-        write_run_report(folder, evaluator, metrics)
-    except InputError as error:
-        on_message(str(error))
-
-
-def _initialize(model: TaskModel[Any, Any], source: str, on_message: Callable[[str], None]) -> None:
+def _initialize(model: TaskModel[Any, Any], source: str, say: Say) -> None:
     from hrnet.engine.transfer import transfer
     from hrnet.foreign import read_backbone
     from hrnet.io.checkpoint import is_model
@@ -290,7 +266,7 @@ def _initialize(model: TaskModel[Any, Any], source: str, on_message: Callable[[s
         state = {f"backbone.{name}": value for name, value in read_backbone(path)[1].items()}
         outputs = {}
     for message in transfer(model, state, outputs, source):
-        on_message(message)
+        say(message)
 
 
 def evaluate(
@@ -305,7 +281,7 @@ def evaluate(
     device: str = "auto",
     batch: int | None = None,
     options: Mapping[str, object] | None = None,
-    on_message: Callable[[str], None] = _log.info,
+    on_message: Say = _log.info,
 ) -> dict[str, float]:
     """Return the metrics of a model on labeled images.
 
@@ -358,20 +334,18 @@ def evaluation_options(name: str, model: TaskModel[Any, Any]) -> type[Evaluation
     return evaluation()
 
 
-def score_model(
-    name: str, model: TaskModel[Any, Any], options: EvaluationOptions, on_message: Callable[[str], None]
-) -> Scored:
+def score_model(name: str, model: TaskModel[Any, Any], options: EvaluationOptions, say: Say) -> Scored:
     """Score a model of this name with the options of its task; writes the files that the options name but the report."""
     from hrnet.engine.scoring import score
     from hrnet.predictor import Predictor
 
     data = options.open(name, model)
     for message in data.messages:
-        on_message(message)
+        say(message)
     predictor = Predictor(
         model, runtime=options.runtime, device=options.device, batch=options.batch, **dict(data.settings)
     )
-    scored = score(predictor.run, data, on_message)
+    scored = score(predictor.run, data, say)
     options.write(scored.evaluator)
     return scored
 
@@ -383,11 +357,8 @@ def write_evaluation_report(name: str, options: EvaluationOptions, scored: Score
     assert options.report is not None
     model, page = Path(name), options.report / REPORT
     facts = {"model": name} | {what: str(count) for what, count in scored.counts.items()}
-    write_report(
-        page,
-        f"{model.name} on {options.images.resolve().name}",
-        facts | options.facts() | dict(scored.facts),
-        Evaluation.of(scored.evaluator, scored.metrics),
-        read_run(model) if is_run(model) else None,
-    )
+    facts |= options.facts() | dict(scored.facts)
+    run = read_run(model) if is_run(model) else None
+    title = f"{model.name} on {options.images.resolve().name}"
+    write_report(page, title, facts, Evaluation.of(scored.evaluator, scored.metrics), run)
     return page

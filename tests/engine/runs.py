@@ -24,9 +24,8 @@ import torch
 
 from hrnet.engine.evaluate import evaluate
 from hrnet.engine.evaluator import Findings, Measure
-from hrnet.engine.job import Job
 from hrnet.engine.processes import Processes
-from hrnet.engine.recipe import TrainSpec
+from hrnet.engine.recipe import Job, TrainSpec
 from hrnet.engine.sync_norm import synchronize_norms
 from hrnet.engine.train import Trainer
 from hrnet.io.checkpoint import save_model

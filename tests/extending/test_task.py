@@ -19,8 +19,7 @@ from torch import Tensor, nn
 import hrnet
 from hrnet.cli import main
 from hrnet.engine.evaluator import Case, Findings, Measure
-from hrnet.engine.job import Job
-from hrnet.engine.recipe import Recipe, TrainSpec
+from hrnet.engine.recipe import Job, Recipe, TrainSpec
 from hrnet.engine.scoring import EvaluationOptions, ScoringSet
 from hrnet.engine.task import Task
 from hrnet.inference.prediction import PredictionOptions

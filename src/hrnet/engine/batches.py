@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from hrnet.engine.processes import Processes
+from hrnet.engine.processes import Processes, ignore_stop_signals
 from hrnet.engine.recipe import TrainSpec
-from hrnet.engine.signals import ignore_stop_signals
 from hrnet.errors import InputError
 from hrnet.nn.task import Batch, SampleKey, SampleSource
 

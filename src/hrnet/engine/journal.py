@@ -142,15 +142,13 @@ def example_positions(count: int, wanted: int) -> list[int]:
 
 def example_sheet(
     model: TaskModel[Any, Any], samples: SampleSource, positions: Sequence[int], device: torch.device
-) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Return inputs side by side with their predictions drawn; None for a task whose results cannot be drawn."""
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return inputs side by side with their predictions drawn."""
     items = [samples[position] for position in positions]
     batch = Batch.stack(items).to(device)
     # The input stands for the image, so that results are in its pixels.
     frame = Frame.resize(items[0].frame.size, items[0].frame.size)
     results = run_batch(model, replace(batch, frames=(frame,) * len(items)), model, flip=False)
-    if not hasattr(results[0], "plot"):
-        return None
     tiles = []
     for item, result in zip(items, results, strict=True):
         tile = replace(result, source=item.image).plot().convert("RGB")

@@ -1,8 +1,11 @@
-"""Communication between the processes of a run; with one process every method returns its input."""
+"""The processes of a run: communication, and the signals that stop them between two steps."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -12,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, distributed
 
 T = TypeVar("T")
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Processes:
-    """The processes of one run.
+    """The processes of one run; with one process every method returns its input.
 
     Args:
         accelerator: the Accelerator of the run; None for a single process.
@@ -83,3 +87,37 @@ def fill(target: Any, value: Tensor) -> None:
 
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
     target.copy_(value)
+
+
+class StopSignals:
+    """A context in which SIGTERM and Ctrl-C are recorded and handled between steps.
+
+    A second Ctrl-C interrupts at once. A second SIGTERM changes nothing: a cluster manager and `torchrun` may send one each.
+
+    Attributes:
+        received: number of the received signal; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if number == self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+
+def ignore_stop_signals(_: int = 0) -> None:
+    """Ignore the signals in workers, which the parent needs to finish its step; they end with the parent."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -31,11 +30,9 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
-        self.title, self.total, self.unit = title, total, unit
-        self.done = 0
-        self.note = ""
+        self.title, self.total, self.unit, self._quiet = title, total, unit, quiet
+        self.done, self.note = 0, ""
         self._start = self._last_line = time.monotonic()
-        self._quiet = quiet
         self._bar: RichProgress | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = RichProgress(
@@ -58,9 +55,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 
@@ -77,13 +72,9 @@ class Progress:
             self._bar.update(self._task, advance=count, rate=f"{self.rate:.1f} {self.unit}/s", note=self.note)
         elif not self._quiet and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            left = (self.total - self.done) / max(self.rate, 1e-9)
-            print(
-                f"{self.title}: {self.done} of {self.total} {self.unit}, {self.rate:.1f} per second, "
-                f"{duration(left)} left {self.note}".rstrip(),
-                file=sys.stderr,
-                flush=True,
-            )
+            done = f"{self.done} of {self.total} {self.unit}, {self.rate:.1f} per second"
+            left = duration((self.total - self.done) / max(self.rate, 1e-9))
+            print(f"{self.title}: {done}, {left} left {self.note}".rstrip(), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -1,12 +1,17 @@
-"""The parts of a training run that no task owns."""
+"""A training run as data: recipe, training options, and the opened data that the loop takes."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hrnet.nn.spec import HRNetSpec, ModelSpec, StageSpec
+
+if TYPE_CHECKING:
+    from hrnet.engine.evaluator import Evaluator
+    from hrnet.nn.task import SampleSource, TaskModel
 
 # The files of a run's folder.
 RECIPE = "recipe.json"
@@ -100,21 +105,11 @@ class TrainSpec:
         for name in ("epochs", "batch", "accumulate", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, not {getattr(self, name)}")
-        amounts = (
-            "learning_rate",
-            "head_rate",
-            "weight_decay",
-            "bias_rate",
-            "warmup_start",
-            "gradient_clip",
-            "timeout",
-        )
-        for name in (*amounts, "warmup_steps", "save_every", "examples", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"train.{name} must not be negative or infinite, not {getattr(self, name)}")
-        if self.workers is not None and self.workers < 0:
-            raise ValueError(f"train.workers must not be negative, not {self.workers}")
-        if not 0 <= self.ema < 1:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not 0 <= value < math.inf:
+                raise ValueError(f"train.{field.name} must not be negative or infinite, not {value}")
+        if self.ema >= 1:
             raise ValueError(f"train.ema must be at least 0 and less than 1, not {self.ema}")
 
 
@@ -151,3 +146,22 @@ class Recipe(Generic[Model, Data]):
     data: Data
     train: TrainSpec
     published: PublishedFigure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A model and its data, as the training loop takes them.
+
+    Attributes:
+        model: model with new weights.
+        train: training samples.
+        validation: validation samples; None without a validation set.
+        evaluator: function that returns a new evaluator of the validation samples.
+        messages: sentences about inferred values and entries that were left out.
+    """
+
+    model: TaskModel[Any, Any]
+    train: SampleSource
+    validation: SampleSource | None
+    evaluator: Callable[[], Evaluator]
+    messages: tuple[str, ...] = ()

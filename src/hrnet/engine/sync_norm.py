@@ -17,9 +17,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        y: Tensor = _Normalize.apply(
-            x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
-        )
+        y: Tensor = _Normalize.apply(x, self.weight, self.bias, self)
         return y
 
 
@@ -27,28 +25,22 @@ class _Normalize(torch.autograd.Function):
     """Batch norm with means and variances reduced over all processes in double precision, one collective each way."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        running_mean: Tensor,
-        running_var: Tensor,
-        momentum: float,
-        eps: float,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.momentum is not None
         variance, mean = torch.var_mean(_wide(x), (0, 2, 3), correction=0)
         moments = torch.stack([mean.double(), variance.double() + mean.double().square()])
         distributed.all_reduce(moments)
         moments /= distributed.get_world_size()
         count = x.numel() // x.shape[1] * distributed.get_world_size()
-        mean = moments[0].to(running_mean.dtype)
-        variance = (moments[1] - moments[0].square()).clamp_(min=0).to(running_var.dtype)
-        running_mean.lerp_(mean, momentum)
-        running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
-        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        mean = moments[0].to(norm.running_mean.dtype)
+        variance = (moments[1] - moments[0].square()).clamp_(min=0).to(norm.running_var.dtype)
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum)
+        ctx.save_for_backward(x, weight, mean, (variance + norm.eps).rsqrt())
         ctx.count = count
-        y: Tensor = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+        y: Tensor = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, norm.eps)[0]
         return y
 
     @staticmethod
@@ -61,7 +53,7 @@ class _Normalize(torch.autograd.Function):
         distributed.all_reduce(reduced)
         shift, slope = (reduced / ctx.count).to(mean.dtype)[..., None, None]
         inner = (weight * scale)[:, None, None] * (wide - shift - normalized * slope)
-        return inner.to(x.dtype), sums[1], sums[0], None, None, None, None
+        return inner.to(x.dtype), sums[1], sums[0], None
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from hrnet.inference.processor import Processor
 from hrnet.nn.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from hrnet.engine.job import Job
+    from hrnet.engine.recipe import Job
     from hrnet.engine.scoring import EvaluationOptions
     from hrnet.inference.prediction import PredictionOptions
     from hrnet.nn.backbone_model import BackboneModel

@@ -23,13 +23,11 @@ from hrnet.engine.evaluate import Interrupted, evaluate
 from hrnet.engine.evaluator import Evaluator
 from hrnet.engine.finite import Cause, input_cause, step_cause, stop_for
 from hrnet.engine.hardware import default_workers, gains_from_bf16, gains_from_channels_last, keep_freed_memory
-from hrnet.engine.job import Job
 from hrnet.engine.journal import Journal, example_positions, example_sheet
 from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate, set_rate
-from hrnet.engine.processes import Processes, whole
+from hrnet.engine.processes import Processes, StopSignals, whole
 from hrnet.engine.progress import Progress
-from hrnet.engine.recipe import BEST, TrainSpec
-from hrnet.engine.signals import StopSignals
+from hrnet.engine.recipe import BEST, Job, TrainSpec
 from hrnet.engine.state import Position, collect, has_state, read_state, restore, write_state
 from hrnet.engine.sync_norm import synchronize_norms
 from hrnet.engine.watch import Watch
@@ -312,8 +310,7 @@ class Trainer:
             positions = example_positions(len(samples), self.spec.examples)
             with self.accelerator.autocast():
                 sheet = example_sheet(self.shown, samples, positions, self.device)
-            if sheet is not None:
-                self.journal.show(sheet, self.position.step, self.position.step // self.batches.steps_per_epoch)
+            self.journal.show(sheet, self.position.step, self.position.step // self.batches.steps_per_epoch)
 
     def save_state(self) -> None:
         """Write the training state that `resume` reads."""

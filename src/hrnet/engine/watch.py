@@ -23,10 +23,9 @@ _BEAT, _ENDED, _REASON = "hrnet/beat", "hrnet/ended", "hrnet/reason"
 
 class _Peer(NamedTuple):
     rank: int
-    machine: str
     pid: int
-    # Process ids are unique only inside one machine and namespace.
-    namespace: str
+    machine: str
+    namespace: str  # of process ids, which are unique only inside one
 
 
 class Watch:
@@ -50,7 +49,7 @@ class Watch:
         if world > 1:
             namespace = Path("/proc/self/ns/pid")
             here = str(namespace.readlink()) if namespace.exists() else ""
-            own = _Peer(rank, socket.gethostname(), os.getpid(), here)
+            own = _Peer(rank, os.getpid(), socket.gethostname(), here)
             peers = self._processes.gather([own])
             watched = [peer for peer in peers if peer.rank != rank and 0 in (peer.rank, rank)]
             self._thread = threading.Thread(target=self._run, args=(own, watched), daemon=True)

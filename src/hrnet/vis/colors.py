@@ -1,4 +1,4 @@
-"""Colors for classes: the same every time, far from one another however many there are."""
+"""Deterministic colors for classes, far from one another however many there are."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _CITYSCAPES = {
     "motorcycle": (0, 0, 230), "bicycle": (119, 11, 32),
 }  # fmt: skip
 # Names of classes that mean nothing in particular, which stay as they are in an image.
-BACKGROUND = ("background", "void", "unlabeled", "unlabeled", "none", "null")
-# The first ones: told apart by the color-blind too. Source: Okabe and Ito 2008.
+BACKGROUND = ("background", "void", "unlabeled", "unlabelled", "none", "null")  # words: allow  # names in data sets
+# The first ones are distinct for the color-blind too. Source: Okabe and Ito 2008.
 _FIRST = ((230, 120, 0), (30, 136, 229), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 60, 0))
-# What is chosen from: this many steps of each primary, neither dark nor pale nor gray, in units of OKLab.
+# The candidates: this many steps of each primary, neither dark nor pale nor gray, in units of OKLab.
 _STEPS, _LIGHT, _CHROMA = 16, (0.42, 0.93), 0.07
 
 
 def class_colors(names: tuple[str, ...]) -> UInt8[np.ndarray, "k 3"]:
-    """A color for each class: those of Cityscapes if all are classes of it; black for the background."""
+    """Return a color per class: those of Cityscapes if all are its classes; black for the background."""
     if all(name in _CITYSCAPES for name in names):
         return np.array([_CITYSCAPES[name] for name in names], np.uint8)
     painted = [index for index, name in enumerate(names) if name.lower() not in BACKGROUND]
@@ -35,7 +35,7 @@ def class_colors(names: tuple[str, ...]) -> UInt8[np.ndarray, "k 3"]:
 
 @cache
 def distinct(count: int) -> UInt8[np.ndarray, "n 3"]:
-    """So many colors: some well-known ones, then always the one that is farthest from all before it."""
+    """Return some well-known colors, then always the one that is farthest from all before it."""
     steps = np.linspace(0, 255, _STEPS).round().astype(np.uint8)
     offered = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     places = oklab(offered)
@@ -53,7 +53,7 @@ def distinct(count: int) -> UInt8[np.ndarray, "n 3"]:
 
 
 def oklab(colors: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Lightness from 0 to 1 and two opponent axes, in which equal distances look about equal.
+    """Return lightness from 0 to 1 and two opponent axes, in which equal distances look about equal.
 
     Source: B. Ottosson, "A perceptual color space for image processing", 2020.
     """
