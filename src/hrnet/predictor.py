@@ -48,21 +48,13 @@ class ImagePredictor(Protocol[ResultOut]):
 
 @dataclass(slots=True)
 class Seconds:
-    """Time of a predictor by part, in seconds. Reading overlaps with the rest.
+    """Time of a predictor by part, in seconds. Reading overlaps with the rest."""
 
-    Attributes:
-        read: opening and decoding images.
-        detect: detection before a top-down model runs.
-        crop: making inputs.
-        network: forward.
-        decode: results from outputs.
-    """
-
-    read: float = 0.0
-    detect: float = 0.0
-    crop: float = 0.0
-    network: float = 0.0
-    decode: float = 0.0
+    read: float = 0.0  # opening and decoding images
+    detect: float = 0.0  # detection before a top-down model runs
+    crop: float = 0.0  # making inputs
+    network: float = 0.0  # forward
+    decode: float = 0.0  # results from outputs
 
     @contextmanager
     def record(self, part: str) -> Iterator[None]:
@@ -75,7 +67,7 @@ class Seconds:
 
 
 class _Loaded(NamedTuple):
-    """An input with its pixels; number: its position."""
+    """An input with its position and its pixels."""
 
     number: int
     input: Input
@@ -135,12 +127,12 @@ class Predictor(Generic[Result]):
         precision: ``auto``, ``fp32`` or ``bf16``.
         batch: inputs per forward; None for as many as hold two million pixels, at most 16.
         flip: flip test: average with the horizontally flipped inputs, as the published figures do; twice the time.
-        windows: predicts whole images in place of single inputs, for example `hrnet.segmentation.windows.Windowed`;
-            `flip` is then its own choice.
-        detector: finds the boxes that a top-down model runs on: a detection model, or a predictor with one. None takes
-            the whole image as one box.
+        windows: prediction of whole images in place of single inputs, for example `hrnet.segmentation.windows.Windowed`,
+            which has a flip test of its own.
+        detector: detection model, or a predictor with one, for the boxes that a top-down model runs on. None takes the
+            whole image as one box.
         detector_score: minimum score of a detection that is used as a box.
-        antialias: whether inputs average the pixels of reduced images; see `hrnet.io.geometry.warp`.
+        antialias: True to average the pixels of reduced images; see `hrnet.io.geometry.warp`.
 
     Attributes:
         seconds: time spent, by part.
@@ -171,10 +163,8 @@ class Predictor(Generic[Result]):
         model = _unwrapped(model)
         processor: Processor[Result] | None = getattr(model, "processor", None)
         if processor is None:
-            raise InputError(
-                "this model is a backbone without a head, which predicts nothing; train from it with `hrnet train RECIPE "
-                "--init`, or take its maps with hrnet.features_only(model)"
-            )
+            cure = "train from it with `hrnet train RECIPE --init`, or take its maps with hrnet.features_only(model)"
+            raise InputError(f"this model is a backbone without a head, which predicts nothing; {cure}")
         if flip and not processor.can_flip:
             raise InputError("this model has no flip test; leave out flip")
         if detector is not None and not processor.takes_boxes:
@@ -210,9 +200,9 @@ class Predictor(Generic[Result]):
 
         Args:
             images: paths, or RGB bytes `h w 3`.
-            boxes: gives the boxes of an image for a top-down model, None for the whole image. Without it the detector
-                is asked, and without a detector every image is one box.
-            on_error: called for an image that cannot be read, which is then left out; without it the error is raised.
+            boxes: function that returns the boxes of an image for a top-down model, None for the whole image. Without it
+                the detector runs, and without a detector every image is one box.
+            on_error: function that gets an image that cannot be read and is left out; without it the error is raised.
 
         Raises:
             InputError: an image cannot be read, or boxes are given to a model that is not top-down.
@@ -231,12 +221,11 @@ class Predictor(Generic[Result]):
         detect: bool = True,
         on_error: Callable[[ImageSource, InputError], None] | None = None,
     ) -> Iterator[tuple[int, Result]]:
-        """Return the position and the result of each input, in order.
+        """Return the position and the result of each input, in order; `on_error` as in `__call__`.
 
         Args:
             inputs: images, with or without boxes.
-            detect: whether the detector is asked for the boxes of inputs without them.
-            on_error: as of `__call__`; the position of an input that is left out is skipped.
+            detect: True to run the detector on inputs without boxes.
         """
         loaded = self._load(inputs, on_error)
         if self.windows is not None:
@@ -270,12 +259,7 @@ class Predictor(Generic[Result]):
             del image  # not held while the next image is read
 
     def _batched(self, loaded: Iterator[_Loaded], most_pixels: int = _PENDING_PIXELS) -> Iterator[tuple[int, Result]]:
-        """Return results in order. Inputs of one size share a forward.
-
-        Args:
-            loaded: inputs with their pixels.
-            most_pixels: limit for images without a result, and their inputs.
-        """
+        """Return results in order; inputs of one size share a forward, `most_pixels` limits what waits for it."""
         pending: deque[_Pending] = deque()
         waiting: dict[Size, list[_Crop]] = {}
         for one in loaded:
@@ -286,7 +270,7 @@ class Predictor(Generic[Result]):
             for crop in crops:
                 same_size = waiting.setdefault(crop.frame.size, [])
                 same_size.append(crop)
-                if len(same_size) >= self._batch_size(crop.frame.size):
+                if len(same_size) >= (self.batch or min(_BATCH, max(1, _BATCH_PIXELS // math.prod(crop.frame.size)))):
                     self._forward_batch(waiting.pop(crop.frame.size))
             yield from self._finished(pending)
             while len(pending) > _PENDING_IMAGES or sum(image.pixels for image in pending) > most_pixels:
@@ -307,10 +291,6 @@ class Predictor(Generic[Result]):
         owner = _Pending(index, _source(given.source), prompts, len(frames), pixels, [])
         fill = self.processor.fill
         return owner, [_Crop(warp(image, frame, antialias=self.antialias, fill=fill), frame, owner) for frame in frames]
-
-    def _batch_size(self, size: Size) -> int:
-        """Return the number of inputs of a size that share a forward."""
-        return self.batch or min(_BATCH, max(1, _BATCH_PIXELS // math.prod(size)))
 
     def _load(
         self, inputs: Iterable[Input], on_error: Callable[[ImageSource, InputError], None] | None
@@ -350,9 +330,10 @@ class Predictor(Generic[Result]):
         with self.seconds.record("read"):
             if given.read is not None:
                 image = given.read()
+            elif isinstance(given.source, np.ndarray):
+                image = check_image(given.source)
             else:
-                source = given.source
-                image = check_image(source) if isinstance(source, np.ndarray) else read_image(source)
+                image = read_image(given.source)
         ahead.hold(image.nbytes)
         return image
 

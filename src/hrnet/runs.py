@@ -164,9 +164,8 @@ def _check_folder(folder: Path, recipe: AnyRecipe, resume: bool) -> None:
     try:
         before = json.loads(recipe_to_json(recipe_from_json(text)))
     except ValueError as error:
-        raise InputError(
-            f"The recipe of {folder} was written by another version of hrnet ({error}); use that version."
-        ) from None
+        cause = f"was written by another version of hrnet ({error})"
+        raise InputError(f"The recipe of {folder} {cause}; use that version.") from None
     differences = _differences(before, json.loads(recipe_to_json(recipe)))
     changes = [f"{name} was {old}, is {new}" for name, old, new in differences if name not in _FREE]
     if changes:

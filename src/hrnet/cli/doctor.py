@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 
 import tyro
 
@@ -22,25 +23,19 @@ def main(arguments: list[str]) -> int:
     from hrnet.engine.hardware import bf16_unit
 
     unit = bf16_unit()
+    cuda = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
+    tensorboard = metadata.version("tensorboard") if find_spec("tensorboard") else ""
     lines = {
         "hrnet": f"{metadata.version('hrnet')} on Python {platform.python_version()}, {platform.platform(terse=True)}",
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores",
-        "CUDA": _cuda(),
+        "CUDA": cuda or "none; everything runs on the CPU",
         "bf16": f"{unit}: training uses it" if unit else "no AMX or AVX512-bf16: training uses fp32 on this CPU",
         "OpenVINO": _openvino(),
-        "TensorBoard": _optional("tensorboard", "pip install 'hrnet[train]' for curves in a browser"),
+        "TensorBoard": tensorboard or "not installed; pip install 'hrnet[train]' for curves in a browser",
     }
     for name, text in lines.items():
         print(f"{name:<12} {text}")
     return 0
-
-
-def _cuda() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
-        return "none; everything runs on the CPU"
-    return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
 
 
 def _openvino() -> str:
@@ -53,10 +48,3 @@ def _openvino() -> str:
     except (ImportError, RuntimeError) as error:
         return f"does not work ({error}); pip install --force-reinstall openvino, or use --runtime torch"
     return f"{metadata.version('openvino')} on {name.strip()}, predicts in {bf16}"
-
-
-def _optional(package: str, cure: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return f"not installed; {cure}"

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     from hrnet.io.zoo import load
     from hrnet.runs import evaluation_options, score_model, write_evaluation_report
     from hrnet.tasks import task_of
-    from hrnet.vis.report import REPORT, format_metric, measure_of
+    from hrnet.vis.report import REPORT, format_metric
 
     name = arguments[0]
     model = load(name)
@@ -39,10 +39,9 @@ def main(arguments: list[str]) -> int:
     if options.out:
         write_text(options.out, json.dumps(content, indent=2) + "\n")
     page = write_evaluation_report(name, options, scored) if options.report else None
-    measures = scored.evaluator.measures()
-    width = max((len(metric) for metric in scored.metrics), default=0)
+    width = max([24, *map(len, scored.metrics)])
     for metric, value in scored.metrics.items():
-        print(f"{metric:<{max(width, 24)}} {format_metric(value, measure_of(metric, measures))}")
+        print(f"{metric:<{width}} {format_metric(metric, value, scored.evaluator.measures())}")
     counts = ", ".join(f"{count} {what}" for what, count in scored.counts.items())
     print(f"{counts} in {scored.seconds:.1f} s")
     if page:

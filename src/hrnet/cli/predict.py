@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> int:
         raise InputError(
             f"{name} is a backbone without a head, which predicts nothing; train one with `hrnet train RECIPE --init {name}`."
         )
-    sources, options = _parse(name, task.prediction(), arguments[1:])
-    run = _Run(options, sources)
+    options = _parse(name, task.prediction(), arguments[1:])
+    run = _Run(options, options.source)
     options.check(name, model)
     predictor = Predictor(
         model, runtime=options.runtime, device=options.device, batch=options.batch, **options.settings(model)
@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> int:
     return run.finish(time.perf_counter() - start, predictor.seconds)
 
 
-def _parse(name: str, kind: type[PredictionOptions[Any]], arguments: list[str]) -> tuple[tuple[str, ...], Any]:
-    """Return the sources and the options of the model's task."""
+def _parse(name: str, kind: type[PredictionOptions[Any]], arguments: list[str]) -> Any:
+    """Return the options of the model's task, and the sources as `source`."""
     help_text = "images, folders, patterns; - reads paths from standard input"
     about = tyro.conf.arg(metavar="SOURCE...", help=help_text, help_behavior_hint="(required)")
     source = tyro.conf.Positional[Annotated[tuple[str, ...], about]]
@@ -73,7 +73,7 @@ def _parse(name: str, kind: type[PredictionOptions[Any]], arguments: list[str]) 
     if not options.source:
         print("hrnet predict: no image is named; name files, folders or patterns after the model", file=sys.stderr)
         raise SystemExit(2)
-    return options.source, options
+    return options
 
 
 @dataclass(slots=True)

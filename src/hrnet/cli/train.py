@@ -24,9 +24,9 @@ class _Options:
     """Train a recipe. The run folder keeps the recipe, the log, the last states and the best model."""
 
     out: Path | None = None
-    """run folder; default: the folder that is resumed, else runs/RECIPE"""
+    """run folder; by default the folder that is resumed, else runs/RECIPE"""
     init: str | None = None
-    """model whose weights are the start, of any task; weights that do not fit stay new, and are named"""
+    """model of any task to start from; weights that do not fit stay new, and are named"""
     resume: bool = False
     """continue from the run folder's last state"""
     dry_run: bool = False
@@ -44,20 +44,19 @@ def main(arguments: list[str]) -> int:
     name, *rest = arguments
     options, recipe = _parse(find_recipe(name), rest)
     first = process_rank() == 0
+
+    def say(message: str) -> None:
+        if first:
+            print(f"hrnet train: {message}", file=sys.stderr)
+
+    shared: dict[str, Any] = {name: getattr(options, name) for name in ("init", "flip", "device")}
     if options.dry_run:
-        text = plan(recipe, init=options.init, flip=options.flip, device=options.device, on_message=_print_message)
+        text = plan(recipe, on_message=say, **shared)
         if first:
             print(text)
         return 0
-    run = train(
-        recipe,
-        out=options.out or (name if options.resume and Path(name).is_dir() else None),
-        init=options.init,
-        resume=options.resume,
-        flip=options.flip,
-        device=options.device,
-        on_message=_print_message,
-    )
+    out = options.out or (name if options.resume and Path(name).is_dir() else None)
+    run = train(recipe, out=out, resume=options.resume, on_message=say, **shared)
     if first and not run.interrupted:
         for metric, value in run.metrics.items():
             print(f"{metric:<24} {value:.4g}")
@@ -77,10 +76,3 @@ def _parse(recipe: Recipe[Any, Any], arguments: list[str]) -> tuple[_Options, Re
     fixed = () if task_of(recipe.model).nested_choices else (tyro.conf.AvoidSubcommands,)
     parsed: Any = tyro.cli(combined, args=arguments, prog=f"hrnet train {recipe.name}", config=fixed)
     return parsed, replace(recipe, data=parsed.data, train=parsed.train, model=parsed.model)
-
-
-def _print_message(message: str) -> None:
-    from hrnet.runs import process_rank
-
-    if process_rank() == 0:
-        print(f"hrnet train: {message}", file=sys.stderr)

@@ -21,12 +21,6 @@ class Batches:
     The order of an epoch depends on the seed and the epoch alone; each process takes its slice of every batch. An epoch
     has every sample once, and its last batch is filled with some once more, augmented anew.
 
-    Args:
-        count: number of samples in the data set.
-        spec: training options of the run.
-        processes: processes that divide each batch.
-        start: first step.
-
     Raises:
         InputError: a batch cannot be divided among the processes.
     """
@@ -118,6 +112,5 @@ def _named_errors(loader: Iterator[Batch]) -> Iterator[Batch]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise InputError(
-            f"A worker that reads samples was killed ({error}); memory may be full: use fewer --train.workers."
-        ) from None
+        cure = "memory may be full: use fewer --train.workers"
+        raise InputError(f"A worker that reads samples was killed ({error}); {cure}.") from None

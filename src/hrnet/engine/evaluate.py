@@ -35,23 +35,17 @@ def evaluate(
     stop: Callable[[], bool] = bool,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Score a model on a data set.
+    """Score a model on a data set and return the metrics by name, the same in all processes.
 
     The evaluator gets the results in order, in the first process only.
 
     Args:
         model: model in evaluation mode on `device`.
-        samples: data set.
-        evaluator: evaluator that scores the results.
         forward: compiled forward of the model; None for the model itself.
         flip: True to average with horizontally flipped inputs.
         batch: batch size of one process.
         processes: processes that divide the samples; None for a single process.
         stop: function that returns True to interrupt, called between batches.
-        progress: progress bar to advance.
-
-    Returns:
-        Metrics by name, the same in all processes.
 
     Raises:
         Interrupted: `stop` returned True in any process.

@@ -24,12 +24,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over a common axis.
+    """Lines over a common axis, whose labels have the unit.
 
     Attributes:
-        title: title in a few words.
-        x_label: label of the x axis, with its unit.
-        y_label: label of the y axis, with its unit.
         series: lines, at most six of which get colors of their own.
         y_range: bottom and top of the y axis; None to fit the points.
         log: True for a logarithmic y axis, where values that are not positive are gaps.
@@ -47,15 +44,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A table of percentages.
-
-    Attributes:
-        title: title in a few words.
-        rows: names of the rows.
-        columns: names of the columns.
-        values: rows of percentages, 0 to 100.
-        text: one sentence of explanation.
-    """
+    """A table of percentages, 0 to 100, with one sentence of explanation."""
 
     title: str
     rows: tuple[str, ...]

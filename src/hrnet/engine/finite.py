@@ -77,14 +77,10 @@ def stop_for(causes: Sequence[Cause], step: int, processes: Processes) -> None:
     order, what, _ = min(found)
     files = list(dict.fromkeys(file for cause in found if cause.order == order for file in cause.files))
     more = f" and {len(files) - _NAMED_FILES} more" if len(files) > _NAMED_FILES else ""
-    cure = (
-        "fix or remove them"
-        if order < 2
-        else f"check the images of the batch, {', '.join(files[:_NAMED_FILES])}{more}, or lower the learning rate"
-    )
-    raise InputError(
-        f"{what} is not finite at step {step}; the step was not taken and nothing was saved since: {cure}."
-    )
+    images = f"check the images of the batch, {', '.join(files[:_NAMED_FILES])}{more}, or lower the learning rate"
+    cure = "fix or remove them" if order < 2 else images
+    start = f"{what} is not finite at step {step}; the step was not taken and nothing was saved since"
+    raise InputError(f"{start}: {cure}.")
 
 
 def _local(value: Any) -> Tensor:

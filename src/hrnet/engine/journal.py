@@ -35,7 +35,6 @@ class Journal:
     """The records of a run, which its first process writes.
 
     Args:
-        out: run folder.
         step: step that is resumed from; curves after it are removed.
         log_bytes: length of the log at that step, to which it is truncated; None if unknown.
         trackers: trackers that get the curves; None for TensorBoard where it is installed.

@@ -30,12 +30,11 @@ def rehearse(trainer: Trainer) -> str:
             terms, _, _ = trainer.step(batches)
             loss = float(sum(terms.values()))
             step = time.perf_counter() - start
-    reading_time = _reading_seconds(trainer) * trainer.batches.micro * spec.accumulate
-    reading_time /= max(trainer.workers, 1)
+    samples = trainer.batches.micro * spec.accumulate
+    reading_time = _reading_seconds(trainer) * samples / max(trainer.workers, 1)
     slowest = max(step, reading_time) if trainer.workers else step + reading_time
-    evaluations = -(-spec.epochs // spec.evaluate_every)
     evaluation = _evaluation_seconds(trainer)
-    seconds = slowest * trainer.total + evaluation * evaluations
+    seconds = slowest * trainer.total + evaluation * -(-spec.epochs // spec.evaluate_every)
     bound = "limited by reading" if reading_time > step else "reading keeps up"
     parameters = sum(parameter.numel() for parameter in trainer.shown.parameters())
     rows = {

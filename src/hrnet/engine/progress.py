@@ -20,14 +20,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """A progress bar on standard error.
-
-    Args:
-        title: name of the work.
-        total: number of items.
-        unit: name of the items, in the plural.
-        quiet: True to show nothing.
-    """
+    """A progress bar on standard error, or nothing if `quiet`; `unit` names the items in the plural."""
 
     def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
         self.title, self.total, self.unit, self._quiet = title, total, unit, quiet

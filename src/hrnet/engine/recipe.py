@@ -37,35 +37,35 @@ SMALL_BACKBONE = HRNetSpec(
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """How to train.
+    """Training options.
 
     Attributes:
         epochs: passes over the training samples.
         batch: samples of one optimizer step, over all processes and accumulation together.
-        optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9), or ``muon``: orthogonal momentum for the backbone's
+        optimizer: adam, adamw, sgd (momentum 0.9), or muon: orthogonal momentum for the backbone's
             convolutions, AdamW for all else.
-        nesterov: True for Nesterov momentum with ``sgd``.
-        learning_rate: highest learning rate of the run, for `batch` samples per step.
+        nesterov: Nesterov momentum, with sgd.
+        learning_rate: highest learning rate of the run, for batch samples per step.
         head_rate: multiple of the learning rate for parameters outside the backbone.
-        weight_decay: weight decay of all parameters; without `decay_norms` only of weights with two or more dimensions.
-        decay_norms: True for weight decay of norms and biases.
-        decay_biases: False to leave out the biases of layers that are no norms.
+        weight_decay: weight decay of all parameters; without decay_norms only of weights with two or more dimensions.
+        decay_norms: weight decay of norms and biases too.
+        decay_biases: with decay_norms, weight decay of the biases of other layers too.
         bias_rate: multiple of the learning rate for these biases.
-        schedule: ``step`` multiplies by 0.1 at each of `milestones` (epochs); ``cosine`` falls to zero; ``poly`` falls
+        schedule: step multiplies by 0.1 at each of milestones (epochs); cosine falls to zero; poly falls
             with power 0.9.
-        milestones: epochs at which ``step`` falls.
+        milestones: epochs at which step falls.
         warmup_steps: steps over which the rate is lower.
-        warmup: ``linear`` rises from `warmup_start` to the full rate; ``constant`` stays there until the end of the steps.
+        warmup: linear rises from warmup_start to the full rate; constant stays there until the end of the steps.
         warmup_start: rate of the first step, as a fraction of the full rate.
         ema: decay of the exponential moving average of the weights, which is then evaluated and saved; 0 for none.
         gradient_clip: maximum norm of the gradient; 0 for no clipping.
         accumulate: number of smaller batches whose gradients one optimizer step accumulates.
-        precision: ``auto`` is bf16 where it is faster.
+        precision: auto is bf16 where it is faster.
         channels_last: memory layout; None for channels-last where it is faster.
         workers: number of processes that read samples; None for one less than the cores, at most 8.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         save_every: minutes between checkpoints inside an epoch.
-        sync_norm: True for batch norm statistics over all processes.
+        sync_norm: batch norm statistics over all processes.
         timeout: seconds without a heartbeat after which a process counts as dead and the run ends.
         trackers: experiment trackers that get the curves besides the log; None for TensorBoard where it is installed.
         examples: number of validation images that are drawn with their predictions after every evaluation.
@@ -154,7 +154,6 @@ class Job:
 
     Attributes:
         model: model with new weights.
-        train: training samples.
         validation: validation samples; None without a validation set.
         evaluator: function that returns a new evaluator of the validation samples.
         messages: sentences about inferred values and entries that were left out.

@@ -62,8 +62,6 @@ class Trainer:
     """One run in one folder, in all processes of the launch.
 
     Args:
-        job: model and data.
-        spec: training options.
         out: run folder.
         recipe: recipe of the run as JSON, kept with its state.
         save: function that writes the best weights, given path, model and metrics.
@@ -120,7 +118,10 @@ class Trainer:
 
     def _build(self) -> None:
         if self.accelerator.distributed_type == DistributedType.FSDP:
-            _check_sharding(self.accelerator.is_fsdp2, self.spec)
+            if not self.accelerator.is_fsdp2:
+                raise InputError("Only version 2 of FSDP is supported; add --fsdp_version 2 to accelerate launch.")
+            if self.spec.optimizer == "muon":
+                raise InputError("Muon needs whole kernels, which FSDP shards; train without it, or with AdamW.")
         bf16 = self.accelerator.mixed_precision == "bf16"
         fast = gains_from_channels_last(self.device, bf16)
         self.channels_last = fast if self.spec.channels_last is None else self.spec.channels_last
@@ -194,7 +195,7 @@ class Trainer:
                     saved = time.monotonic()
 
     def step(self, batches: Iterator[Batch], save_due: bool = False) -> tuple[dict[str, Tensor], Tensor, list[int]]:
-        """One step of the optimizer.
+        """Take one step of the optimizer.
 
         Returns:
             The loss by its terms, the norm of the gradient, and two values reduced over all processes: the
@@ -204,7 +205,9 @@ class Trainer:
             InputError: a value is not finite; the weights are unchanged.
         """
         step = self.position.step
-        torch.manual_seed(_seed_of(self.spec.seed, step, self.processes.rank))
+        # The seed of dropout depends on the seed of the run, the step and the process alone.
+        seeds = np.random.SeedSequence((self.spec.seed, step, self.processes.rank))
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
         self.loss.train()
         set_rate(self.optimizer, learning_rate(self.spec, step, self.batches.steps_per_epoch))
         terms, seen, causes = self._gradients(batches)
@@ -254,8 +257,7 @@ class Trainer:
     def _evaluate(self) -> bool:
         """Score the averaged weights, or the current ones without an average; keep the best, and save the state.
 
-        Returns:
-            False if it was interrupted; a resumed run repeats it.
+        Returns False if it was interrupted; a resumed run repeats it.
         """
         weights = self.average.state if self.average else self.model.state_dict()
         self.shown.load_state_dict({name: whole(value) for name, value in weights.items()})
@@ -329,26 +331,9 @@ class Trainer:
             return
         step = self.position.step
         rate = learning_rate(self.spec, step, self.batches.steps_per_epoch)
-        line = {
-            "step": step,
-            "epoch": round(step / self.batches.steps_per_epoch, 3),
-            "seconds": round(self.position.seconds, 1),
-            "learning_rate": rate,
-            **values,
-        }
+        epoch, seconds = round(step / self.batches.steps_per_epoch, 3), round(self.position.seconds, 1)
+        line = {"step": step, "epoch": epoch, "seconds": seconds, "learning_rate": rate, **values}
         self.journal.write(line, {**curves, "learning_rate": rate})
-
-
-def _seed_of(*numbers: int) -> int:
-    """Return the seed of dropout, which depends on the seed of the run, the step and the process alone."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _check_sharding(version_2: bool, spec: TrainSpec) -> None:
-    if not version_2:
-        raise InputError("Only version 2 of FSDP is supported; add --fsdp_version 2 to accelerate launch.")
-    if spec.optimizer == "muon":
-        raise InputError("Muon needs whole kernels, which FSDP shards; train without FSDP, or with another optimizer.")
 
 
 def _precision(spec: TrainSpec, device: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -46,24 +46,31 @@ def transfer(model: TaskModel[Any, Any], state: Mapping[str, Tensor], outputs: N
         if value is None:
             continue
         if layer in mine:
-            rows = _same_rows(mine[layer], outputs.get(layer, ()))
+            theirs = {_plain(name): place for place, name in enumerate(outputs.get(layer, ()))}
+            rows = {i: theirs[_plain(name)] for i, name in enumerate(mine[layer]) if _plain(name) in theirs}
             if rows and value.shape[1:] == target.shape[1:]:
                 for to, origin in rows.items():
                     target[to].copy_(value[origin])
                 taken.add(name)
-                reshaped += [_rows_sentence(layer, mine[layer], rows)]
+                reshaped.append(_rows_sentence(layer, mine[layer], rows))
         elif value.shape == target.shape:
             target.copy_(value)
             taken.add(name)
         elif name == _FIRST and value.shape[:1] + value.shape[2:] == target.shape[:1] + target.shape[2:]:
             target.copy_(spread_channels(value, target.shape[1]))
             taken.add(name)
-            reshaped += [f"{name}: {value.shape[1]} input channels spread over {target.shape[1]}"]
+            reshaped.append(f"{name}: {value.shape[1]} input channels spread over {target.shape[1]}")
     if not taken:
         raise InputError(
             f"{source} has no weights of the shapes that this model needs; choose a model of the same backbone."
         )
-    return _report(source, taken, list(dict.fromkeys(reshaped)), own.keys(), state.keys())
+    new, unused = [name for name in own if name not in taken], [name for name in state if name not in taken]
+    return [
+        f"{len(taken)} of {len(own)} tensors taken from {source}: {_modules(taken, own)}",
+        *(f"reshaped: {line}" for line in dict.fromkeys(reshaped)),
+        *([f"new: {_modules(new, own)}"] if new else []),
+        *([f"not used of {source}: {_modules(unused, state)}"] if unused else []),
+    ]
 
 
 def spread_channels(weight: Float[Tensor, "o i h w"], channels: int) -> Float[Tensor, "o c h w"]:
@@ -79,13 +86,8 @@ def spread_channels(weight: Float[Tensor, "o i h w"], channels: int) -> Float[Te
     return torch.einsum("ci,oihw->ochw", places / places.sum(0), weight)
 
 
-def _same_rows(mine: tuple[str, ...], theirs: tuple[str, ...]) -> dict[int, int]:
-    """Map positions of outputs here to positions of the same names there, ignoring case and punctuation."""
-    index = {_plain(name): place for place, name in enumerate(theirs)}
-    return {place: index[_plain(name)] for place, name in enumerate(mine) if _plain(name) in index}
-
-
 def _plain(name: str) -> str:
+    """Return a name without case and punctuation."""
     return "".join(filter(str.isalnum, name.lower()))
 
 
@@ -101,24 +103,9 @@ def _some(names: list[str], count: int = 12) -> str:
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
-def _report(
-    source: str, taken: Collection[str], reshaped: list[str], own: Collection[str], theirs: Collection[str]
-) -> list[str]:
-    new = [name for name in own if name not in taken]
-    unused = [name for name in theirs if name not in taken]
-    lines = [f"{len(taken)} of {len(own)} tensors taken from {source}: {_modules(taken, own)}"]
-    lines += [f"reshaped: {line}" for line in reshaped]
-    lines += [f"new: {_modules(new, own)}"] if new else []
-    lines += [f"not used of {source}: {_modules(unused, theirs)}"] if unused else []
-    return lines
-
-
-def _modules(chosen: Iterable[str], everything: Iterable[str]) -> str:
+def _modules(chosen: Iterable[str], everything: Iterable[str], prefix: str = "", depth: int = 0) -> str:
     """Return names of tensors, summarized as the largest modules that they fill, with counts."""
-    return ", ".join(_collapsed(set(chosen), list(everything), "", 0))
-
-
-def _collapsed(chosen: set[str], everything: list[str], prefix: str, depth: int) -> list[str]:
+    chosen = set(chosen)
     groups: dict[str, list[str]] = {}
     for name in everything:
         head = name[len(prefix) :].split(".", 1)[0]
@@ -129,7 +116,7 @@ def _collapsed(chosen: set[str], everything: list[str], prefix: str, depth: int)
         if count == len(names):
             found.append(f"{group} ({count})" if count > 1 or names[0] != group else group)
         elif count and depth < _DEPTH:
-            found += _collapsed(chosen, names, f"{group}.", depth + 1)
+            found.append(_modules(chosen, names, f"{group}.", depth + 1))
         elif count:
             found.append(f"{group} ({count} of {len(names)})")
-    return found
+    return ", ".join(found)

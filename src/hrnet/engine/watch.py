@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from torch import distributed
@@ -56,27 +55,26 @@ class Watch:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self._thread is None:
             return
         if error is None:
             distributed.barrier()
-        elif _lost_contact(error):
-            # The thread finds the dead peer and ends this process.
+        # After a failed collective (gloo raises a plain RuntimeError) the thread finds the dead peer and ends this process.
+        elif isinstance(error, distributed.DistError) or (
+            isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+        ):
             self._thread.join(self._silence + 5 * _BEAT_SECONDS)
         self._done.set()
         self._thread.join()
         if error is not None:
-            self._announce(str(error) or type(error).__name__)
-
-    def _announce(self, reason: str) -> None:
-        with contextlib.suppress(RuntimeError):  # the store is gone
-            _tell(f"process {self._processes.rank} of {self._processes.world} ended: {reason}")
-        if self._processes.first:
-            # The store may end with this process; the others read it once a second.
-            time.sleep(2 * _BEAT_SECONDS)
+            with contextlib.suppress(RuntimeError):  # the store is gone
+                self._tell(
+                    f"process {self._processes.rank} of {self._processes.world} ended: {str(error) or type(error).__name__}"
+                )
+            if self._processes.first:
+                # The store may end with this process; the others read it once a second.
+                time.sleep(2 * _BEAT_SECONDS)
 
     def _run(self, own: _Peer, watched: list[_Peer]) -> None:
         store = _store()
@@ -93,33 +91,24 @@ class Watch:
                         seen[peer.rank] = (count, now)
                     gone = (peer.machine, peer.namespace) == (own.machine, own.namespace) and not _alive(peer.pid)
                     if gone or now - seen[peer.rank][1] > self._silence:
-                        self._lost(peer, "has died" if gone else f"sent no heartbeat for {self._silence:g} s")
+                        how = "has died" if gone else f"sent no heartbeat for {self._silence:g} s"
+                        name = f"process {peer.rank} of {self._processes.world} ({peer.machine}, pid {peer.pid})"
+                        self._tell(f"{name} {how}")
+                        self._end(f"{name} {how}")
             except RuntimeError:
                 if not self._done.is_set():
                     self._end("the process that holds the store, the first or torchrun, has died")
 
-    def _lost(self, peer: _Peer, how: str) -> None:
-        reason = f"process {peer.rank} of {self._processes.world} ({peer.machine}, pid {peer.pid}) {how}"
-        _tell(reason)
-        self._end(reason)
+    @staticmethod
+    def _tell(reason: str) -> None:
+        """Tell all processes why the run ends."""
+        _store().set(_REASON, reason)
+        _store().add(_ENDED, 1)
 
     def _end(self, reason: str) -> None:
         # Not an exception: the main thread may wait inside a collective that nothing interrupts.
         print(f"hrnet train: {reason}, so this process ends too. {self._cure}".rstrip(), file=sys.stderr, flush=True)
         os._exit(1)
-
-
-def _lost_contact(error: BaseException) -> bool:
-    """Return True if a collective failed; gloo raises a plain RuntimeError."""
-    return isinstance(error, distributed.DistError) or (
-        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
-    )
-
-
-def _tell(reason: str) -> None:
-    """Tell all processes why the run ends."""
-    _store().set(_REASON, reason)
-    _store().add(_ENDED, 1)
 
 
 def _store() -> Any:

@@ -24,7 +24,7 @@ class OpenVinoRuntime:
     """Compiled once per input size; the batch size is free. `TaskModel.finish` runs in torch.
 
     Args:
-        model: in evaluation mode; moved to the CPU.
+        model: model in evaluation mode, which is moved to the CPU.
         precision: ``auto`` is bf16 where the CPU has a unit for it, else fp32.
     """
 
@@ -46,7 +46,9 @@ class OpenVinoRuntime:
         present = iter(compiled.infer(inputs.numpy()))
         outputs = [None if value is None else next(present) for value in compiled.template]
         with torch.inference_mode():
-            return as_arrays(self._model.finish(_refilled(compiled.template, outputs), (size[-2], size[-1])))
+            template: Any = compiled.template
+            dense = template._make(outputs) if hasattr(template, "_make") else tuple(outputs)
+            return as_arrays(self._model.finish(dense, (size[-2], size[-1])))
 
     def _compile(self, size: tuple[int, ...]) -> _Compiled:
         example = torch.zeros(1, *size, dtype=torch.float32)
@@ -89,7 +91,7 @@ class _Compiled:
 
 
 class _PresentOutputs(torch.nn.Module):
-    """The dense outputs of a model that are not None, as a plain tuple: what a traced graph can return."""
+    """The dense outputs of a model that are not None, as a plain tuple, which a traced graph can return."""
 
     def __init__(self, model: TaskModel[Any, Any]) -> None:
         super().__init__()
@@ -97,8 +99,3 @@ class _PresentOutputs(torch.nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(value for value in self.model.dense(images) if value is not None)
-
-
-def _refilled(template: Any, values: list[Any]) -> Any:
-    """Return a tuple or NamedTuple with other values."""
-    return template._make(values) if hasattr(template, "_make") else tuple(values)

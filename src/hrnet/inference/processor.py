@@ -1,4 +1,4 @@
-"""The NumPy side of a task: the inputs that show an image, and the results that a network's output arrays mean."""
+"""The NumPy side of a task: from an image to network inputs, and from output arrays to results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Input:
     Attributes:
         source: path, or RGB bytes `h w 3`.
         prompts: boxes for a top-down model; None asks the detector, or takes the whole image.
-        read: returns the pixels of a path in place of `read_image`.
+        read: function that returns the pixels of a path in place of `read_image`.
     """
 
     source: ImageSource
@@ -55,11 +55,11 @@ class Input:
 
 
 class Processor(ABC, Generic[Result]):
-    """Everything of a task around the network's forward, in NumPy: no subclass needs torch.
+    """All steps of a prediction around the network's forward, in NumPy: no subclass needs torch.
 
     Attributes:
         takes_boxes: True for top-down models, which run on one crop per box.
-        fill: color of an input where it shows nothing of its image.
+        fill: color of an input outside its image.
     """
 
     takes_boxes: ClassVar[bool] = False
@@ -77,23 +77,17 @@ class Processor(ABC, Generic[Result]):
 
     @abstractmethod
     def frames(self, size: Size, prompts: BoxPrompts) -> list[Frame]:
-        """Return the frames of the network inputs that show an image.
+        """Return the frames of the network inputs for an image of a height and width.
 
         Args:
-            size: height and width of the image.
             prompts: boxes to run on; the whole image unless the model `takes_boxes`.
         """
 
     def check_detector(self, class_names: tuple[str, ...]) -> None:
-        """Raise InputError where a detector of these classes does not detect what a top-down model needs."""
+        """Raise InputError if a detector of these classes finds no objects of a top-down model's kind."""
 
     def select_prompts(self, detections: Any, score_threshold: float) -> BoxPrompts:
-        """Return the boxes of a detector's result that a top-down model runs on.
-
-        Args:
-            detections: result of the detector.
-            score_threshold: minimum score of a detection.
-        """
+        """Return the boxes of a detector's result, from a minimum score, that a top-down model runs on."""
         raise NotImplementedError(f"{type(self).__name__} takes no boxes.")
 
     @abstractmethod

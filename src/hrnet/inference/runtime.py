@@ -1,4 +1,4 @@
-"""Runtimes: what executes a network. A runtime is one file and one row of `RUNTIMES`."""
+"""The table of runtimes, which execute a network. A runtime is one file and one row of `RUNTIMES`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class RuntimeEntry:
     """A row of `RUNTIMES`.
 
     Attributes:
-        open: makes the runtime of a model (in evaluation mode) on a device in a precision.
-        supports: whether the runtime works on a type of device: cpu, cuda, mps ...
+        open: function that returns the runtime of a model (in evaluation mode) on a device in a precision.
+        supports: function that returns True if the runtime works on a type of device: cpu, cuda, mps ...
     """
 
     open: Callable[[TaskModel[Any, Any], str, Precision], Runtime]
@@ -73,7 +73,7 @@ def open_runtime(
     """Return a model in a runtime, for inputs of any size and number.
 
     Args:
-        model: in evaluation mode.
+        model: model in evaluation mode.
         runtime: ``auto`` or a key of `RUNTIMES`.
         device: ``auto`` or a torch device.
         precision: arithmetic; ``auto`` is bf16 where the hardware gains from it.

@@ -28,9 +28,8 @@ def check_device(device: str) -> str:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).tolist()  # the device "meta" fails here
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); try cpu."
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"The device {device!r} cannot be used here ({reason}); try cpu.") from None
     return chosen.type
 
 
@@ -38,9 +37,8 @@ class TorchRuntime:
     """The module as it is; ``auto`` precision is fp32 on a CPU, and bf16 on a GPU that has it.
 
     Args:
-        model: in evaluation mode; moved to the device.
-        device: torch device.
-        precision: of autocast.
+        model: model in evaluation mode, which is moved to the device.
+        precision: precision of autocast.
     """
 
     def __init__(self, model: TaskModel[Any, Any], device: str, precision: Precision) -> None:

@@ -42,12 +42,10 @@ def draw_skeletons(
     """Draw limbs colored by side (orange right, blue left, green between) and dots on the keypoints.
 
     Args:
-        image: RGB.
-        keypoints: pixels of the image.
         visible: keypoints that are drawn; limbs with a hidden end are left out.
         links: keypoints joined by a limb.
         pairs: a left and a right keypoint each.
-        scores: written above each skeleton.
+        scores: numbers written above each skeleton.
         targets: places where the keypoints should be, drawn as rings joined by a thin line; NaN for none.
     """
     canvas = Pillow.fromarray(image)
@@ -55,25 +53,21 @@ def draw_skeletons(
     large = canvas.resize((canvas.width * factor, canvas.height * factor), Pillow.Resampling.BICUBIC)
     draw = ImageDraw.Draw(large)
     sides = {left: LEFT for left, _ in pairs} | {right: RIGHT for _, right in pairs}
-    for index in range(len(keypoints)):
-        seen = visible[index]
-        points = (keypoints[index] + 0.5) * factor
-        stroke = max(_extent(keypoints[index][seen], canvas.size) * 0.012, 1.2) * factor
-        _draw_skeleton(draw, points, seen, links, sides, stroke)
+    for index, (points, seen) in enumerate(zip(keypoints, visible, strict=True)):
+        extent = 0.2 * min(canvas.size)
+        if seen.sum() > 1:
+            extent = float(min(np.linalg.norm(np.ptp(points[seen], axis=0)), np.hypot(*canvas.size)))
+        stroke = max(extent * 0.012, 1.2) * factor
+        places = (points + 0.5) * factor
+        _draw_skeleton(draw, places, seen, links, sides, stroke)
         if targets is not None:
-            _draw_targets(draw, points[seen], (targets[index][seen] + 0.5) * factor, stroke)
+            _draw_targets(draw, places[seen], (targets[index][seen] + 0.5) * factor, stroke)
     canvas = large.resize(canvas.size, Pillow.Resampling.LANCZOS) if factor > 1 else large
     draw = ImageDraw.Draw(canvas)
-    for index in range(len(keypoints) if scores is not None else 0):
-        if scores is not None and visible[index].any():
-            _draw_score(draw, keypoints[index][visible[index]], f"{scores[index]:.2f}", canvas.size)
+    for points, seen, score in () if scores is None else zip(keypoints, visible, scores, strict=True):
+        if seen.any():
+            _draw_score(draw, points[seen], f"{score:.2f}", canvas.size)
     return canvas
-
-
-def _extent(points: np.ndarray, size: tuple[int, int]) -> float:
-    if len(points) < 2:
-        return 0.2 * min(size)
-    return float(min(np.linalg.norm(points.max(0) - points.min(0)), np.hypot(*size)))
 
 
 def _draw_skeleton(
@@ -133,12 +127,9 @@ def draw_boxes(
     """Draw boxes in the colors of their classes and shaded masks; the last lies on top.
 
     Args:
-        image: RGB.
         boxes: x1 y1 x2 y2, counted from the outer edge of the first pixel.
-        labels: class of each box.
-        names: names of the classes.
         masks: a crop for each box, true on the object, and the x y of its first pixel in the image.
-        scores: written with the class above each box; None writes neither.
+        scores: numbers written with the class above each box; None writes neither.
         targets: boxes that should be there: thin lines over the others.
     """
     colors = class_colors(names)
@@ -213,16 +204,10 @@ def draw_label_map(
 ) -> Pillow.Image:
     """Draw each class in its color, its outline stronger, and a legend below the image, largest class first.
 
-    The background and unlabeled pixels keep the image.
-
-    Args:
-        image: RGB.
-        labels: class of each pixel, 255 for none.
-        names: names of the classes.
-        fractions: fraction of the image that each class covers.
+    The background and unlabeled pixels (255) keep the image.
     """
     legend = _legend(names, fractions, image.shape[1], image.shape[0])
-    canvas = Pillow.new("RGB", (image.shape[1], image.shape[0] + legend.height), _PANEL)
+    canvas = Pillow.new("RGB", (image.shape[1], image.shape[0] + legend.height))
     width = max(1, min(image.shape[:2]) // 500)
     for top in range(0, len(image), _STRIP_ROWS):
         # An outline depends on this many pixels around it.
@@ -301,7 +286,7 @@ def color_key(names: tuple[str, ...], labels: Sequence[int]) -> list[tuple[str, 
 def caption_below(image: Image, texts: Sequence[str]) -> Pillow.Image:
     """Return the image with texts in a panel below it."""
     panel = _panel([(text, None) for text in texts], image.shape[1], image.shape[0])
-    canvas = Pillow.new("RGB", (image.shape[1], image.shape[0] + panel.height), _PANEL)
+    canvas = Pillow.new("RGB", (image.shape[1], image.shape[0] + panel.height))
     canvas.paste(Pillow.fromarray(image), (0, 0))
     canvas.paste(panel, (0, image.shape[0]))
     return canvas
@@ -317,27 +302,25 @@ def caption_over(image: Image, texts: Sequence[str]) -> Pillow.Image:
 
 def draw_legend(names: tuple[str, ...], labels: Sequence[int], width: int, height: int) -> Pillow.Image:
     """Return a panel of some classes with their colors, sized for an image of a width and height."""
-    colors = class_colors(names)
-    items: list[tuple[str, RGB | None]] = [
-        (plain_name(names[label]), tuple(colors[label].tolist())) for label in labels
-    ]
-    return _panel(items, width, height)
+    colors = class_colors(names).tolist()
+    return _panel([(plain_name(names[label]), tuple(colors[label])) for label in labels], width, height)
 
 
 def _legend(names: tuple[str, ...], fractions: Float[np.ndarray, " k"], width: int, height: int) -> Pillow.Image:
     """Draw the classes of a map with their colors and percentages, as wide as an image."""
-    colors = class_colors(names)
+    colors = class_colors(names).tolist()
     order = [label for label in np.argsort(-fractions, kind="stable").tolist() if fractions[label] > 0]
-    items: list[tuple[str, RGB | None]] = [
-        (f"{plain_name(names[label])} {_percent(float(fractions[label]))}", tuple(colors[label].tolist()))
-        for label in order[:_LISTED]
-    ]
+    items: list[tuple[str, RGB | None]] = []
+    for label in order[:_LISTED]:
+        percent = 100 * float(fractions[label])
+        text = f"{percent:.0f} %" if percent >= 1 else f"{percent:.1f} %" if percent >= 0.1 else "< 0.1 %"
+        items.append((f"{plain_name(names[label])} {text}", tuple(colors[label])))
     if len(order) > _LISTED:
         items.append((f"and {len(order) - _LISTED} more", None))
     return _panel(items, width, height)
 
 
-def _panel(items: list[tuple[str, RGB | None]], width: int, height: int) -> Pillow.Image:
+def _panel(items: Sequence[tuple[str, RGB | None]], width: int, height: int) -> Pillow.Image:
     """Draw texts, each with a square of its color or without, in as many lines as the width of an image needs."""
     size = max(12, round(min(width, height) / 36))
     font = ImageFont.load_default(size=size)
@@ -359,11 +342,6 @@ def _panel(items: list[tuple[str, RGB | None]], width: int, height: int) -> Pill
             x += round(1.4 * size)
         draw.text((x, middle), text, fill=_INK, font=font, anchor="lm")
     return panel
-
-
-def _percent(fraction: float) -> str:
-    percent = 100 * fraction
-    return f"{percent:.0f} %" if percent >= 1 else f"{percent:.1f} %" if percent >= 0.1 else "< 0.1 %"
 
 
 def plain_name(name: str) -> str:

@@ -25,8 +25,6 @@ def contact_sheet(data: DataSet, images: Sequence[ImageRecord], columns: int = 6
     """Return some images of a set in rows, each with its labels and name, and a legend of the classes below.
 
     Args:
-        data: set.
-        images: images of the set.
         columns: images per row.
         cell: pixels of an image's longer side.
     """
@@ -87,15 +85,11 @@ def _with_objects(tile: Image, image: ImageRecord, data: DataSet, scale: float) 
         outlined = any(mask.size for mask in masks)
         shaded = (masks, np.zeros((len(masks), 2), int)) if outlined else None
         tile = np.asarray(draw_boxes(tile, boxes, labels, data.classes, masks=shaded))
-    posed = [
-        (thing.keypoints, thing.visibility)
-        for thing in image.objects
-        if thing.keypoints is not None and thing.visibility is not None
-    ]
+    posed = [thing for thing in image.objects if thing.keypoints is not None and thing.visibility is not None]
     if not posed:
         return Pillow.fromarray(tile)
-    points = (np.array([keypoints for keypoints, _ in posed]) + 0.5) * scale - 0.5
-    visible = np.array([visibility for _, visibility in posed]) > 0
+    points = (np.array([thing.keypoints for thing in posed]) + 0.5) * scale - 0.5
+    visible = np.array([thing.visibility for thing in posed]) > 0
     pairs = infer_pairs(data.keypoints) if data.pairs is None else data.pairs
     return draw_skeletons(tile, points, visible, data.links, pairs)
 

@@ -158,16 +158,14 @@ def _colors(cases: Sequence[Case]) -> list[tuple[str, str]]:
 
 
 def _verdict(remarks: Sequence[Remark]) -> tuple[str, str]:
-    levels = {remark.level for remark in remarks}
-    if "failed" in levels:
-        return "failed", "This failed. What follows cannot be relied on."
-    if "warning" in levels:
-        return "warning", "Look at this first."
-    return "fine", "No sign of failure was found."
+    verdicts = {"failed": "This failed. The rest of the page cannot be relied on.", "warning": "Look at this first."}
+    level = next((level for level in verdicts if any(remark.level == level for remark in remarks)), "fine")
+    return level, verdicts.get(level, "No sign of failure was found.")
 
 
-def format_metric(value: float, measure: Measure | None) -> str:
+def format_metric(name: str, value: float, measures: Mapping[str, Measure]) -> str:
     """Return a metric as text: percentages and errors to a hundredth, fractions to a ten-thousandth."""
+    measure = measure_of(name, measures)
     if measure is None or not math.isfinite(value):
         return number(value)
     return f"{value:.{4 if measure.perfect == 1 else 2}f}"
@@ -175,13 +173,12 @@ def format_metric(value: float, measure: Measure | None) -> str:
 
 def _row(evaluation: Evaluation, name: str) -> _Row:
     findings = evaluation.findings
-    measure = measure_of(name, findings.measures)
     value, guess = evaluation.metrics.get(name), findings.baseline.get(name)
     return _Row(
         name,
-        "not measured" if value is None else format_metric(value, measure),
-        "" if guess is None else format_metric(guess, measure),
-        measure.meaning if measure and name in findings.measures else "",
+        "not measured" if value is None else format_metric(name, value, findings.measures),
+        "" if guess is None else format_metric(name, guess, findings.measures),
+        findings.measures[name].meaning if name in findings.measures else "",
     )
 
 
@@ -218,7 +215,7 @@ def _table(table: Mapping[str, Mapping[str, float]], evaluation: Evaluation) -> 
     rows = []
     for part in parts:
         texts = [
-            format_metric(column[part], measure_of(name, findings.measures)) if part in column else "–"  # noqa: RUF001
+            format_metric(name, column[part], findings.measures) if part in column else "–"  # noqa: RUF001
             for name, column in table.items()
         ]
         guess = findings.baseline.get(f"{first}/{part}")

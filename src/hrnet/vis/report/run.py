@@ -49,8 +49,7 @@ class Run:
     """The records in a run folder.
 
     Attributes:
-        name: name of the folder.
-        recipe: content of its recipe; empty without one.
+        recipe: content of recipe.json; empty without one.
         lines: lines of the log.
         damaged: number of lines that cannot be read.
         stopped: error that ended the run; empty without one.
