@@ -24,7 +24,7 @@ from hrnet.classification.model import ClassificationModel
 from hrnet.classification.processor import ClassificationOutput
 from hrnet.classification.recipes import RECIPES, ClassificationRecipe, prepare
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.engine.recipe import Job
+from hrnet.engine.task import Job
 from hrnet.engine.train import Trainer
 from hrnet.nn.backbone import count_multiply_accumulates
 from hrnet.nn.task import TaskModel

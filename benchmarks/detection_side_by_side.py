@@ -30,7 +30,7 @@ from hrnet.detection.spec import DetectionSpec
 from hrnet.engine.batches import reading
 from hrnet.engine.evaluate import evaluate
 from hrnet.engine.progress import Progress
-from hrnet.engine.recipe import Job
+from hrnet.engine.task import Job
 from hrnet.engine.train import Trainer
 from hrnet.io.geometry import Size
 from hrnet.nn.task import Batch, TaskModel

@@ -21,7 +21,7 @@ from hrnet.pose.spec import PoseSpec
 from hrnet.segmentation.spec import SegmentationSpec
 
 if TYPE_CHECKING:
-    from hrnet.engine.recipe import Job
+    from hrnet.engine.task import Job
     from hrnet.nn.backbone_model import BackboneModel
     from hrnet.nn.task import TaskModel
 

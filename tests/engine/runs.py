@@ -25,8 +25,9 @@ import torch
 from hrnet.engine.evaluate import evaluate
 from hrnet.engine.evaluator import Findings, Measure
 from hrnet.engine.processes import Processes
-from hrnet.engine.recipe import Job, TrainSpec
+from hrnet.engine.recipe import TrainSpec
 from hrnet.engine.sync_norm import synchronize_norms
+from hrnet.engine.task import Job
 from hrnet.engine.train import Trainer
 from hrnet.io.checkpoint import save_model
 from hrnet.io.geometry import Frame

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 import hrnet
 from hrnet.cli import main
 from hrnet.engine.evaluator import Case, Findings, Measure
-from hrnet.engine.recipe import Job, Recipe, TrainSpec
+from hrnet.engine.recipe import Recipe, TrainSpec
 from hrnet.engine.scoring import EvaluationOptions, ScoringSet
-from hrnet.engine.task import Task
+from hrnet.engine.task import Job, Task
 from hrnet.inference.prediction import PredictionOptions
 from hrnet.inference.processor import BoxPrompts, Input, Processor
 from hrnet.io.geometry import Frame, Image, Size, warp

@@ -16,7 +16,8 @@ from hrnet.classification.data import (
 from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.model import ClassificationModel
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.engine.recipe import OURS, SMALL_BACKBONE, Job, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.task import Job
 from hrnet.errors import InputError
 from hrnet.formats.records import ImageRecord
 from hrnet.formats.splits import OWN_CLASSES, DataSource, TrainingSets, has_common_name, listed, training_images

@@ -31,7 +31,8 @@ from hrnet.detection.spec import (
     hybrid_task_cascade,
     mask_rcnn,
 )
-from hrnet.engine.recipe import OURS, SMALL_BACKBONE, Job, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.task import Job
 from hrnet.errors import InputError
 from hrnet.formats.records import ImageRecord
 from hrnet.formats.splits import OWN_CLASSES, DataSource, TrainingSets, has_common_name, training_images

@@ -1,17 +1,12 @@
-"""A training run as data: recipe, training options, and the opened data that the loop takes."""
+"""A training run as data: the recipe and the training options."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from hrnet.nn.spec import HRNetSpec, ModelSpec, StageSpec
-
-if TYPE_CHECKING:
-    from hrnet.engine.evaluator import Evaluator
-    from hrnet.nn.task import SampleSource, TaskModel
 
 # The files of a run's folder.
 RECIPE = "recipe.json"
@@ -146,21 +141,3 @@ class Recipe(Generic[Model, Data]):
     data: Data
     train: TrainSpec
     published: PublishedFigure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A model and its data, as the training loop takes them.
-
-    Attributes:
-        model: model with new weights.
-        validation: validation samples; None without a validation set.
-        evaluator: function that returns a new evaluator of the validation samples.
-        messages: sentences about inferred values and entries that were left out.
-    """
-
-    model: TaskModel[Any, Any]
-    train: SampleSource
-    validation: SampleSource | None
-    evaluator: Callable[[], Evaluator]
-    messages: tuple[str, ...] = ()

@@ -14,11 +14,11 @@ from hrnet.inference.processor import Processor
 from hrnet.nn.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from hrnet.engine.recipe import Job
+    from hrnet.engine.evaluator import Evaluator
     from hrnet.engine.scoring import EvaluationOptions
     from hrnet.inference.prediction import PredictionOptions
     from hrnet.nn.backbone_model import BackboneModel
-    from hrnet.nn.task import TaskModel
+    from hrnet.nn.task import SampleSource, TaskModel
 
 Spec = TypeVar("Spec", bound=ModelSpec)
 
@@ -58,3 +58,21 @@ class Task(Generic[Spec, Data]):
     recipes: Callable[[], Mapping[str, Recipe[Spec, Data]]] = dict
     prepare: Callable[[], Callable[[Recipe[Spec, Data]], Job]] = lambda: _refuse_training
     nested_choices: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A model and its data, as the training loop takes them.
+
+    Attributes:
+        model: model with new weights.
+        validation: validation samples; None without a validation set.
+        evaluator: function that returns a new evaluator of the validation samples.
+        messages: sentences about inferred values and entries that were left out.
+    """
+
+    model: TaskModel[Any, Any]
+    train: SampleSource
+    validation: SampleSource | None
+    evaluator: Callable[[], Evaluator]
+    messages: tuple[str, ...] = ()

@@ -27,9 +27,10 @@ from hrnet.engine.journal import Journal, example_positions, example_sheet
 from hrnet.engine.optim import MovingAverage, build_optimizer, gradient_norm, learning_rate, set_rate
 from hrnet.engine.processes import Processes, StopSignals, whole
 from hrnet.engine.progress import Progress
-from hrnet.engine.recipe import BEST, Job, TrainSpec
+from hrnet.engine.recipe import BEST, TrainSpec
 from hrnet.engine.state import Position, collect, has_state, read_state, restore, write_state
 from hrnet.engine.sync_norm import synchronize_norms
+from hrnet.engine.task import Job
 from hrnet.engine.watch import Watch
 from hrnet.errors import InputError
 from hrnet.io.atomic import remove_partial

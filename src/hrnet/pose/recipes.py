@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hrnet.engine.recipe import OURS, Job, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.recipe import OURS, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.task import Job
 from hrnet.errors import InputError
 from hrnet.formats.splits import DataSource, TrainingSets
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet

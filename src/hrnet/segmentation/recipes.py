@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hrnet.engine.recipe import OURS, SMALL_BACKBONE, Job, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
+from hrnet.engine.task import Job
 from hrnet.errors import InputError
 from hrnet.formats.ade20k import ADE20K
 from hrnet.formats.coco_stuff import COCO_STUFF
