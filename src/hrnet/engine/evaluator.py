@@ -24,22 +24,15 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over a common axis, whose labels have the unit.
-
-    Attributes:
-        series: lines, at most six of which get colors of their own.
-        y_range: bottom and top of the y axis; None to fit the points.
-        log: True for a logarithmic y axis, where values that are not positive are gaps.
-        text: one sentence of explanation.
-    """
+    """Lines over a common axis, whose labels have the unit."""
 
     title: str
     x_label: str
     y_label: str
-    series: tuple[Series, ...]
-    y_range: tuple[float, float] | None = None
-    log: bool = False
-    text: str = ""
+    series: tuple[Series, ...]  # lines, at most six of which get colors of their own
+    y_range: tuple[float, float] | None = None  # bottom and top of the y axis; None to fit the points
+    log: bool = False  # True for a logarithmic y axis, where values that are not positive are gaps
+    text: str = ""  # one sentence of explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +48,23 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One sample, judged.
+    """One sample, judged."""
 
-    Attributes:
-        path: path of the image.
-        size: height and width of the image as labeled.
-        region: x1 y1 x2 y2 of the part of the image to draw.
-        expected: ground truth, as a result.
-        found: the prediction, a result of the same type.
-        error: error of the prediction, larger is worse; NaN where it is undefined.
-        words: the error in words.
-    """
-
-    path: Path
-    size: Size
-    region: Float[ndarray, 4]
-    expected: Any
-    found: Any
-    error: float
-    words: str
+    path: Path  # path of the image
+    size: Size  # height and width of the image as labeled
+    region: Float[ndarray, 4]  # x1 y1 x2 y2 of the part of the image to draw
+    expected: Any  # ground truth, as a result
+    found: Any  # the prediction, a result of the same type
+    error: float  # error of the prediction, larger is worse; NaN where it is undefined
+    words: str  # the error in words
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Description of a metric.
+    """Description of a metric."""
 
-    Attributes:
-        perfect: value of a perfect model; 0 for an error.
-        meaning: explanation without a full stop.
-    """
-
-    perfect: float
-    meaning: str = ""
+    perfect: float  # value of a perfect model; 0 for an error
+    meaning: str = ""  # explanation without a full stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,11 @@ _NAMED_FILES = 40
 
 
 class Cause(NamedTuple):
-    """A value that is not finite.
+    """A value that is not finite."""
 
-    Attributes:
-        order: rank in the chain of causes: images 0, labels 1, weights 2, loss 3, gradients 4.
-        what: name of the value.
-        files: files it may come from.
-    """
-
-    order: int
-    what: str
-    files: tuple[str, ...]
+    order: int  # rank in the chain of causes: images 0, labels 1, weights 2, loss 3, gradients 4
+    what: str  # name of the value
+    files: tuple[str, ...]  # files it may come from
 
 
 def files_of(samples: SampleSource, indices: Sequence[int]) -> tuple[str, ...]:

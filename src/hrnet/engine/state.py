@@ -25,25 +25,15 @@ from hrnet.io.tensors import read_header, read_tensors
 
 @dataclass(slots=True)
 class Position:
-    """The progress of a run.
+    """The progress of a run."""
 
-    Attributes:
-        step: number of optimizer steps taken.
-        evaluated: step of the last evaluation.
-        best: highest headline metric so far; None before the first evaluation.
-        metrics: metrics of the last evaluation.
-        seconds: training time over all sessions.
-        log_bytes: length of the log, to which resuming truncates it; None if unknown.
-        recipe: recipe of the run as JSON; resuming with another one is refused.
-    """
-
-    step: int = 0
-    evaluated: int = 0
-    best: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    log_bytes: int | None = None
-    recipe: str = ""
+    step: int = 0  # number of optimizer steps taken
+    evaluated: int = 0  # step of the last evaluation
+    best: float | None = None  # highest headline metric so far; None before the first evaluation
+    metrics: dict[str, float] = field(default_factory=dict)  # metrics of the last evaluation
+    seconds: float = 0.0  # training time over all sessions
+    log_bytes: int | None = None  # length of the log, to which resuming truncates it; None if unknown
+    recipe: str = ""  # recipe of the run as JSON; resuming with another one is refused
 
     def to_header(self) -> dict[str, str]:
         numbers = ("step", "evaluated", "best", "metrics", "seconds", "log_bytes")

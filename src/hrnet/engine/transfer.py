@@ -46,8 +46,8 @@ def transfer(model: TaskModel[Any, Any], state: Mapping[str, Tensor], outputs: N
         if value is None:
             continue
         if layer in mine:
-            theirs = {_plain(name): place for place, name in enumerate(outputs.get(layer, ()))}
-            rows = {i: theirs[_plain(name)] for i, name in enumerate(mine[layer]) if _plain(name) in theirs}
+            theirs = {_plain(output): place for place, output in enumerate(outputs.get(layer, ()))}
+            rows = {i: theirs[_plain(output)] for i, output in enumerate(mine[layer]) if _plain(output) in theirs}
             if rows and value.shape[1:] == target.shape[1:]:
                 for to, origin in rows.items():
                     target[to].copy_(value[origin])

@@ -19,15 +19,9 @@ _CHANCE, _LOST = 0.05, 0.02
 
 
 class Remark(NamedTuple):
-    """One thing to know.
+    """One thing to know."""
 
-    Attributes:
-        level: ``failed`` where the figures mean nothing, ``warning`` where they may not, ``note`` otherwise.
-        text: observation.
-        cure: advice.
-    """
-
-    level: Literal["failed", "warning", "note"]
+    level: Literal["failed", "warning", "note"]  # failed: figures mean nothing; warning: they may
     text: str
     cure: str = ""
 

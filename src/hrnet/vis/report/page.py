@@ -30,17 +30,11 @@ _WORST, _RANDOM = 12, 6
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The outcome of one evaluation.
+    """The outcome of one evaluation."""
 
-    Attributes:
-        metrics: metrics by name.
-        headline: most important metric.
-        findings: further contents of the page.
-    """
-
-    metrics: Mapping[str, float]
-    headline: str
-    findings: Findings
+    metrics: Mapping[str, float]  # metrics by name
+    headline: str  # most important metric
+    findings: Findings  # further contents of the page
 
     @classmethod
     def of(cls, evaluator: Evaluator, metrics: Mapping[str, float]) -> Evaluation:

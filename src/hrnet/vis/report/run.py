@@ -20,23 +20,14 @@ _LOG_ABOVE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the log.
+    """One line of the log."""
 
-    Attributes:
-        step: optimizer steps taken.
-        epoch: the same in epochs.
-        seconds: training time.
-        values: numbers of the line by name.
-        loss: terms of the loss; empty for an evaluation.
-        metrics: metrics of an evaluation; None for a step.
-    """
-
-    step: int
-    epoch: float
-    seconds: float
-    values: Mapping[str, float]
-    loss: Mapping[str, float]
-    metrics: Mapping[str, float] | None
+    step: int  # optimizer steps taken
+    epoch: float  # the same in epochs
+    seconds: float  # training time
+    values: Mapping[str, float]  # numbers of the line by name
+    loss: Mapping[str, float]  # terms of the loss; empty for an evaluation
+    metrics: Mapping[str, float] | None  # metrics of an evaluation; None for a step
 
     @property
     def total(self) -> float:
@@ -46,20 +37,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The records in a run folder.
-
-    Attributes:
-        recipe: content of recipe.json; empty without one.
-        lines: lines of the log.
-        damaged: number of lines that cannot be read.
-        stopped: error that ended the run; empty without one.
-    """
+    """The records in a run folder."""
 
     name: str
-    recipe: Mapping[str, Any]
-    lines: tuple[Line, ...]
-    damaged: int = 0
-    stopped: str = ""
+    recipe: Mapping[str, Any]  # content of recipe.json; empty without one
+    lines: tuple[Line, ...]  # lines of the log
+    damaged: int = 0  # number of lines that cannot be read
+    stopped: str = ""  # error that ended the run; empty without one
 
     @property
     def steps(self) -> list[Line]:
