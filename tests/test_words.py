@@ -74,9 +74,7 @@ FILES = (
 # Printed by this file as a program, not tested.
 MORE_FILES = ("tests/**/*.py", "benchmarks/*.py", "training/*.py")
 # Files that still hold some; the list only shrinks.
-NOT_YET = (
-    *(f"src/hrnet/{place}" for place in ("classification", "detection", "nn", "pose", "segmentation")),
-)
+NOT_YET = (*(f"src/hrnet/{place}" for place in ("classification", "detection", "nn", "pose", "segmentation")),)
 HELP = (
     ("--help",),
     ("predict", "--help"),
