@@ -173,7 +173,7 @@ class Predictor(Generic[Result]):
             detector = Predictor(detector, runtime=runtime, device=device, precision=precision)
         if detector is not None:
             processor.check_detector(detector.class_names)
-        self.model = model.eval()
+        self.model: TaskModel[Any, Result] = model.eval()
         self.processor = processor
         self.batch = batch
         self.flip = flip
@@ -181,7 +181,7 @@ class Predictor(Generic[Result]):
         self.detector = detector
         self.detector_score = detector_score
         self.antialias = antialias
-        self.seconds = Seconds()
+        self.seconds: Seconds = Seconds()
         self._forward = open_runtime(model, runtime, device=device, precision=precision)
 
     @property

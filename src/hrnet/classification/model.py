@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from hrnet.classification.processor import ClassificationOutput, ClassificationProcessor
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.nn.backbone import Bottleneck, conv_bn, init_kaiming
+from hrnet.nn.backbone import Bottleneck, ConvBN, conv_bn, init_kaiming
 from hrnet.nn.task import Batch, TaskModel
 from hrnet.results import Classification
 
@@ -33,14 +33,16 @@ class ClassificationHead(nn.Module):
     def __init__(self, widths: Sequence[int], spec: ClassificationSpec) -> None:
         super().__init__()
         middles, bias = [spec.head_width << level for level in range(4)], spec.head_bias
-        self.widen = nn.ModuleList(Bottleneck(width, middle) for width, middle in zip(widths, middles, strict=True))
+        self.widen: nn.ModuleList = nn.ModuleList(
+            Bottleneck(width, middle) for width, middle in zip(widths, middles, strict=True)
+        )
         wide = [Bottleneck.expansion * middle for middle in middles]
-        self.halve = nn.ModuleList(
+        self.halve: nn.ModuleList = nn.ModuleList(
             conv_bn(wide[level], wide[level + 1], 3, 2, relu=True, bias=bias) for level in range(3)
         )
         vector = VECTOR_WIDTHS * spec.head_width
-        self.expand = conv_bn(wide[-1], vector, 1, relu=True, bias=bias)
-        self.classifier = nn.Linear(vector, spec.num_classes)
+        self.expand: ConvBN = conv_bn(wide[-1], vector, 1, relu=True, bias=bias)
+        self.classifier: nn.Linear = nn.Linear(vector, spec.num_classes)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k"]:
         first, *others = self.widened(maps)
@@ -60,10 +62,10 @@ class ClassificationModel(TaskModel[ClassificationSpec, Classification]):
     def __init__(self, spec: ClassificationSpec) -> None:
         super().__init__(spec)
         self.processor = ClassificationProcessor(spec)
-        self.head = ClassificationHead(spec.backbone.widths, spec)
+        self.head: ClassificationHead = ClassificationHead(spec.backbone.widths, spec)
         init_kaiming(self)
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput[Float[Tensor, "n k"]]:
+    def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
         return ClassificationOutput(self.head(self.backbone(self.normalize(images))))
 
     def widening(self) -> nn.ModuleList:

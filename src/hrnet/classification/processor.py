@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -13,18 +13,15 @@ from hrnet.inference.processor import BoxPrompts, Processor
 from hrnet.io.geometry import Frame, Size
 from hrnet.results import Classification
 
-Values = TypeVar("Values")
-Logits = Float[np.ndarray, "n k"]
 
-
-class ClassificationOutput(NamedTuple, Generic[Values]):
+class ClassificationOutput(NamedTuple):
     """Network outputs, as tensors or arrays.
 
     Attributes:
-        logits: `n k`, before the softmax.
+        logits: before the softmax.
     """
 
-    logits: Values
+    logits: Float[Any, "n k"]
 
 
 class ClassificationProcessor(Processor[Classification]):
@@ -46,12 +43,12 @@ class ClassificationProcessor(Processor[Classification]):
         return [center_frame(size, self.spec)]
 
     def merge_flip(
-        self, outputs: ClassificationOutput[Logits], flipped: ClassificationOutput[Logits], input_size: Size
-    ) -> ClassificationOutput[Logits]:
+        self, outputs: ClassificationOutput, flipped: ClassificationOutput, input_size: Size
+    ) -> ClassificationOutput:
         """Return the mean of the logits (the geometric mean of the odds), not of the probabilities."""
         return ClassificationOutput((outputs.logits + flipped.logits) / 2)
 
-    def decode(self, outputs: ClassificationOutput[Logits], frames: Sequence[Frame]) -> list[Classification]:
+    def decode(self, outputs: ClassificationOutput, frames: Sequence[Frame]) -> list[Classification]:
         """Return the probability of each class (softmax)."""
         logits = np.asarray(outputs.logits, np.float32)
         scores = np.exp(logits - logits.max(-1, keepdims=True))

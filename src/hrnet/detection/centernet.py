@@ -24,7 +24,7 @@ from hrnet.detection.boxes import GroundTruth, pairwise_iou
 from hrnet.detection.processor import DetectionOutput
 from hrnet.detection.spec import CenterNetSpec
 from hrnet.io.geometry import Size
-from hrnet.nn.backbone import conv_bn
+from hrnet.nn.backbone import ConvBN, conv_bn
 from hrnet.nn.representation import concat_conv_bn
 
 STRIDE = 4
@@ -80,13 +80,15 @@ class CenterNet(nn.Module):
         self.spec = spec
         width = spec.width
         first = concat_conv_bn(widths, sum(widths), spec.reduce_kernel, align_corners=False)
-        self.reduce = nn.Sequential(*first, conv_bn(sum(widths), width, 1, relu=True))
-        self.branches = nn.ModuleList(
+        self.reduce: nn.Sequential = nn.Sequential(*first, conv_bn(sum(widths), width, 1, relu=True))
+        self.branches: nn.ModuleList = nn.ModuleList(
             [CascadePooling(width, ("down", "right")), CascadePooling(width, ("up", "left")), CenterPooling(width)]
         )
-        self.heatmaps = nn.ModuleList(_outputs(width, num_classes, math.log(PRIOR / (1 - PRIOR))) for _ in range(3))
-        self.embeddings = nn.ModuleList(_outputs(width, 1) for _ in range(2))
-        self.offsets = nn.ModuleList(_outputs(width, 2) for _ in range(3))
+        self.heatmaps: nn.ModuleList = nn.ModuleList(
+            _outputs(width, num_classes, math.log(PRIOR / (1 - PRIOR))) for _ in range(3)
+        )
+        self.embeddings: nn.ModuleList = nn.ModuleList(_outputs(width, 1) for _ in range(2))
+        self.offsets: nn.ModuleList = nn.ModuleList(_outputs(width, 2) for _ in range(3))
 
     def forward_maps(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> TripletMaps:
         """Return the outputs at every cell."""
@@ -141,9 +143,9 @@ class _Pooling(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.merge = conv_bn(width, width, 3, relu=False)
-        self.skip = conv_bn(width, width, 1, relu=False)
-        self.refine = conv_bn(width, width, 3, relu=True)
+        self.merge: ConvBN = conv_bn(width, width, 3, relu=False)
+        self.skip: ConvBN = conv_bn(width, width, 1, relu=False)
+        self.refine: ConvBN = conv_bn(width, width, 3, relu=True)
 
     def combine(self, pooled: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         return self.refine(functional.relu(self.merge(pooled) + self.skip(x)))
@@ -160,8 +162,8 @@ class CascadePooling(_Pooling):
     def __init__(self, width: int, directions: tuple[Direction, Direction]) -> None:
         super().__init__(width)
         self.directions = directions
-        self.edge = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in directions)
-        self.inner = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in directions)
+        self.edge: nn.ModuleList = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in directions)
+        self.inner: nn.ModuleList = nn.ModuleList(conv_bn(width, width, 3, relu=True) for _ in directions)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         # Seen from one edge, the inside of the object lies in the direction of the other edge.
@@ -177,8 +179,8 @@ class CenterPooling(_Pooling):
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
-        self.row = conv_bn(width, width, 3, relu=True)
-        self.column = conv_bn(width, width, 3, relu=True)
+        self.row: ConvBN = conv_bn(width, width, 3, relu=True)
+        self.column: ConvBN = conv_bn(width, width, 3, relu=True)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         return self.combine(self.row(x).amax(-1, keepdim=True) + self.column(x).amax(-2, keepdim=True), x)

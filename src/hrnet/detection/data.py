@@ -148,7 +148,7 @@ class DetectionDataset:
         self.spec = spec
         self.augment = augment
         self.seed = seed
-        self.stuff = any(image.label_map is not None for image in images)
+        self.stuff: bool = any(image.label_map is not None for image in images)
 
     def __len__(self) -> int:
         return len(self.images)

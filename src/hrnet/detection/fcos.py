@@ -59,14 +59,14 @@ class FCOS(nn.Module):
         super().__init__()
         self.spec = spec
         width, num_levels = spec.pyramid_width, len(spec.ranges)
-        self.pyramid = Pyramid(widths, width, num_levels, spec.pooling, spec.pyramid_stride)
-        self.class_tower = _tower(width, spec.tower_convs)
-        self.box_tower = _tower(width, spec.tower_convs)
-        self.classify = _conv(width, num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
-        self.regress = _conv(width, 4, bias=_INITIAL_LOG)
-        self.center = _conv(width, 1)
+        self.pyramid: Pyramid = Pyramid(widths, width, num_levels, spec.pooling, spec.pyramid_stride)
+        self.class_tower: nn.Sequential = _tower(width, spec.tower_convs)
+        self.box_tower: nn.Sequential = _tower(width, spec.tower_convs)
+        self.classify: nn.Conv2d = _conv(width, num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
+        self.regress: nn.Conv2d = _conv(width, 4, bias=_INITIAL_LOG)
+        self.center: nn.Conv2d = _conv(width, 1)
         # The distances of a new network fit the range of each level.
-        self.scales = nn.ParameterList(
+        self.scales: nn.ParameterList = nn.ParameterList(
             nn.Parameter(torch.tensor(math.log(low if low > 0 else min(high / 2, _INITIAL_DISTANCE)) / _INITIAL_LOG))
             for low, high in spec.ranges
         )

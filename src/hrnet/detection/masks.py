@@ -32,10 +32,10 @@ class MaskHead(nn.Module):
         self, num_classes: int, channels: int = 256, num_convs: int = 4, information_flow: bool = False
     ) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs))
-        self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
-        self.logits = nn.Conv2d(channels, num_classes, 1)
-        self.previous = nn.Conv2d(channels, channels, 1) if information_flow else None
+        self.convs: nn.ModuleList = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs))
+        self.upsample: nn.ConvTranspose2d = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.logits: nn.Conv2d = nn.Conv2d(channels, num_classes, 1)
+        self.previous: nn.Conv2d | None = nn.Conv2d(channels, channels, 1) if information_flow else None
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 assert layer.bias is not None
@@ -90,7 +90,7 @@ class MaskHeads(nn.Module):
         average: bool = True,
     ) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(
+        self.stages: nn.ModuleList = nn.ModuleList(
             MaskHead(num_classes, channels, information_flow=information_flow and stage > 0)
             for stage in range(num_stages)
         )

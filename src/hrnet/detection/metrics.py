@@ -59,7 +59,7 @@ class DetectionEvaluator:
     ) -> None:
         self.images = images
         self.spec = spec
-        self.category_ids = tuple(category_ids) if category_ids else default_ids(spec.class_names)
+        self.category_ids: tuple[int, ...] = tuple(category_ids) if category_ids else default_ids(spec.class_names)
         self._predictions: dict[int, Predictions] = {}
         # COCO's compressed RLE of the masks of each image, much smaller than the masks.
         self._masks: dict[int, list[dict[str, Any]]] = {}

@@ -23,8 +23,6 @@ from hrnet.results import Detections
 class DetectionModel(TaskModel[DetectionSpec, Detections]):
     """Boxes with classes, scores and, in some families, masks."""
 
-    fill = DetectionProcessor.fill
-
     def __init__(self, spec: DetectionSpec) -> None:
         super().__init__(spec, recompute=True)
         self.processor = DetectionProcessor(spec)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from hrnet.detection.spec import DetectionSpec
 from hrnet.inference.processor import MEAN_COLOR, BoxPrompts, Processor
-from hrnet.io.geometry import Frame, Size, clip_boxes
+from hrnet.io.geometry import Color, Frame, Size, clip_boxes
 from hrnet.results import Detections, Masks
 
 # The sides of an input are multiples of this, the coarsest stride of the backbone.
@@ -40,7 +40,7 @@ class DetectionOutput(NamedTuple):
 class DetectionProcessor(Processor[Detections]):
     """Whole images in, detections in pixels of the image out."""
 
-    fill = MEAN_COLOR
+    fill: ClassVar[Color] = MEAN_COLOR
 
     def __init__(self, spec: DetectionSpec) -> None:
         self.spec = spec

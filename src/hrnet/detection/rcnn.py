@@ -43,9 +43,11 @@ class BoxHead(nn.Module):
     def __init__(self, num_classes: int, spec: RCNNSpec) -> None:
         super().__init__()
         width = spec.head_width
-        self.hidden = nn.ModuleList([nn.Linear(spec.pyramid_width * BOX_CELLS**2, width), nn.Linear(width, width)])
-        self.classify = nn.Linear(width, num_classes + 1)
-        self.regress = nn.Linear(width, 4 if spec.class_agnostic else 4 * num_classes)
+        self.hidden: nn.ModuleList = nn.ModuleList(
+            [nn.Linear(spec.pyramid_width * BOX_CELLS**2, width), nn.Linear(width, width)]
+        )
+        self.classify: nn.Linear = nn.Linear(width, num_classes + 1)
+        self.regress: nn.Linear = nn.Linear(width, 4 if spec.class_agnostic else 4 * num_classes)
         for layer in self.hidden:
             nn.init.xavier_uniform_(cast(nn.Linear, layer).weight)
         # Source: mmdetection's initialization.
@@ -104,16 +106,16 @@ class RCNN(nn.Module):
         self.spec = spec
         self.num_classes = num_classes
         width = spec.pyramid_width
-        self.pyramid = Pyramid(widths, width, spec.num_levels, spec.pooling)
-        self.rpn = RPN(spec)
-        self.box_heads = nn.ModuleList(BoxHead(num_classes, spec) for _ in spec.stages)
+        self.pyramid: Pyramid = Pyramid(widths, width, spec.num_levels, spec.pooling)
+        self.rpn: RPN = RPN(spec)
+        self.box_heads: nn.ModuleList = nn.ModuleList(BoxHead(num_classes, spec) for _ in spec.stages)
         interleaved = spec.masks == "interleaved"
-        self.mask_heads = (
+        self.mask_heads: MaskHeads | None = (
             None
             if spec.masks == "none"
             else MaskHeads(len(spec.stages), num_classes, width, interleaved, average=spec.average_masks)
         )
-        self.semantic_head = (
+        self.semantic_head: SemanticHead | None = (
             SemanticHead(spec.semantic_classes, width, spec.num_levels) if spec.semantic_classes else None
         )
 

@@ -63,9 +63,9 @@ class RPN(nn.Module):
         super().__init__()
         self.spec = spec
         width, anchors = spec.pyramid_width, len(spec.anchor_ratios)
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.classify = nn.Conv2d(width, anchors, 1)
-        self.regress = nn.Conv2d(width, 4 * anchors, 1)
+        self.conv: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1)
+        self.classify: nn.Conv2d = nn.Conv2d(width, anchors, 1)
+        self.regress: nn.Conv2d = nn.Conv2d(width, 4 * anchors, 1)
         for layer in (self.conv, self.classify, self.regress):
             assert layer.bias is not None
             nn.init.normal_(layer.weight, std=0.01)

@@ -45,10 +45,10 @@ class SemanticHead(nn.Module):
 
     def __init__(self, num_classes: int, channels: int = 256, num_levels: int = 5, num_convs: int = 4) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(num_levels))
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs))
-        self.embedding = nn.Conv2d(channels, channels, 1)
-        self.logits = nn.Conv2d(channels, num_classes, 1)
+        self.laterals: nn.ModuleList = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(num_levels))
+        self.convs: nn.ModuleList = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs))
+        self.embedding: nn.Conv2d = nn.Conv2d(channels, channels, 1)
+        self.logits: nn.Conv2d = nn.Conv2d(channels, num_classes, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 assert layer.bias is not None

@@ -31,10 +31,13 @@ class Batches:
                 f"A batch of {spec.batch} cannot be divided among {processes.world} processes and "
                 f"{spec.accumulate} accumulation steps; choose a multiple of their product."
             )
-        self.count, self.spec, self.start = count, spec, start
-        self.steps_per_epoch = max(-(-count // spec.batch), 1)
-        self.rank, self.world = processes.rank, processes.world
-        self.micro = spec.batch // (processes.world * spec.accumulate)
+        self.count = count
+        self.spec = spec
+        self.start = start
+        self.steps_per_epoch: int = max(-(-count // spec.batch), 1)
+        self.rank: int = processes.rank
+        self.world: int = processes.world
+        self.micro: int = spec.batch // (processes.world * spec.accumulate)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         size = self.spec.batch
@@ -66,9 +69,11 @@ class EvaluationBatches:
 
     def __init__(self, count: int, size: int, processes: Processes) -> None:
         positions = range(processes.rank, count, processes.world)
-        self.batches = [list(positions[begin : begin + size]) for begin in range(0, len(positions), size)]
+        self.batches: list[list[int]] = [
+            list(positions[begin : begin + size]) for begin in range(0, len(positions), size)
+        ]
         # The first process has the most batches.
-        self.rounds = -(-len(range(0, count, processes.world)) // size)
+        self.rounds: int = -(-len(range(0, count, processes.world)) // size)
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)

@@ -139,7 +139,7 @@ class MovingAverage:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         current = module.state_dict()
-        self.state = {name: value.detach().clone() for name, value in current.items()}
+        self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in current.items()}
         # Training changes the module's tensors in place, so they are collected once.
         self._counts = [(self.state[name], value) for name, value in current.items() if not value.is_floating_point()]
         # One foreach call cannot mix FSDP's tensors with plain ones.

@@ -23,8 +23,12 @@ class Progress:
     """A progress bar on standard error, or nothing if `quiet`; `unit` names the items in the plural."""
 
     def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
-        self.title, self.total, self.unit, self._quiet = title, total, unit, quiet
-        self.done, self.note = 0, ""
+        self.title = title
+        self.total = total
+        self.unit = unit
+        self.done: int = 0
+        self.note: str = ""
+        self._quiet = quiet
         self._start = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
         if not quiet and sys.stderr.isatty():

@@ -17,6 +17,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from hrnet.engine.batches import Batches, reading
 from hrnet.engine.evaluate import Interrupted, evaluate
@@ -91,30 +92,34 @@ class Trainer:
         cure: str = "",
         report: Callable[[Evaluator | None, dict[str, float]], None] = lambda _evaluator, _metrics: None,
     ) -> None:
-        self.job, self.spec, self.out, self.save, self.flip = job, spec, out, save, flip
+        self.job = job
+        self.spec = spec
+        self.out = out
+        self.save = save
+        self.flip = flip
         self.report = report
         # Accelerate keeps the precision of the first run in a process, and refuses a second run of another.
         AcceleratorState._reset_state()
         # With synchronized norms the buffers are equal everywhere as they are.
-        self.accelerator = Accelerator(
+        self.accelerator: Accelerator = Accelerator(
             # Without another device Accelerate must be told so, or the processes would not connect.
             cpu=device == "cpu" or not torch.accelerator.is_available(),
             mixed_precision=_precision(spec, device),
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=not spec.sync_norm)],
         )
-        self.device = self.accelerator.device
-        self.processes = Processes(self.accelerator)
-        self.watch = Watch(self.processes, spec.timeout, cure)
-        self.signals = StopSignals()
-        self.stopped = 0
+        self.device: torch.device = self.accelerator.device
+        self.processes: Processes = Processes(self.accelerator)
+        self.watch: Watch = Watch(self.processes, spec.timeout, cure)
+        self.signals: StopSignals = StopSignals()
+        self.stopped: int = 0
         self.messages: list[str] = []
         self._build()
-        self.position = Position(recipe=recipe, log_bytes=0)
+        self.position: Position = Position(recipe=recipe, log_bytes=0)
         if resume and self.processes.broadcast(has_state(out)):
             self._restore()
-        self.batches = Batches(len(job.train), spec, self.processes, self.position.step)
-        self.total = spec.epochs * self.batches.steps_per_epoch
-        self.workers = default_workers() if spec.workers is None else spec.workers
+        self.batches: Batches = Batches(len(job.train), spec, self.processes, self.position.step)
+        self.total: int = spec.epochs * self.batches.steps_per_epoch
+        self.workers: int = default_workers() if spec.workers is None else spec.workers
         self.journal: Journal | None = None
 
     def _build(self) -> None:
@@ -125,7 +130,7 @@ class Trainer:
                 raise InputError("Muon needs whole kernels, which FSDP shards; train without it, or with AdamW.")
         bf16 = self.accelerator.mixed_precision == "bf16"
         fast = gains_from_channels_last(self.device, bf16)
-        self.channels_last = fast if self.spec.channels_last is None else self.spec.channels_last
+        self.channels_last: bool = fast if self.spec.channels_last is None else self.spec.channels_last
         if self.device.type == "cpu":
             keep_freed_memory()
         model = self.job.model.to(self.device)
@@ -134,14 +139,15 @@ class Trainer:
             # A false alarm about 1 x 1 kernels, whose memory layout is the same either way.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # The copy that is evaluated and saved: whole, however the training model is wrapped.
-        self.shown = copy.deepcopy(model)
+        self.shown: TaskModel[Any, Any] = copy.deepcopy(model)
         if self.spec.sync_norm and self.processes.world > 1:
             synchronize_norms(model, self.device)
         # In one call, because FSDP replaces the optimizer's parameters.
+        self.loss: nn.Module
         self.loss, optimizer = self.accelerator.prepare(_Loss(model), build_optimizer(model, self.spec))
-        self.optimizer = optimizer.optimizer
+        self.optimizer: Optimizer = optimizer.optimizer
         self.model: TaskModel[Any, Any] = self.accelerator.unwrap_model(self.loss).model
-        self.average = MovingAverage(self.model, self.spec.ema) if self.spec.ema else None
+        self.average: MovingAverage | None = MovingAverage(self.model, self.spec.ema) if self.spec.ema else None
 
     def _restore(self) -> None:
         """Read the state in the first process only: other machines may not see the run folder."""

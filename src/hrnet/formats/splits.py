@@ -227,7 +227,7 @@ class TrainingSets(Generic[AnySet]):
         self._content: Content = content
         pairs = pair_folders(source.images, source.annotations, source.splits)
         self._opened = [open_splits(*pair, content) for pair in pairs]
-        self.sets = [convert(choose_split(one, split)) for one in self._opened for split in source.splits]
+        self.sets: list[AnySet] = [convert(choose_split(one, split)) for one in self._opened for split in source.splits]
 
     def finish(
         self, match: Callable[[AnySet], AnySet], messages: list[str], sets: Sequence[AnySet] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+@runtime_checkable
 class Runtime(Protocol):
     """A network ready to run: RGB inputs as bytes to the model's NamedTuple of output arrays."""
 

@@ -40,4 +40,4 @@ class _SuppressWarnings:
                 self._caught.close()
 
 
-suppress_warnings = _SuppressWarnings()
+suppress_warnings: _SuppressWarnings = _SuppressWarnings()

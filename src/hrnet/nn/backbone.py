@@ -45,13 +45,13 @@ class HRNet(nn.Module):
         self.spec = spec
         self.recompute = recompute
         stem = spec.stem_width
-        self.conv1 = nn.Conv2d(spec.in_channels, stem, 3, 2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
-        self.conv2 = nn.Conv2d(stem, stem, 3, 2, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(stem)
+        self.conv1: nn.Conv2d = nn.Conv2d(spec.in_channels, stem, 3, 2, padding=1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(stem)
+        self.conv2: nn.Conv2d = nn.Conv2d(stem, stem, 3, 2, padding=1, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(stem)
         first = spec.bottleneck_width * Bottleneck.expansion
         # Stage 1 has one branch, of bottlenecks.
-        self.layer1 = nn.Sequential(
+        self.layer1: nn.Sequential = nn.Sequential(
             *[Bottleneck(first if block else stem, spec.bottleneck_width) for block in range(spec.bottlenecks)]
         )
         before: tuple[int, ...] = (first,)
@@ -127,10 +127,10 @@ class HighResolutionModule(nn.Module):
 
     def __init__(self, stage: StageSpec, upsample: Upsample, align_corners: bool, num_outputs: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
+        self.branches: nn.ModuleList = nn.ModuleList(
             nn.Sequential(*[BasicBlock(width, width) for _ in range(stage.blocks)]) for width in stage.widths
         )
-        self.fuse_layers = Fusion(stage.widths, num_outputs, upsample, align_corners)
+        self.fuse_layers: Fusion = Fusion(stage.widths, num_outputs, upsample, align_corners)
 
     def forward(self, maps: Maps) -> list[Float[Tensor, "n _ _ _"]]:
         return self.fuse_layers([branch(x) for branch, x in zip(self.branches, maps, strict=True)])
@@ -150,7 +150,7 @@ class Fusion(nn.ModuleList):
             for target in range(num_outputs)
         )
         self.upsample: Upsample = upsample
-        self.align_corners = align_corners if upsample == "bilinear" else None
+        self.align_corners: bool | None = align_corners if upsample == "bilinear" else None
 
     @staticmethod
     def _path(widths: Sequence[int], source: int, target: int) -> nn.Module | None:
@@ -185,11 +185,11 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = None if inputs == width else conv_bn(inputs, width, 1, relu=False)
+        self.conv1: nn.Conv2d = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv2: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.downsample: ConvBN | None = None if inputs == width else conv_bn(inputs, width, 1, relu=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
         if self.recompute and torch.is_grad_enabled():
@@ -210,13 +210,13 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         outputs = self.expansion * width
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample = None if inputs == outputs else conv_bn(inputs, outputs, 1, relu=False)
+        self.conv1: nn.Conv2d = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv2: nn.Conv2d = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv3: nn.Conv2d = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3: nn.BatchNorm2d = nn.BatchNorm2d(outputs)
+        self.downsample: ConvBN | None = None if inputs == outputs else conv_bn(inputs, outputs, 1, relu=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
         if self.recompute and torch.is_grad_enabled():

@@ -26,8 +26,8 @@ class BackboneModel(HRNetModel[BackboneSpec]):
     def __init__(self, spec: BackboneSpec) -> None:
         super().__init__(spec)
         self.widen: nn.ModuleList | None = None
-        self.channels = spec.backbone.widths
-        self.reductions = tuple(4 << level for level in range(len(self.channels)))
+        self.channels: tuple[int, ...] = spec.backbone.widths
+        self.reductions: tuple[int, ...] = tuple(4 << level for level in range(len(self.channels)))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         maps = self.features(images)

@@ -38,7 +38,7 @@ class ConcatConv2d(nn.Conv2d):
 
     def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
         super().__init__(sum(widths), outputs, kernel, padding=kernel // 2)
-        self.widths = tuple(widths)
+        self.widths: tuple[int, ...] = tuple(widths)
         self.align_corners = align_corners
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # takes the parts
@@ -81,9 +81,9 @@ class PixelHead(nn.Module):
 
     def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
         super().__init__()
-        self.project = ConcatConv2d(widths, sum(widths), 1, align_corners)
-        self.norm = nn.BatchNorm2d(sum(widths))
-        self.classify = nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2)
+        self.project: ConcatConv2d = ConcatConv2d(widths, sum(widths), 1, align_corners)
+        self.norm: nn.BatchNorm2d = nn.BatchNorm2d(sum(widths))
+        self.classify: nn.Conv2d = nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:
         chunked = is_plain(self.classify, self.norm) and self.classify.groups == 1
@@ -134,8 +134,10 @@ class Pyramid(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = pooling
-        self.reduce = ConcatConv2d(widths, outputs)
-        self.levels = nn.ModuleList(nn.Conv2d(outputs, outputs, 3, stride, padding=1) for _ in range(num_levels))
+        self.reduce: ConcatConv2d = ConcatConv2d(widths, outputs)
+        self.levels: nn.ModuleList = nn.ModuleList(
+            nn.Conv2d(outputs, outputs, 3, stride, padding=1) for _ in range(num_levels)
+        )
         for layer in [self.reduce, *self.levels]:
             assert isinstance(layer, nn.Conv2d)
             assert layer.bias is not None

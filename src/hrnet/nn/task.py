@@ -171,7 +171,7 @@ class HRNetModel(nn.Module, Generic[Spec]):
         super().__init__()
         self.spec: Spec = spec
         self.origin = ""
-        self.backbone = HRNet(spec.backbone, recompute=recompute)
+        self.backbone: HRNet = HRNet(spec.backbone, recompute=recompute)
         # More channels than three: the statistics repeat, as the first convolution's weights do when they are inflated.
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             repeated = torch.tensor(np.resize(values, spec.backbone.in_channels), dtype=torch.float32)

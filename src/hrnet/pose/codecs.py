@@ -71,7 +71,7 @@ class ClassicCodec(Codec):
         self.pairs = pairs
         height, width = (-(-side // STRIDE) for side in input_size)
         self.heatmap_size: Size = (height, width)
-        self.stride = (float(STRIDE), float(STRIDE))
+        self.stride: tuple[float, float] = (float(STRIDE), float(STRIDE))
 
     def encode(self, points: Points, visibility: Scores) -> tuple[Heatmaps, Scores]:
         """Return Gaussians of height 1, and the weight of each heatmap in the loss.
@@ -167,7 +167,7 @@ class UdpCodec(ClassicCodec):
     def __init__(self, spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> None:
         super().__init__(spec, input_size, pairs)
         height, width = self.heatmap_size
-        self.stride = ((input_size[1] - 1) / (width - 1), (input_size[0] - 1) / (height - 1))
+        self.stride: tuple[float, float] = ((input_size[1] - 1) / (width - 1), (input_size[0] - 1) / (height - 1))
 
     def _gaussian(self, center: Scores, rounded: Scores, length: int) -> Float[np.ndarray, "n k length"]:
         return self._bell(center, length) * self._near(rounded, length)

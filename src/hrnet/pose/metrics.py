@@ -61,15 +61,15 @@ class PoseEvaluator:
         self.spec = spec
         self.truth = truth
         self.labeled = labeled
-        self.names = names or spec.skeleton.names
+        self.names: tuple[str, ...] = names or spec.skeleton.names
         self.results: dict[int, Poses] = {}
         listed = truth["images"] if truth and images is None else ()
-        self.images = {image_number(image.get("id")) for image in listed} if images is None else set(images)
+        self.images: set[int] = {image_number(image.get("id")) for image in listed} if images is None else set(images)
         heads = labeled and any(np.isfinite(instance.head) for instance in instances)
         measured = {"PCKh@0.5": heads, "PCK@0.2": labeled, "AP": truth is not None and self._finds_all()}
         default = next((name for name, there in measured.items() if there), "PCK@0.2")
         measured["PCK-AUC"] = labeled
-        self.headline = headline if headline is not None and measured.get(headline) else default
+        self.headline: str = headline if headline is not None and measured.get(headline) else default
 
     def update(self, indices: Sequence[int], results: Sequence[Poses]) -> None:
         self.results.update(zip(indices, results, strict=True))

@@ -35,21 +35,21 @@ class OCRHead(nn.Module):
     def __init__(self, widths: Sequence[int], outputs: int, spec: OCRSpec, align_corners: bool) -> None:
         super().__init__()
         channels, keys = spec.channels, spec.key_channels
-        self.auxiliary = PixelHead(widths, outputs, align_corners=align_corners)
-        self.features = MapsSequential(
+        self.auxiliary: PixelHead = PixelHead(widths, outputs, align_corners=align_corners)
+        self.features: MapsSequential = MapsSequential(
             OrderedDict(
                 conv=ConcatConv2d(widths, channels, 3, align_corners),
                 norm=nn.BatchNorm2d(channels),
                 relu=nn.ReLU(inplace=True),
             )
         )
-        self.query = _reduce(channels, keys)
-        self.key = _reduce(channels, keys)
-        self.value = _Layer(channels, keys)
-        self.expand = _Layer(keys, channels)
-        self.merge = _Layer(2 * channels, channels)
-        self.dropout = nn.Dropout2d(spec.dropout)
-        self.classify = nn.Conv2d(channels, outputs, 1)
+        self.query: nn.Sequential = _reduce(channels, keys)
+        self.key: nn.Sequential = _reduce(channels, keys)
+        self.value: _Layer = _Layer(channels, keys)
+        self.expand: _Layer = _Layer(keys, channels)
+        self.merge: _Layer = _Layer(2 * channels, channels)
+        self.dropout: nn.Dropout2d = nn.Dropout2d(spec.dropout)
+        self.classify: nn.Conv2d = nn.Conv2d(channels, outputs, 1)
 
     def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> SegmentationOutput:
         auxiliary = self.auxiliary(maps)
@@ -72,8 +72,8 @@ class _Layer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.conv: nn.Conv2d = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm: nn.BatchNorm2d = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
         return functional.relu(conv_norm(self.conv, self.norm, x), inplace=True)

@@ -22,7 +22,11 @@ class Axis:
     """One axis of a chart: it maps values, `low` at `start` and `high` at `end`, to units of the drawing."""
 
     def __init__(self, low: float, high: float, start: float, end: float, *, log: bool = False) -> None:
-        self.low, self.high, self.start, self.end, self.log = low, high, start, end, log
+        self.low = low
+        self.high = high
+        self.start = start
+        self.end = end
+        self.log = log
 
     def __call__(self, value: float) -> float:
         low, high = self._scale(self.low), self._scale(self.high)
