@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,7 @@ _PENDING_IMAGES = 64
 _HELD_PIXELS = _READ_AHEAD_BYTES // 3
 
 
+@runtime_checkable
 class ImagePredictor(Protocol[ResultOut]):
     """A prediction of whole images through any number of forwards: sliding windows, scales."""
 

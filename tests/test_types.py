@@ -1,0 +1,71 @@
+"""A program that uses hrnet sees its types."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import hrnet
+
+# Why a public signature may hold Any.
+TASK = "a name or file gives a model of a task that is known at run time only; so do models of all tasks"
+JSON = "JSON: text, numbers, lists and dicts"
+OPTIONAL = "a type of a library that need not be installed"
+REASONS = {
+    "TaskModel[Any, Any] | BackboneModel": TASK,
+    "TaskModel[Any, Any] | str | Path": TASK,
+    "TaskModel[Any, Result] | str | Path": TASK,
+    "TaskModel[Any, Any] | Predictor[Any] | str | Path | None": TASK,
+    "HRNetModel[Any]": TASK,
+    "Recipe[Any, Any]": TASK,
+    "dict[str, Any]": JSON,
+    "Any": OPTIONAL,
+}
+
+
+def test_type_checkers_know_the_types_of_the_installed_package(tmp_path: Path) -> None:
+    """Oracle: pyright's report about an installed copy, which an editable installation does not give."""
+    root = tmp_path / "environment"
+    venv.create(root, symlinks=os.name != "nt")
+    places = {"base": str(root), "platbase": str(root), "installed_base": str(root), "installed_platbase": str(root)}
+    packages = Path(sysconfig.get_path("purelib", "venv", places))
+    shutil.copytree(
+        Path(hrnet.__file__).parent, packages / "hrnet", ignore=shutil.ignore_patterns("assets", "__pycache__")
+    )
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    scripts = sysconfig.get_path("scripts", "venv", places)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PATH"] = os.pathsep.join([scripts, environment["PATH"]])
+    command = [sys.executable, "-m", "pyright", "--verifytypes", "hrnet", "--ignoreexternal", "--outputjson"]
+    answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    found = json.loads(answer.stdout)["typeCompleteness"]
+    assert Path(found["pyTypedPath"]) == packages / "hrnet/py.typed"
+    unknown = [one["name"] for one in found["symbols"] if one["isExported"] and not one["isTypeKnown"]]
+    assert found["exportedSymbolCounts"]["withKnownType"] > 2000
+    assert found["completenessScore"] >= 0.98, unknown
+
+
+def annotations(value: object) -> Iterator[str]:
+    """Annotations of a public function, or of all public methods of a class."""
+    if inspect.isclass(value):
+        for name, method in vars(value).items():
+            if not name.startswith("_") or name in ("__init__", "__call__"):
+                yield from annotations(method)
+    elif inspect.isfunction(value):
+        signature = inspect.signature(value)
+        yield from (str(parameter.annotation) for parameter in signature.parameters.values())
+        yield str(signature.return_annotation)
+
+
+def test_any_on_the_public_face_has_a_reason() -> None:
+    found = {text for name in dir(hrnet) for text in annotations(getattr(hrnet, name)) if re.search(r"\bAny\b", text)}
+    assert found == set(REASONS)
