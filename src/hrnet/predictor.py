@@ -212,7 +212,7 @@ class Predictor(Generic[Result]):
             raise InputError("boxes apply to top-down (pose) models only; leave them out")
         if isinstance(images, str | Path | np.ndarray):
             images = [images]
-        inputs = (Input(image, boxes(image) if boxes else None) for image in images)
+        inputs = _with_boxes(images, boxes, on_error)
         return (result for _, result in self.run(inputs, detect=boxes is None, on_error=on_error))
 
     def run(
@@ -358,6 +358,22 @@ class Predictor(Generic[Result]):
             index = done.index
             del done
             yield index, result
+
+
+def _with_boxes(
+    images: Iterable[ImageSource],
+    boxes: Callable[[ImageSource], BoxPrompts | None] | None,
+    on_error: Callable[[ImageSource, InputError], None] | None,
+) -> Iterator[Input]:
+    for image in images:
+        try:
+            given = Input(image, boxes(image) if boxes else None)
+        except InputError as error:
+            if on_error is None:
+                raise
+            on_error(image, error)
+        else:
+            yield given
 
 
 def _unwrapped(model: TaskModel[Any, Result]) -> TaskModel[Any, Result]:

@@ -103,7 +103,12 @@ def plan(recipe: AnyRecipe, *, init: str | Path | None, flip: bool, device: str,
 
 
 def check_data(
-    path: str | Path, *, images: str | Path | None = None, val: str | Path | None = None, decode: bool = False
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    val: str | Path | None = None,
+    decode: bool = False,
+    data_format: str | None = None,
 ) -> Report:
     """Return all defects of a data set, before training on it.
 
@@ -112,13 +117,16 @@ def check_data(
         images: folder of the images, if it is not where the format has it.
         val: validation set, to be compared with the training set.
         decode: True to decode every image, which finds damage in the middle of files.
+        data_format: format of the data set, a key of `hrnet.formats.registry.READERS`; None: it is recognized.
 
     Raises:
         InputError: a path is of no known format.
     """
     from hrnet.formats.check import check
 
-    return check(Path(path), Path(images) if images else None, Path(val) if val else None, decode=decode)
+    return check(
+        Path(path), Path(images) if images else None, Path(val) if val else None, decode=decode, data_format=data_format
+    )
 
 
 def process_rank() -> int:

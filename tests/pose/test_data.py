@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hrnet.errors import InputError
-from hrnet.formats.boxes import box_key, read_boxes
+from hrnet.formats.boxes import BoxTable, read_boxes
 from hrnet.nn.task import SampleKey
 from hrnet.pose.augment import Augment
 from hrnet.pose.data import (
@@ -227,8 +227,9 @@ def test_boxes_are_read_in_both_forms(tmp_path: Path) -> None:
         )
     )
     table, problems = read_boxes(path)
-    assert box_key(Path("x/000000000139.jpg"), table) == "139"
-    assert box_key(Path("other.jpg"), table) is None
+    boxes = BoxTable(table, path)
+    assert boxes.find(Path("x/000000000139.jpg")) is table["139"]
+    assert boxes.find(Path("other.jpg")) is None
     np.testing.assert_array_equal(table["139"].scores, [0.25])
     path.write_text("3")
     with pytest.raises(InputError, match="holds no boxes"):

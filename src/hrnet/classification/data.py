@@ -79,9 +79,10 @@ def open_set(
     *,
     hold_out: int = 0,
     match: Callable[[ClassificationSet], ClassificationSet] | None = None,
+    data_format: str | None = None,
 ) -> ClassificationSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "classes", classification_set, split, hold_out, match)
+    return open_evaluation(images, annotations, "classes", classification_set, split, hold_out, match, data_format)
 
 
 def classification_set(data: DataSet) -> ClassificationSet:

@@ -22,7 +22,7 @@ class ClassificationEvaluation(EvaluationOptions):
 
     def open(self, name: str, model: TaskModel[Any, Any]) -> ScoringSet:
         match = partial(match_classes, class_names=model.spec.class_names)
-        data = open_set(self.images, hold_out=self.hold_out, match=match)
+        data = open_set(self.images, hold_out=self.hold_out, match=match, data_format=self.format)
         images = data.images
         return ScoringSet(
             inputs=[Input(one.path) for one in images],

@@ -44,6 +44,8 @@ class Check:
     """file or folder of any known format"""
     images: Path | None = None
     """folder of the images, where it is not the place that the format defines"""
+    format: str | None = None
+    """format of the data set, where it fits several: coco, yolo, voc, label-maps ..."""
     val: Path | None = None
     """data set to validate on; images and classes are compared"""
     decode: bool = False
@@ -64,6 +66,8 @@ class Show:
     """folder for the sheets; nothing in it is overwritten"""
     images: Path | None = None
     """folder of the images, where it is not the place that the format defines"""
+    format: str | None = None
+    """format of the data set, where it fits several: coco, yolo, voc, label-maps ..."""
     count: int = 24
     """number of images per split, evenly spaced"""
     columns: int = 6
@@ -93,7 +97,14 @@ def _check(options: Check) -> int:
                 bars.append(stack.enter_context(Progress("check", total, "images", quiet=options.json)))
             bars[0].advance(done - bars[0].done)
 
-        report = check(options.path, options.images, options.val, decode=options.decode, progress=advance)
+        report = check(
+            options.path,
+            options.images,
+            options.val,
+            decode=options.decode,
+            data_format=options.format,
+            progress=advance,
+        )
     for line in map(_json_line, report.defects) if options.json else _lines(report, options.all):
         print(line)
     return 1 if report.fatal else 0
@@ -134,7 +145,7 @@ def _show(options: Show) -> int:
     if min(options.count, options.columns) < 1 or not 16 <= options.cell <= 2000:
         raise InputError("--count and --columns are at least 1, --cell is 16 to 2000; correct them.")
     written = 0
-    for data in read(options.path, options.images):
+    for data in read(options.path, options.images, None, options.format):
         if not data.images:
             print(f"hrnet data show: {data.source} {data.split} has no image that can be shown", file=sys.stderr)
             continue

@@ -50,9 +50,10 @@ def open_set(
     *,
     hold_out: int = 0,
     match: Callable[[DetectionSet], DetectionSet] | None = None,
+    data_format: str | None = None,
 ) -> DetectionSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "boxes", detection_set, split, hold_out, match)
+    return open_evaluation(images, annotations, "boxes", detection_set, split, hold_out, match, data_format)
 
 
 def detection_set(data: DataSet) -> DetectionSet:

@@ -36,7 +36,7 @@ class DetectionEvaluation(EvaluationOptions):
     def open(self, name: str, model: TaskModel[Any, Any]) -> ScoringSet:
         spec = model.spec
         match = partial(match_classes, class_names=spec.class_names, aliases=self.aliases)
-        data = open_set(self.images, self.annotations, hold_out=self.hold_out, match=match)
+        data = open_set(self.images, self.annotations, hold_out=self.hold_out, match=match, data_format=self.format)
         images = data.images
 
         def counts(scored: Sequence[int]) -> dict[str, int]:

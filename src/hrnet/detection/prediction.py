@@ -31,7 +31,7 @@ class DetectionPrediction(PredictionOptions[Detections]):
     """only objects of these classes"""
     coco_results: Path | None = None
     """write all objects, of any score, to this COCO results file, which --boxes of a pose model reads; an image's id is
-    the number that its name ends in"""
+    the number that its name ends in, if all names end in different ones, else its position"""
 
     def check(self, name: str, model: TaskModel[Any, Any]) -> None:
         unknown = [one for one in self.classes if one not in model.spec.class_names]
@@ -55,11 +55,17 @@ class DetectionPrediction(PredictionOptions[Detections]):
         if self.coco_results is None or not isinstance(result.source, Path):
             return []
         result, path = self._of_classes(result), result.source
-        in_name = number_in_name(path)
         masks = None if result.masks is None else compressed(result.masks)
-        found = coco_entries(result, masks, number if in_name is None else in_name, default_ids(result.names))
-        return [{"file_name": path.name, **entry} for entry in found]
+        found = coco_entries(result, masks, number, default_ids(result.names))
+        return [{"file_name": path.as_posix(), **entry} for entry in found]
 
     def write_entries(self, entries: list[dict[str, Any]]) -> None:
-        if self.coco_results is not None:
-            write_text(self.coco_results, json.dumps(entries) + "\n")
+        if self.coco_results is None:
+            return
+        paths = [Path(name) for name in dict.fromkeys(entry["file_name"] for entry in entries)]
+        numbers = {path.as_posix(): number_in_name(path) for path in paths}
+        if None not in numbers.values() and len(set(numbers.values())) == len(paths):
+            entries = [{**entry, "image_id": numbers[entry["file_name"]]} for entry in entries]
+        if len({path.name for path in paths}) == len(paths):
+            entries = [{**entry, "file_name": Path(entry["file_name"]).name} for entry in entries]
+        write_text(self.coco_results, json.dumps(entries) + "\n")

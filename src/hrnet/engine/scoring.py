@@ -74,6 +74,8 @@ class EvaluationOptions:
     """folder of the images, or the whole data set"""
     hold_out: int = 0
     """score only every N-th image, sorted by path: those that `--data.hold-out N` keeps out of training; 0 for all"""
+    format: str | None = None
+    """format of the data set, where it fits several: coco, yolo, voc, label-maps ..."""
     out: Path | None = None
     """write the metrics to this JSON file; an existing file is not replaced"""
     report: Path | None = None

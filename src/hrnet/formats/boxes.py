@@ -54,10 +54,32 @@ def _prompts(rows: Float[np.ndarray, "n 5"]) -> BoxPrompts:
     return BoxPrompts(np.column_stack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 4])
 
 
-def box_key(path: Path, table: dict[str, BoxPrompts]) -> str | None:
-    """Return the key of an image: its file name, its stem, or the number that its stem ends in; None without one."""
-    keys = (path.name, path.stem, str(number_in_name(path)))
-    return next((key for key in keys if key in table), None)
+class BoxTable:
+    """Boxes by image, for images by path.
+
+    An image has the entry of its path as given, or the longest end of it that the file names (``b/1.jpg``, ``1.jpg``), or
+    of its stem, or of the number that its stem ends in. Entries of a name are for one image of that name only.
+    """
+
+    def __init__(self, boxes: dict[str, BoxPrompts], file: Path) -> None:
+        self.boxes, self.file = boxes, file
+        self._users: dict[str, Path] = {}
+
+    def find(self, path: Path) -> BoxPrompts | None:
+        """Return the boxes of an image; None without an entry.
+
+        Raises:
+            InputError: another image has the same entry already.
+        """
+        parts = path.as_posix().split("/")
+        keys = [str(path), *("/".join(parts[start:]) for start in range(len(parts)))]
+        key = next((key for key in [*keys, path.stem, str(number_in_name(path))] if key in self.boxes), None)
+        if key is None:
+            return None
+        user = self._users.setdefault(key, path)
+        if user != path:
+            raise InputError(f"{self.file}: {key!r} fits {user} and {path}; name the images by their paths there.")
+        return self.boxes[key]
 
 
 def _mapping_entries(content: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:

@@ -44,6 +44,7 @@ def check(
     val: Path | None = None,
     *,
     decode: bool = False,
+    data_format: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Read a data set of any format and check all its images.
@@ -53,13 +54,14 @@ def check(
         images: folder of the images, where it is not the place that the format defines.
         val: another data set, to validate on.
         decode: whether every image is decoded, and pixels instead of bytes are compared across splits.
+        data_format: key of `READERS`; None: it is recognized.
         progress: function that gets the number of checked images, and of all.
 
     Raises:
         InputError: a path is of no known format.
     """
     defects: list[Defect] = []
-    sets = _read(path, images, defects)
+    sets = _read(path, images, defects, data_format)
     if val is not None:
         others = _read(val, images if recognize(val) != "coco" else None, defects)
         # The caller's names of the two are compared, whatever the files call them.
@@ -81,11 +83,11 @@ def check(
     return Report(tuple(checked), tuple(sorted(found, key=lambda defect: (order[defect.severity], defect.kind))))
 
 
-def _read(path: Path, images: Path | None, defects: list[Defect]) -> list[DataSet]:
-    recognize(path, images)
+def _read(path: Path, images: Path | None, defects: list[Defect], data_format: str | None = None) -> list[DataSet]:
+    recognize(path, images, None, data_format)
     draft = Draft(path)
     try:
-        return list(read(path, images))
+        return list(read(path, images, None, data_format))
     except InputError as error:
         draft.add_error("file-malformed", error, path)
         defects += draft.defects

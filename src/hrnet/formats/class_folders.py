@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from hrnet.formats.checked import checked_size, numbered
@@ -11,7 +10,7 @@ from hrnet.formats.files import entries, is_folder
 from hrnet.formats.label_folders import IMAGE_FOLDERS, LABEL_FOLDERS, SPLIT_FOLDERS
 from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord
-from hrnet.io.images import SUFFIXES
+from hrnet.io.images import SUFFIXES, images_below
 
 # Files of operating systems and programs.
 _IGNORED = (
@@ -37,13 +36,13 @@ class ClassFolderReader(Reader[list[tuple[Path, str]]]):
 
     def find(self, path: Path, images: Path | None) -> list[tuple[Path, str]]:
         """Return the folders that hold class folders, and the names of their splits."""
-        splits = [(path / name, name) for name in SPLIT_FOLDERS if any(map(_images, _class_folders(path / name)))]
+        splits = [(path / name, name) for name in SPLIT_FOLDERS if any(map(images_below, _class_folders(path / name)))]
         if splits:
             return splits
         folders = _class_folders(path)
         if any(folder.name in _OTHER_FORMATS for folder in folders):
             return []
-        return [(path, "")] if any(map(_images, folders)) else []
+        return [(path, "")] if any(map(images_below, folders)) else []
 
     def load(self, found: list[tuple[Path, str]], path: Path, images: Path | None) -> tuple[DataSet, ...]:
         if images not in (None, path):  # images lie where their labels are
@@ -54,15 +53,6 @@ class ClassFolderReader(Reader[list[tuple[Path, str]]]):
 
 def _class_folders(path: Path) -> list[Path]:
     return [entry for entry in entries(path) if is_folder(entry)]
-
-
-def _images(folder: Path) -> list[Path]:
-    """Return the images of a class, also those in folders inside its folder."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in sorted(names) if not name.startswith(".")]
-    return [path for path in found if path.suffix.lower() in SUFFIXES]
 
 
 def _read_split(folder: Path, split: str, classes: tuple[str, ...]) -> DataSet:
@@ -78,7 +68,7 @@ def _read_split(folder: Path, split: str, classes: tuple[str, ...]) -> DataSet:
         if entry.name not in classes:
             draft.add("class-unknown", "is a class that the first split does not have", file=entry)
             continue
-        found = _images(entry)
+        found = images_below(entry)
         if not found:
             draft.add("class-unused", "is a class without images", file=entry)
         label = classes.index(entry.name)

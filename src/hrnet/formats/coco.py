@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from jaxtyping import Float
 from hrnet.errors import InputError
 from hrnet.formats.checked import LARGEST_COORDINATE, checked_size, outline, usable
 from hrnet.formats.defects import Draft, EntryError
-from hrnet.formats.files import entries, find_below, find_file, is_file, read_json, shown
+from hrnet.formats.files import entries, find_below, find_file, is_file, read_json, shown, whole_number
 from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object, Runs
 from hrnet.io.geometry import Size
 
 _LISTS = ("images", "annotations", "categories")
+_LIST = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
+_READ_BYTES = 1 << 16
 
 
 class CocoReader(Reader[list[Path]]):
@@ -41,14 +44,16 @@ class CocoReader(Reader[list[Path]]):
 
 
 def _begins_like_coco(path: Path) -> bool:
-    """Return whether a json in a folder has one of COCO's lists near its start or end."""
+    """Return whether a json in a folder has two of COCO's lists near its start or end; one is enough in a large file."""
     try:
         with path.open("rb") as file:
-            start = file.read(65536)
-            file.seek(max(path.stat().st_size - 65536, 0))
-            return any(f'"{name}"'.encode() in part for part in (start, file.read()) for name in _LISTS)
+            size = path.stat().st_size
+            ends = file.read(_READ_BYTES)
+            file.seek(max(size - _READ_BYTES, len(ends)))
+            ends += file.read()
     except OSError:
         return False
+    return len(set(_LIST.findall(ends))) >= (1 if size > 2 * _READ_BYTES else 2)
 
 
 def read_coco_json(path: Path) -> dict[str, Any]:
@@ -86,10 +91,9 @@ def read_coco(file: Path, images: Path | None = None) -> DataSet:
 
 
 def image_number(value: Any) -> Any:
-    """Return COCO's id of an image, also where it was written as text; None for what cannot be one."""
-    if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else value
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return COCO's id of an image, also where it was written as a fraction or as text; None for what cannot be one."""
+    value = whole_number(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 @dataclass(slots=True)
@@ -196,7 +200,8 @@ def _images(images: list[Any], folder: Path, draft: Draft) -> dict[Any, ImageRec
             draft.add("image-missing", f"{name} is not in {folder}", f"image id {number}")
             continue
         sized = "height" in entry or "width" in entry
-        size = checked_size(path, (entry.get("height"), entry.get("width")) if sized else None, draft)
+        listed = (whole_number(entry.get("height")), whole_number(entry.get("width"))) if sized else None
+        size = checked_size(path, listed, draft)
         found[number] = None if size is None else ImageRecord(path, size, number, draft.file)
     return found
 
@@ -222,19 +227,26 @@ def _read_annotations(
                 owner = shown(entry.get("image_id"))
                 raise EntryError("image-unknown", f"it names image {owner}, which the file does not list")
             if (image := images[owner]) is not None:
-                objects[owner].append(_object(entry, place, number, image.size, classes))
+                objects[owner].append(_object(entry, place, number, image.size, classes, draft))
     return objects
 
 
-def _object(entry: dict[str, Any], place: str, number: int, size: Size, classes: _Classes) -> Object:
+def _object(entry: dict[str, Any], place: str, number: int, size: Size, classes: _Classes, draft: Draft) -> Object:
     label = _label(entry, classes)
     with_keypoints = classes.keypoints and label == classes.with_keypoints
     points, visibility = _keypoints(entry, len(classes.keypoints)) if with_keypoints else (None, None)
-    bbox = entry.get("bbox")
-    # Some programs write an empty list, or nothing, for objects that have an outline only.
-    box = None if entry.get("segmentation") and not bbox else _box(bbox)
-    polygons, runs = _segmentation(entry.get("segmentation"), size)
-    crowd, area = bool(entry.get("iscrowd")), _area(entry.get("area"))
+    polygons, runs, lost = _segmentation(entry.get("segmentation"), size)
+    placed = polygons or runs is not None or (visibility is not None and (visibility > 0).any())
+    box = _box(entry.get("bbox"), optional=bool(placed))
+    if box is None and not polygons and runs is None:
+        draft.add("box-missing", "its box is missing or without area", place)
+    if lost is not None:
+        # A box or keypoints are enough for an object.
+        if box is None and not placed:
+            raise lost
+        kind = "outline-dropped" if lost.kind == "outline-malformed" else "mask-dropped"
+        draft.add(kind, str(lost), place)
+    crowd, area = bool(whole_number(entry.get("iscrowd"))), _area(entry.get("area"))
     return Object(label, place, number, box, points, visibility, polygons, runs, area, crowd)
 
 
@@ -271,9 +283,17 @@ def _numbers(values: Any, count: int, name: str, miscounted: str, malformed: str
         raise EntryError(malformed, f"{name} holds something that is no number") from None
 
 
-def _box(values: Any) -> Float[np.ndarray, " 4"]:
-    x, y, w, h = _numbers(values, 4, "bbox", "entry-malformed", "entry-malformed")
-    return np.array([x, y, x + w, y + h])
+def _box(values: Any, *, optional: bool) -> Float[np.ndarray, " 4"] | None:
+    """Return x1 y1 x2 y2; None for no box, or one without area, of an object that is placed by something else."""
+    if optional and not values:
+        return None
+    try:
+        x, y, w, h = _numbers(values, 4, "bbox", "entry-malformed", "entry-malformed")
+    except EntryError:
+        if optional:
+            return None
+        raise
+    return None if optional and not (w > 0 and h > 0) else np.array([x, y, x + w, y + h])
 
 
 def _area(value: Any) -> float | None:
@@ -284,18 +304,28 @@ def _area(value: Any) -> float | None:
     return area if 0 < area < math.inf else None
 
 
-def _segmentation(value: Any, size: Size) -> tuple[tuple[Float[np.ndarray, "p 2"], ...], Runs | None]:
+def _segmentation(
+    value: Any, size: Size
+) -> tuple[tuple[Float[np.ndarray, "_ 2"], ...], Runs | None, EntryError | None]:
+    """Return the outline's parts or the mask, and the first reason why a part, or all, had to be left out."""
     if not value:
-        return (), None
+        return (), None, None
     if isinstance(value, dict):
-        return (), read_runs(value, size)
+        try:
+            return (), read_runs(value, size), None
+        except EntryError as error:
+            return (), None, error
     if not isinstance(value, list):
-        raise EntryError("outline-malformed", f"segmentation is {shown(value)}, expected outlines or run lengths")
-    parts = value if isinstance(value[0], list) else [value]
-    try:
-        return tuple(outline([float(number) for number in part]) for part in parts), None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise EntryError("outline-malformed", str(error)) from None
+        text = f"segmentation is {shown(value)}, expected outlines or run lengths"
+        return (), None, EntryError("outline-malformed", text)
+    parts: list[Float[np.ndarray, "_ 2"]] = []
+    lost: EntryError | None = None
+    for part in value if any(isinstance(part, list) for part in value) or value[0] is None else [value]:
+        try:
+            parts.append(outline([float(number) for number in part or ()]))
+        except (TypeError, ValueError, OverflowError) as error:
+            lost = lost or EntryError("outline-malformed", str(error))
+    return tuple(parts), None, lost
 
 
 def read_runs(value: Mapping[str, Any], size: Size) -> Runs:

@@ -51,6 +51,9 @@ KINDS: dict[str, Kind] = {
         "note", "classes of very different frequency", "label more of the rare one; expect low scores"
     ),
     "box-degenerate": Kind("fatal", "a box without area", "draw it again, or remove the object"),
+    "box-missing": Kind(
+        "note", "an object without a box", "--data.unboxed chooses: whole image, or around the keypoints"
+    ),
     "box-outside": Kind("warning", "a box that reaches beyond its image", "clip it to the image"),
     "box-lost": Kind("fatal", "a box entirely outside its image", "correct it, or remove the object"),
     "object-twice": Kind("warning", "the same object twice in one image", "remove one"),
@@ -68,9 +71,17 @@ KINDS: dict[str, Kind] = {
     "links-malformed": Kind("fatal", "a skeleton or pairs of unknown keypoints", "count keypoints as the format does"),
     "outline-malformed": Kind("fatal", "a malformed outline", "give at least three points, x and y each"),
     "outline-outside": Kind("warning", "an outline that reaches beyond its image", "clip it to the image"),
+    "outline-dropped": Kind(
+        "warning", "an outline that encloses nothing", "draw it again; the rest of the object is used"
+    ),
+    "mask-dropped": Kind("warning", "a mask that does not fit", "encode it again; the rest of the object is used"),
     "mask-malformed": Kind("fatal", "a mask that does not fit its image", "encode it again"),
     "label-missing": Kind("fatal", "an image without its label file", "add the file, or remove the image"),
     "label-orphan": Kind("fatal", "a label file without its image", "add the image, or remove the file"),
+    "label-unused": Kind("warning", "a label file that is not used", "merge it with the used one, or remove it"),
+    "filename-stale": Kind(
+        "warning", "an xml that names another image", "correct filename; the image of the xml's name is used"
+    ),
     "label-unreadable": Kind("fatal", "a label map that cannot be read", "copy or export it again"),
     "label-size": Kind("fatal", "a label map whose size differs from its image", "export it at the size of its image"),
     "label-colors": Kind("fatal", "a label map that stores colors", "save class numbers, as gray or with a palette"),

@@ -155,6 +155,13 @@ def find_file(roots: Iterable[Path], name: str) -> Path | None:
     return place if place is not None and is_file(place) else None
 
 
+def whole_number(value: object) -> object:
+    """Return a whole number that was written as a fraction or as text as an int, and any other value as it is."""
+    if isinstance(value, str) and value.isascii() and len(value) < 19:
+        value = int(value) if value.isdigit() else float(value) if value.removesuffix(".0").isdigit() else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def shown(value: object) -> str:
     """Return a value of unknown depth and length as a few words of a message."""
     try:

@@ -50,7 +50,8 @@ class LabelFolderReader(Reader[list[_Pair]]):
             pairs = _inner(_Pair(images, path)) or [_Pair(images, path)]
             return pairs if is_folder(images) and _with_labels(pairs) else []
         for pair in _siblings(path):
-            return _inner(pair) or _with_labels([pair])
+            pairs = _inner(pair) or [pair]
+            return pairs if _with_labels(pairs) else []
         splits = [replace(pair, split=name) for name in SPLIT_FOLDERS for pair in _siblings(path / name)]
         if not splits and _mixed(path):
             return [_Pair(path, path)]

@@ -35,6 +35,7 @@ class DataSource:
         val_annotations: labels of the validation images.
         hold_out: without a validation set, n holds every n-th training image out for validation: those at positions 0, n,
             2n ... in the order of their paths; 0 holds none out.
+        format: format of the data sets, a key of `READERS`; None: each is recognized.
     """
 
     images: tuple[Path, ...] = ()
@@ -43,6 +44,7 @@ class DataSource:
     val_images: Path | None = None
     val_annotations: Path | None = None
     hold_out: int = 0
+    format: str | None = None
 
 
 @runtime_checkable
@@ -78,18 +80,22 @@ class LabeledSet(Generic[Record]):
         return replace(self, images=tuple(image for image in self.images if keep(image.path)))
 
 
-def open_splits(images: Path, annotations: Path | None, content: Content) -> tuple[DataSet, ...]:
+def open_splits(
+    images: Path, annotations: Path | None, content: Content, data_format: str | None = None
+) -> tuple[DataSet, ...]:
     """Read all splits of a data set.
 
     Args:
         images: folder of the images, or without `annotations` the whole data set.
         annotations: file or folder of the labels.
         content: kind of labels that is needed.
+        data_format: key of `READERS`; None: it is recognized.
 
     Raises:
         InputError: the format does not hold such labels, or the data set cannot be read as a whole.
     """
-    sets = read(images, None, content) if annotations is None else read(annotations, images, content)
+    place = (images, None) if annotations is None else (annotations, images)
+    sets = read(*place, content, data_format)
     # A folder of COCO jsons holds the same images with boxes and with keypoints.
     if content == "keypoints":
         return tuple(one for one in sets if one.keypoints) or sets
@@ -188,11 +194,12 @@ def open_evaluation(
     split: Split = "val",
     hold_out: int = 0,
     match: Callable[[AnySet], AnySet] | None = None,
+    data_format: str | None = None,
 ) -> AnySet:
     """Open the images to evaluate on.
 
     Args:
-        images, annotations, content: see `open_splits`.
+        images, annotations, content, data_format: see `open_splits`.
         convert: function that makes a task's set of a split.
         split: split; with `hold_out` it is the training split.
         hold_out: n takes only the images that a training with this number holds out; 0 takes all.
@@ -202,7 +209,7 @@ def open_evaluation(
     Raises:
         InputError: the data set cannot be used.
     """
-    sets = open_splits(images, annotations, content)
+    sets = open_splits(images, annotations, content, data_format)
     found = convert(choose_split(sets, "train" if hold_out else split))
     found = match(found) if match else found
     if hold_out:
@@ -226,7 +233,7 @@ class TrainingSets(Generic[AnySet]):
         self._source, self._convert = source, convert
         self._content: Content = content
         pairs = pair_folders(source.images, source.annotations, source.splits)
-        self._opened = [open_splits(*pair, content) for pair in pairs]
+        self._opened = [open_splits(*pair, content, source.format) for pair in pairs]
         self.sets: list[AnySet] = [convert(choose_split(one, split)) for one in self._opened for split in source.splits]
 
     def finish(
@@ -263,7 +270,7 @@ class TrainingSets(Generic[AnySet]):
     def _open_validation(self) -> tuple[DataSet, ...] | None:
         source = self._source
         if source.val_images is not None:
-            return open_splits(source.val_images, source.val_annotations, self._content)
+            return open_splits(source.val_images, source.val_annotations, self._content, source.format)
         if "val" in source.splits:
             return None
         return next((one for one in self._opened if has_split(one, "val")), None)

@@ -128,7 +128,7 @@ def _read_image(file: Path, layout: _Layout, names: list[str], draft: Draft) -> 
         raise EntryError("file-malformed", without_cure(error, file)) from None
     if root.tag != "annotation":
         raise EntryError("file-malformed", f"is an xml of {shown(root.tag)}, not of annotation")
-    path = _image_path(root, file, layout)
+    path = _image_path(root, file, layout, draft)
     if path is None:
         raise EntryError("image-missing", f"names the image {_text(root, 'filename') or file.stem}, which is not there")
     size = checked_size(path, _listed_size(root, draft), draft)
@@ -147,12 +147,17 @@ def _read_image(file: Path, layout: _Layout, names: list[str], draft: Draft) -> 
     return ImageRecord(path, size, 0, file, usable(objects, size, draft, file))
 
 
-def _image_path(root: Element, file: Path, layout: _Layout) -> Path | None:
-    """Return the image by the name in the xml, else by the name of the xml."""
+def _image_path(root: Element, file: Path, layout: _Layout, draft: Draft) -> Path | None:
+    """Return the image of the xml's own name, else the one that the xml names."""
     named = (_text(root, "filename") or "").replace("\\", "/").rpartition("/")[2]
-    names = ([named] if named else []) + [f"{file.stem}{suffix}" for suffix in SUFFIXES]
-    names += [f"{file.stem}{suffix.upper()}" for suffix in SUFFIXES[:3]]
-    return next((folder / name for name in names for folder in layout.images if is_file(folder / name)), None)
+    own = [f"{file.stem}{ending}" for suffix in SUFFIXES for ending in (suffix, suffix.upper())]
+    # One of the xml's name and the ending that it states comes first.
+    names = ([named] if named and Path(named).stem == file.stem else []) + own
+    found = next((folder / name for name in names for folder in layout.images if is_file(folder / name)), None)
+    other = next((folder / named for folder in layout.images if named and is_file(folder / named)), None)
+    if found is not None and other is not None and other.stem != found.stem:
+        draft.add("filename-stale", f"names {shown(named)}; {found.name}, which has its own name, is used")
+    return found or other
 
 
 def _listed_size(root: Element, draft: Draft) -> tuple[object, object] | None:

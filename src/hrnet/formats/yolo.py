@@ -25,12 +25,13 @@ from hrnet.formats.files import (
 from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object
 from hrnet.io.geometry import Size
-from hrnet.io.images import SUFFIXES
+from hrnet.io.images import SUFFIXES, images_below
 
 SPLITS = ("train", "val", "test")
 # Coordinates are at most 1 times the image's size; far larger ones were written in pixels.
 _LARGEST_RELATIVE = 3.0
 _MOST_KEYPOINTS = 10_000
+_LABEL_FOLDERS = ("labels", "Labels", "LABELS")
 
 
 class YoloReader(Reader[Path]):
@@ -47,8 +48,8 @@ class YoloReader(Reader[Path]):
         if is_file(path):
             return path if path.suffix.lower() in (".yaml", ".yml") else None
         found = [entry for entry in entries(path) if entry.suffix.lower() in (".yaml", ".yml")]
-        named = [entry for entry in found if entry.stem in ("data", "dataset")]
-        return next(iter(named or found), None)
+        found.sort(key=lambda entry: entry.stem not in ("data", "dataset"))
+        return next((entry for entry in found if _lists_images(entry)), None)
 
     def load(self, found: Path, path: Path, images: Path | None) -> tuple[DataSet, ...]:
         content = read_yaml(found, "a YOLO data.yaml")
@@ -63,6 +64,21 @@ class YoloReader(Reader[Path]):
             one = DataSet("yolo", found, split, records, plan.classes, plan.keypoints, pairs=plan.pairs)
             sets.append(replace(one, defects=tuple(draft.defects)))
         return tuple(sets)
+
+
+def _lists_images(file: Path) -> bool:
+    """Return True for a yaml with class names and splits, or one that says so and cannot be parsed."""
+    try:
+        content = read_yaml(file, "a YOLO data.yaml")
+    except InputError:
+        return file.stem in ("data", "dataset")
+    return "names" in content and any(content.get(split) for split in SPLITS)
+
+
+def lacks_yaml(folder: Path) -> bool:
+    """Return whether a folder has the images and label files of YOLO, and no data.yaml."""
+    labels = {file.stem for place in (folder / "labels", folder) for file in entries(place) if file.suffix == ".txt"}
+    return any(image.stem in labels for place in (folder / "images", folder) for image in entries(place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +157,7 @@ def _images(
         seen.add(path)
         size = checked_size(path, None, draft)
         if size is not None:
-            file = _label_file(path)
+            file = _label_file(path, draft)
             objects = usable(_objects(file, size, plan, draft), size, draft, file)
             records.append(ImageRecord(path, size, 0, file, objects))
     _report_orphans(seen, draft)
@@ -160,7 +176,7 @@ def _listed(content: dict[str, Any], source: str, images: Path | None, split: st
         draft.add("image-missing", f"{source} is neither in {roots[0]} nor beside the file", split)
         return []
     if is_folder(place):
-        found = [path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES and is_file(path)]
+        found = images_below(place)
         if not found:
             draft.add("set-empty", f"{place} has no images", split)
         return found
@@ -174,24 +190,35 @@ def _listed(content: dict[str, Any], source: str, images: Path | None, split: st
     return paths
 
 
-def _label_file(path: Path) -> Path:
-    """Return the label file: the last folder called images becomes labels; without one it lies beside the image."""
+def _label_places(path: Path) -> list[Path]:
+    """Return the places of an image's label file: the last folder called images becomes labels; else beside the image."""
     parts = list(path.parts)
-    places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
-    if places:
-        parts[places[-1]] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    places = [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]
+    folders = [Path(*parts[:place], name, *parts[place + 1 : -1]) for place in places[-1:] for name in _LABEL_FOLDERS]
+    return [folder / f"{path.stem}{ending}" for folder in [*folders, path.parent] for ending in (".txt", ".TXT")]
+
+
+def _label_file(path: Path, draft: Draft | None = None) -> Path:
+    """Return the label file of an image, or where it should be; a second one is named."""
+    places = _label_places(path)
+    # On file systems that ignore case several names are one file.
+    found = list({place.stat().st_ino: place for place in reversed(places) if is_file(place)}.values())[::-1]
+    for other in found[1:] if draft is not None else ():
+        assert draft is not None
+        draft.add("label-unused", f"is not used: the labels of {path.name} are in {found[0]}", file=other)
+    return found[0] if found else places[0]
 
 
 def _report_orphans(images: set[Path], draft: Draft) -> None:
     """Name label files in the folders of these images' labels that belong to none."""
-    expected = {_label_file(path) for path in images}
+    expected = {place for path in images for place in _label_places(path)}
+    # Beside images other texts are common.
     for folder in sorted({path.parent for path in expected} - {path.parent for path in images}):
-        listed = {path.parent for path in images if _label_file(path).parent == folder}
         for file in entries(folder):
-            if file.suffix != ".txt" or file in expected or file.name in CLASS_FILES:
+            if file.suffix.lower() != ".txt" or file in expected or file.name in CLASS_FILES:
                 continue
             # An image in one of these folders belongs to another split.
+            listed = {path.parent for path in images if any(place.parent == folder for place in _label_places(path))}
             if not any(is_file(place / f"{file.stem}{suffix}") for place in listed for suffix in SUFFIXES):
                 draft.add("label-orphan", "has no image of its name", file=file)
 

@@ -93,6 +93,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, completely or not at all."""
+    """Write a text file, completely or not at all; names of files that are no UTF-8 are written with backslashes."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -93,7 +93,7 @@ class Frame:
             return None
         rows, columns = np.indices((height, width), dtype=float)
         points = self.to_source(np.stack([columns, rows], axis=-1))
-        return ((points < low) | (points > high)).any(axis=-1)
+        return np.any((points < low) | (points > high), axis=-1, keepdims=False)
 
     @property
     def scale(self) -> float:

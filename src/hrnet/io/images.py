@@ -13,22 +13,28 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as Pillow
+from PIL.TiffImagePlugin import TiffImageFile
 
 from hrnet.errors import InputError
 from hrnet.io.geometry import Image, Size
 from hrnet.io.warnings import suppress_warnings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs",
+)  # fmt: skip
 # Larger images are refused before they are decoded: at three bytes per pixel this many are half a gigabyte.
 MAX_PIXELS = 170_000_000
+# Tag of a TIFF that says what bands beyond the color are: 1 and 2 are opacity. Source: TIFF 6.0, section 18.
+_EXTRA_SAMPLES = 338
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def read_image(path: Path | str, *, upright: bool = True) -> Image:
     """Read an image as RGB bytes.
 
-    An animation gives its first frame; transparent pixels become white; 16-bit values are reduced to 8 bits.
+    An animation gives its first frame; transparent pixels become white; values of 12 or 16 bits are reduced to 8 bits.
 
     Args:
         path: file of the image.
@@ -178,9 +184,15 @@ def _to_rgb(image: Pillow.Image, path: Path) -> Image:
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
         # 16-bit gray, which Pillow would clip instead of scale.
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=2)
+        # Cameras and scanners of 12 bits store them as they are; an image of 16 bits uses more than the lowest sixteenth.
+        largest = 4095 if 255 < values.max() <= 4095 else 65535
+        return np.repeat((values * 255 // largest).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise InputError(f"{path} holds floating-point values of unknown range; save it with 8 bits.")
+    extra = image.tag_v2.get(_EXTRA_SAMPLES, ()) if isinstance(image, TiffImageFile) else (1,)
+    if image.mode in ("RGBA", "LA") and not {1, 2} & set(extra if isinstance(extra, tuple) else (extra,)):
+        # A fourth band of a TIFF that does not say that it is opacity: near infrared, for example.
+        return np.array(image)[..., [0, 0, 0] if image.mode == "LA" else [0, 1, 2]]
     if image.mode in ("La", "RGBa"):  # colors multiplied by their opacity
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -202,6 +214,20 @@ def check_image(image: np.ndarray) -> Image:
     return image
 
 
+def is_image_name(name: str) -> bool:
+    """Return True for the name of an image that is not hidden."""
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the images of a folder and its subfolders, sorted, without hidden ones (checkpoints of notebooks, macOS)."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        found += [Path(place, name) for name in names if is_image_name(name)]
+    return sorted(found)
+
+
 def find_images(source: str) -> list[Path]:
     """Return the images of a source: a file, the images of a folder (not of its subfolders), or a pattern.
 
@@ -211,7 +237,7 @@ def find_images(source: str) -> list[Path]:
     path = Path(source)
     try:
         if path.is_dir():
-            found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+            found = sorted(entry for entry in path.iterdir() if is_image_name(entry.name))
             if not found:
                 raise InputError(f"{path} has no images in it; those known end in {', '.join(SUFFIXES)}.")
             return found

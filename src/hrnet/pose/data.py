@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hrnet.errors import InputError
-from hrnet.formats.boxes import box_key, read_boxes
+from hrnet.formats.boxes import BoxTable, read_boxes
 from hrnet.formats.checked import LARGEST_COORDINATE, bounds
 from hrnet.formats.coco import image_number as image_number  # for what scores poses
 from hrnet.formats.coco import read_coco_json
@@ -79,10 +79,11 @@ def open_set(
     hold_out: int = 0,
     unboxed: Unboxed = "whole",
     match: Callable[[KeypointSet], KeypointSet] | None = None,
+    data_format: str | None = None,
 ) -> KeypointSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation` and `keypoint_set`."""
     convert = partial(keypoint_set, unboxed=unboxed)
-    return open_evaluation(images, annotations, "keypoints", convert, split, hold_out, match)
+    return open_evaluation(images, annotations, "keypoints", convert, split, hold_out, match, data_format)
 
 
 def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
@@ -255,14 +256,15 @@ def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, .
     As in the published protocol the boxes are used as they are. Images of the file that the set does not have are
     passed over; the sentences are about boxes that cannot be used.
     """
-    table, problems = read_boxes(path)
+    boxes, problems = read_boxes(path)
+    table = BoxTable(boxes, path)
     joints = len(data.skeleton)
     found: list[Instance] = []
     for image in data.images:
-        key = str(image.image_id) if str(image.image_id) in table else box_key(image.path, table)
-        if key is None:
+        prompts = boxes.get(str(image.image_id)) or table.find(image.path)
+        if prompts is None:
             continue
-        for box, score in zip(table[key].boxes, table[key].scores, strict=True):
+        for box, score in zip(prompts.boxes, prompts.scores, strict=True):
             area = float(np.prod(box[2:] - box[:2]))
             blank = np.zeros((joints, 2))
             found.append(Instance(image.path, image.image_id, image.size, box, blank, blank[:, 0], area, float(score)))

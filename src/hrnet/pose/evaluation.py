@@ -47,7 +47,14 @@ class PoseEvaluation(EvaluationOptions):
             raise InputError(f"{name} is a pose model, which needs labeled keypoints: name them with --annotations.")
         spec = model.spec
         match = partial(rename_keypoints, skeleton=spec.skeleton)
-        data = open_set(self.images, self.annotations, hold_out=self.hold_out, unboxed=self.unboxed, match=match)
+        data = open_set(
+            self.images,
+            self.annotations,
+            hold_out=self.hold_out,
+            unboxed=self.unboxed,
+            match=match,
+            data_format=self.format,
+        )
         messages = [*data.notes, *data.problems]
         instances: Sequence[Instance] = data.instances
         if self.boxes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrnet.formats.boxes import box_key, read_boxes
+from hrnet.formats.boxes import BoxTable, read_boxes
 from hrnet.inference.prediction import FindBoxes, PredictionOptions
 from hrnet.inference.processor import BoxPrompts, ImageSource
 from hrnet.nn.task import TaskModel
@@ -49,16 +49,16 @@ class PosePrediction(PredictionOptions[Poses]):
         path = self._file()
         if path is None:
             return None
-        table, problems = read_boxes(path)
+        boxes, problems = read_boxes(path)
+        table = BoxTable(boxes, path)
         for problem in problems:
             report(problem)
 
         def find(image: ImageSource) -> BoxPrompts | None:
-            key = box_key(image, table) if isinstance(image, Path) else None
-            if key is None:
+            found = table.find(image) if isinstance(image, Path) else None
+            if found is None:
                 print(f"hrnet predict: {path} has no boxes for {image}; the whole image is one box.", file=sys.stderr)
-                return None
-            return table[key]
+            return found
 
         return find
 

@@ -83,9 +83,10 @@ def open_set(
     *,
     hold_out: int = 0,
     match: Callable[[SegmentationSet], SegmentationSet] | None = None,
+    data_format: str | None = None,
 ) -> SegmentationSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "label_maps", segmentation_set, split, hold_out, match)
+    return open_evaluation(images, annotations, "label_maps", segmentation_set, split, hold_out, match, data_format)
 
 
 def segmentation_set(data: DataSet) -> SegmentationSet:

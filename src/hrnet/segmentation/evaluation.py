@@ -37,7 +37,7 @@ class SegmentationEvaluation(EvaluationOptions):
     def open(self, name: str, model: TaskModel[Any, Any]) -> ScoringSet:
         mode = self._mode(model.spec)
         match = partial(match_classes, class_names=model.spec.class_names)
-        data = open_set(self.images, self.annotations, hold_out=self.hold_out, match=match)
+        data = open_set(self.images, self.annotations, hold_out=self.hold_out, match=match, data_format=self.format)
         images = data.images
         return ScoringSet(
             inputs=[Input(one.path, read=partial(read_labeled, one.path, one.size)) for one in images],
