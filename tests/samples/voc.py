@@ -72,7 +72,7 @@ SEEDS: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("an xml in no list", text("a\n", "ImageSets/Main/train.txt"), "image-unlisted", "first b"),
     ("a name in both lists", text("a\nb\nc\n", "ImageSets/Main/train.txt"), "image-leak", "c.png"),
     ("an image of validation", copied, "image-leak", "c.png"),
-    ("two xml of one image", text(xml("b", GOOD)), "id-twice", "a.xml"),
+    ("the name of another image", text(xml("b", GOOD)), "filename-stale", "a.xml"),
     (
         "a list of bytes",
         lambda folder: (folder / "ImageSets/Main/train.txt").write_bytes(b"\xff"),

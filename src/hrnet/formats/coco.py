@@ -237,9 +237,15 @@ def _object(entry: dict[str, Any], place: str, number: int, size: Size, classes:
     points, visibility = _keypoints(entry, len(classes.keypoints)) if with_keypoints else (None, None)
     polygons, runs, lost = _segmentation(entry.get("segmentation"), size)
     placed = polygons or runs is not None or (visibility is not None and (visibility > 0).any())
-    box = _box(entry.get("bbox"), optional=bool(placed))
-    if box is None and not polygons and runs is None:
-        draft.add("box-missing", "its box is missing or without area", place)
+    try:
+        box = _box(entry.get("bbox"), optional=bool(placed))
+        if box is None and not polygons and runs is None:
+            draft.add("box-missing", "its box is missing or without area", place)
+    except EntryError as error:
+        if not placed:
+            raise
+        box = None
+        draft.add("box-dropped", str(error), place)
     if lost is not None:
         # A box or keypoints are enough for an object.
         if box is None and not placed:
@@ -287,12 +293,7 @@ def _box(values: Any, *, optional: bool) -> Float[np.ndarray, " 4"] | None:
     """Return x1 y1 x2 y2; None for no box, or one without area, of an object that is placed by something else."""
     if optional and not values:
         return None
-    try:
-        x, y, w, h = _numbers(values, 4, "bbox", "entry-malformed", "entry-malformed")
-    except EntryError:
-        if optional:
-            return None
-        raise
+    x, y, w, h = _numbers(values, 4, "bbox", "entry-malformed", "entry-malformed")
     return None if optional and not (w > 0 and h > 0) else np.array([x, y, x + w, y + h])
 
 

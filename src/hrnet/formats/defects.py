@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
     "box-missing": Kind(
         "note", "an object without a box", "--data.unboxed chooses: whole image, or around the keypoints"
     ),
+    "box-dropped": Kind("warning", "a box that is none", "draw it again; the rest of the object is used"),
     "box-outside": Kind("warning", "a box that reaches beyond its image", "clip it to the image"),
     "box-lost": Kind("fatal", "a box entirely outside its image", "correct it, or remove the object"),
     "object-twice": Kind("warning", "the same object twice in one image", "remove one"),

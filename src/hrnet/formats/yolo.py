@@ -25,7 +25,7 @@ from hrnet.formats.files import (
 from hrnet.formats.reader import Content, Reader
 from hrnet.formats.records import DataSet, ImageRecord, Object
 from hrnet.io.geometry import Size
-from hrnet.io.images import SUFFIXES, images_below
+from hrnet.io.images import SUFFIXES, images_below, is_image_name
 
 SPLITS = ("train", "val", "test")
 # Coordinates are at most 1 times the image's size; far larger ones were written in pixels.
@@ -78,7 +78,8 @@ def _lists_images(file: Path) -> bool:
 def lacks_yaml(folder: Path) -> bool:
     """Return whether a folder has the images and label files of YOLO, and no data.yaml."""
     labels = {file.stem for place in (folder / "labels", folder) for file in entries(place) if file.suffix == ".txt"}
-    return any(image.stem in labels for place in (folder / "images", folder) for image in entries(place))
+    images = (entry for place in (folder / "images", folder) for entry in entries(place) if is_image_name(entry.name))
+    return any(image.stem in labels for image in images)
 
 
 @dataclass(frozen=True, slots=True)
