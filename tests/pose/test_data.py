@@ -79,9 +79,7 @@ def change_entry(name: str, value: object) -> Callable[[dict[str, Any]], None]:
     ("change", "words"),
     [
         (change_entry("image_id", 99), "names image 99"),
-        (change_entry("bbox", [10, 10, 0, 40]), "degenerate"),
         (change_entry("bbox", [500, 10, 20, 40]), "lies outside"),
-        (change_entry("bbox", "wide"), "annotation 1"),
         (change_entry("keypoints", [1, 2, 2]), "3 numbers for 3 keypoints"),
         (change_entry("keypoints", [float("nan"), 1, 2] * 3), "not a finite number"),
         (change_entry("keypoints", ["x"] * 9), "annotation 1"),
@@ -253,9 +251,6 @@ def test_numbers_as_text_and_unlabeled_nan_are_read(tmp_path: Path) -> None:
     ("change", "words"),
     [
         (change_entry("bbox", [10, 10, 1e300, 40]), "degenerate"),
-        (change_entry("bbox", [10, 10, 10**400, 40]), "no number"),
-        (change_entry("bbox", None), "bbox is None"),
-        (change_entry("bbox", [1, 2, 3]), "3 numbers for bbox, expected 4"),
         (change_entry("keypoints", "many"), "keypoints is many"),
         (change_entry("keypoints", [1e9, 1, 2] * 3), "not a finite number"),
         (change_entry("keypoints", [[1, 2, 2]] * 9), "no number"),
@@ -270,6 +265,26 @@ def test_stranger_entries_are_named_and_the_rest_used(
     assert len(data.instances) == 1
     assert len(data.problems) == 1
     assert words in data.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ([10, 10, 0, 40], "missing or without area"),
+        ([], "missing or without area"),
+        (None, "missing or without area"),
+        ("wide", "bbox is wide"),
+        ([10, 10, 10**400, 40], "no number"),
+        ([1, 2, 3], "3 numbers for bbox, expected 4"),
+    ],
+)
+def test_a_bad_box_costs_the_box_and_not_the_keypoints(tmp_path: Path, box: object, words: str) -> None:
+    data = open_set(tmp_path, coco(tmp_path, change_entry("bbox", box)))
+    assert len(data.instances) == 2
+    assert not data.problems
+    assert [note for note in data.notes if words in note and "annotation 1" in note]
+    height, width = data.instances[0].size
+    np.testing.assert_array_equal(data.instances[0].box, [0, 0, width - 1, height - 1])  # the whole image
 
 
 def test_keypoints_outside_their_image_are_kept_and_noted(tmp_path: Path) -> None:
