@@ -48,7 +48,7 @@ class ResNet18(ClassificationModel):
 
     def __init__(self, spec: ClassificationSpec) -> None:
         TaskModel.__init__(self, spec)
-        self.backbone = resnet18(num_classes=spec.num_classes)
+        self.backbone = resnet18(num_classes=spec.num_classes)  # pyright: ignore[reportAttributeAccessIssue]  # another network under its name
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> ClassificationOutput:
         return ClassificationOutput(self.backbone(self.normalize(images)))

@@ -69,7 +69,7 @@ class FasterRCNN(DetectionModel):
             max_size=max(spec.input_size),
             box_detections_per_img=spec.detector.num_detections,
         )
-        self.backbone = network.backbone.body
+        self.backbone = network.backbone.body  # pyright: ignore[reportAttributeAccessIssue]  # another network under its name
         self.network = network
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> DetectionOutput:

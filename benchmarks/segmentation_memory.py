@@ -59,8 +59,8 @@ class Options:
 class PlainConv(ConcatConv2d):
     """The convolution of the concatenation as one would write it."""
 
-    def forward(self, maps: Sequence[Tensor], channels: slice = slice(None)) -> Tensor:
-        whole = concatenate(maps, self.align_corners)
+    def forward(self, first: Tensor, *others: Tensor, channels: slice = slice(None)) -> Tensor:
+        whole = concatenate([first, *others], self.align_corners)
         assert self.bias is not None
         return functional.conv2d(whole, self.weight[channels], self.bias[channels], padding=self.padding)
 
@@ -69,7 +69,7 @@ class PlainHead(PixelHead):
     """One layer after the other."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return self.classify(functional.relu(self.norm(self.project(maps)), inplace=True))
+        return self.classify(functional.relu(self.norm(self.project(*maps)), inplace=True))
 
 
 class PlainBasicBlock(BasicBlock):

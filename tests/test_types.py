@@ -1,7 +1,5 @@
 """A program that uses hrnet sees its types."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

@@ -38,7 +38,7 @@ from teachers import Boxes, compile_network
 from hrnet.io.geometry import Frame, warp
 from hrnet.io.images import read_image
 from hrnet.nn.task import IMAGENET_MEAN, IMAGENET_STD
-from hrnet.pose.data import open_set, read_truth
+from hrnet.pose.data import open_set, read_ground_truth
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.processor import mean_keypoint_score
 from hrnet.pose.skeletons import COCO
@@ -351,7 +351,7 @@ def _save(writer: Writer, file: Path) -> None:
 def check(teacher: Teacher, images: Path, annotations: Path) -> None:
     """Print COCO's keypoint AP in the labeled boxes."""
     data, spec = open_set(images, annotations), PoseSpec()
-    evaluator = PoseEvaluator(data.instances, spec, truth=read_truth(data))
+    evaluator = PoseEvaluator(data.instances, spec, ground_truth=read_ground_truth(data))
     poses = []
     for one in data.instances:
         found = teacher(read_image(one.path), one.box)

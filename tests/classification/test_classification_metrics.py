@@ -125,5 +125,5 @@ def test_a_case_is_drawn_with_its_class_and_what_was_found(tmp_path: Path) -> No
     assert "dog predicted as cat (0.90)" in case.words
     assert "rank 2" in case.words
     drawn = figure(case)
-    assert drawn.truth.startswith("data:image/jpeg")
-    assert drawn.truth != drawn.found
+    assert drawn.ground_truth.startswith("data:image/jpeg")
+    assert drawn.ground_truth != drawn.found

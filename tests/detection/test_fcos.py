@@ -84,10 +84,10 @@ def test_centerness_and_iou_of_distances() -> None:
     """Oracles: arXiv 1904.01355, equation 3, by hand; torchvision's IoU of the boxes. Float32: 1e-6."""
     assert centerness_targets(torch.tensor([[5.0, 7, 5, 7]])).item() == 1
     assert centerness_targets(torch.tensor([[1.0, 2, 4, 8]])).item() == pytest.approx(0.25)
-    found, truth = torch.rand(20, 4) * 9 + 0.1, torch.rand(20, 4) * 9 + 0.1
+    found, ground_truth = torch.rand(20, 4) * 9 + 0.1, torch.rand(20, 4) * 9 + 0.1
     signs = torch.tensor([-1, -1, 1, 1])
-    expected = box_iou(found * signs, truth * signs).diagonal()
-    assert torch.allclose(distance_iou(found, truth), expected, atol=1e-6)
+    expected = box_iou(found * signs, ground_truth * signs).diagonal()
+    assert torch.allclose(distance_iou(found, ground_truth), expected, atol=1e-6)
 
 
 def random_maps(num_classes: int, images: int, size: int) -> FCOSMaps:
@@ -117,12 +117,14 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
                     focal -= 0.75 * score**2 * math.log(1 - score)
             if label >= 0:
                 count += 1
-                truth, edges = one.distances[index].tolist(), flat[1][image][index]
-                across = min(truth[0], truth[2]) / max(truth[0], truth[2])
-                central = math.sqrt(across * min(truth[1], truth[3]) / max(truth[1], truth[3]))
-                low = [min(pair) for pair in zip(truth, edges, strict=True)]
+                ground_truth, edges = one.distances[index].tolist(), flat[1][image][index]
+                across = min(ground_truth[0], ground_truth[2]) / max(ground_truth[0], ground_truth[2])
+                central = math.sqrt(
+                    across * min(ground_truth[1], ground_truth[3]) / max(ground_truth[1], ground_truth[3])
+                )
+                low = [min(pair) for pair in zip(ground_truth, edges, strict=True)]
                 shared = (low[0] + low[2]) * (low[1] + low[3])
-                union = sum((e[0] + e[2]) * (e[1] + e[3]) for e in (truth, edges)) - shared
+                union = sum((e[0] + e[2]) * (e[1] + e[3]) for e in (ground_truth, edges)) - shared
                 boxes -= central * math.log(shared / union)
                 weight += central
                 logit = flat[2][image][index][0]

@@ -88,8 +88,8 @@ def test_loss_is_of_the_true_class_alone() -> None:
     chosen = torch.stack([logits[0, 2], logits[1, 0], logits[2, 3]])
     assert torch.equal(select_class(logits, labels), chosen)
     probability = 1 / (1 + np.exp(-chosen.double().numpy()))
-    truth = targets.numpy()
-    expected = -np.log(np.where(truth == 1, probability, 1 - probability)).mean()
+    ground_truth = targets.numpy()
+    expected = -np.log(np.where(ground_truth == 1, probability, 1 - probability)).mean()
     assert mask_loss(logits, targets, labels).item() == pytest.approx(expected, rel=1e-6)
 
 

@@ -29,10 +29,10 @@ def spec_of(names: tuple[str, ...]) -> DetectionSpec:
 
 
 def reference(
-    truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Literal["bbox", "segm"]
+    ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Literal["bbox", "segm"]
 ) -> dict[str, float]:
     ground = ReferenceCoco()
-    ground.dataset = truth  # type: ignore[assignment]  # what it reads from a file
+    ground.dataset = ground_truth  # type: ignore[assignment]  # what it reads from a file
     ground.createIndex()
     # With a box beside it, pycocotools takes the box's area for that of a mask.
     other = {"segm": "bbox", "bbox": "segmentation"}[kind]
@@ -42,15 +42,17 @@ def reference(
     evaluation.accumulate()
     evaluation.summarize()
     values = {name: float(value) for name, value in zip(FIGURES, evaluation.stats, strict=True)}
-    names = {entry["id"]: entry["name"] for entry in truth["categories"]}
+    names = {entry["id"]: entry["name"] for entry in ground_truth["categories"]}
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     values |= {f"AP/{names[one]}": float(precision[:, :, k].mean()) for k, one in enumerate(evaluation.params.catIds)}
     return {name: value for name, value in values.items() if value >= 0}
 
 
-def check(images: Sequence[ImageRecord], truth: dict[str, Any], results: Sequence[Detections]) -> dict[str, float]:
+def check(
+    images: Sequence[ImageRecord], ground_truth: dict[str, Any], results: Sequence[Detections]
+) -> dict[str, float]:
     """The figures, compared with pycocotools' of the results file; it reads numbers of images and classes as they are."""
-    ordered = sorted(truth["categories"], key=lambda entry: entry["id"])
+    ordered = sorted(ground_truth["categories"], key=lambda entry: entry["id"])
     evaluator = DetectionEvaluator(
         images, spec_of(tuple(one["name"] for one in ordered)), [one["id"] for one in ordered]
     )
@@ -62,7 +64,7 @@ def check(images: Sequence[ImageRecord], truth: dict[str, Any], results: Sequenc
     metrics = evaluator.compute()
     kinds: list[tuple[Literal["bbox", "segm"], str]] = [("bbox", ""), ("segm", "mask-")]
     for kind, prefix in kinds[: 2 if results[0].masks else 1]:
-        expected = reference(truth, listed, kind)
+        expected = reference(ground_truth, listed, kind)
         found = {n.removeprefix(prefix): v for n, v in metrics.items() if n.startswith("mask-") == bool(prefix)}
         found = {name: value for name, value in found.items() if "VOC" not in name}
         assert found.keys() == expected.keys()
@@ -91,7 +93,7 @@ def made(
     """Make images with up to a number of discs, some of them crowds, some images empty; and noisy predictions."""
     rng = np.random.default_rng(seed)
     names = tuple(f"class {label}" for label in range(classes))
-    truth: dict[str, Any] = {
+    ground_truth: dict[str, Any] = {
         "images": [],
         "annotations": [],
         # Not in the order of the labels of anything, and with gaps, as COCO's are.
@@ -107,8 +109,8 @@ def made(
             runs = Masks.from_dense(mask[None], SIZE).runs(0)
             area = float(mask.sum()) if rng.random() < 0.7 else None
             things.append(Object(label, "", box=bounds(mask), runs=Runs(SIZE, runs), area=area, crowd=crowd))
-            truth["annotations"].append({
-                "id": len(truth["annotations"]) + 1,
+            ground_truth["annotations"].append({
+                "id": len(ground_truth["annotations"]) + 1,
                 "image_id": 10 * number + 5,
                 "category_id": 3 * label + 2,
                 "bbox": [*things[-1].box[:2], *(things[-1].box[2:] - things[-1].box[:2])],
@@ -119,7 +121,7 @@ def made(
             for _ in range(int(rng.choice([0, 1, 1, 1, 2]))):
                 shapes.append(disc(rng, center + rng.normal(0, 0.15 * radius, 2), radius * rng.uniform(0.85, 1.2)))
                 labels.append(label if rng.random() < 0.8 else int(rng.integers(classes)))
-        truth["images"].append({"id": 10 * number + 5, "height": SIZE[0], "width": SIZE[1]})
+        ground_truth["images"].append({"id": 10 * number + 5, "height": SIZE[0], "width": SIZE[1]})
         listed.append(ImageRecord(Path(f"{number}.png"), SIZE, 10 * number + 5, objects=tuple(things)))
         results.append(
             Detections(
@@ -131,7 +133,7 @@ def made(
                 Masks.from_dense(shapes, SIZE) if masks else None,
             )
         )
-    return listed, truth, results
+    return listed, ground_truth, results
 
 
 @pytest.mark.parametrize(("classes", "objects", "masks"), [(3, 9, True), (3, 9, False), (1, 4, True), (40, 30, False)])
@@ -155,7 +157,7 @@ def test_metrics_of_1200_classes_most_of_which_are_not_there() -> None:
 def test_metrics_on_coco_equal_pycocotools(shared: Path) -> None:
     """Polygons, crowds as run lengths, stated areas: read by the reader of data sets here, by pycocotools there."""
     path = shared / "data/tiny_coco/annotations/instances_val2017.json"
-    truth = json.loads(path.read_text())
+    ground_truth = json.loads(path.read_text())
     data = read_coco(path)
     # Labels as in the file; pycocotools knows the classes by number.
     rng = np.random.default_rng(0)
@@ -167,14 +169,14 @@ def test_metrics_on_coco_equal_pycocotools(shared: Path) -> None:
         masks = Masks.from_dense([np.roll(exact.masks.dense(i), i % 4, 1) for i in range(len(exact))], image.size)
         found = replace(exact, boxes=exact.boxes + noise, scores=rng.random(len(exact)), masks=masks, source=None)
         results.append(found[rng.random(len(exact)) < 0.9])
-    metrics = check(data.images, truth, results)
+    metrics = check(data.images, ground_truth, results)
     assert 0.3 < metrics["AP"] < 0.95
     assert 0.3 < metrics["mask-AP"] < 0.99
 
 
 def test_labels_as_predictions_are_perfect() -> None:
-    images, truth, _ = made(0, 12, 3, 8)
-    names = tuple(entry["name"] for entry in truth["categories"])
+    images, ground_truth, _ = made(0, 12, 3, 8)
+    names = tuple(entry["name"] for entry in ground_truth["categories"])
     evaluator = DetectionEvaluator(images, spec_of(names))
     evaluator.update(range(12), [labeled_detections(image, names, masks=True) for image in images])
     metrics = evaluator.compute()
@@ -187,8 +189,8 @@ def test_labels_as_predictions_are_perfect() -> None:
 
 
 def test_metrics_without_predictions_and_without_labels() -> None:
-    images, truth, _ = made(0, 6, 2, 5)
-    names = tuple(entry["name"] for entry in truth["categories"])
+    images, ground_truth, _ = made(0, 6, 2, 5)
+    names = tuple(entry["name"] for entry in ground_truth["categories"])
     evaluator = DetectionEvaluator(images, spec_of(names))
     assert evaluator.compute() == {}
     evaluator.update(range(6), [Detections.none(names)] * 6)
@@ -232,8 +234,8 @@ def test_default_category_ids_are_those_of_coco(shared: Path) -> None:
 
 
 def test_findings_show_curves_and_the_worst_images() -> None:
-    images, truth, results = made(5, 40, 8, 6)
-    names = tuple(entry["name"] for entry in truth["categories"])
+    images, ground_truth, results = made(5, 40, 8, 6)
+    names = tuple(entry["name"] for entry in ground_truth["categories"])
     evaluator = DetectionEvaluator(images, spec_of(names))
     evaluator.update(range(40), results)
     findings, metrics = evaluator.findings(), evaluator.compute()

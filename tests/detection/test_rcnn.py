@@ -147,13 +147,13 @@ def test_losses_of_a_stage() -> None:
         if owner >= 0:
             x1, y1, x2, y2 = objects[number].boxes[owner].tolist()
             a1, b1, a2, b2 = regions[i, 1:].tolist()
-            truth = [
+            ground_truth = [
                 ((x1 + x2) - (a1 + a2)) / 2 / (a2 - a1) / 0.1,
                 ((y1 + y2) - (b1 + b2)) / 2 / (b2 - b1) / 0.1,
                 math.log((x2 - x1) / (a2 - a1)) / 0.2,
                 math.log((y2 - y1) / (b2 - b1)) / 0.2,
             ]
-            for delta, value in zip(deltas[i, label].tolist(), truth, strict=True):
+            for delta, value in zip(deltas[i, label].tolist(), ground_truth, strict=True):
                 off = abs(delta - value)
                 distance += off - 0.5 if off >= 1 else off**2 / 2
     assert found["classes"].item() == pytest.approx(entropy / 5, rel=1e-5)

@@ -130,9 +130,9 @@ def test_ideal_maps_have_no_loss_and_propose_the_objects() -> None:
     for level, values in enumerate(anchors):
         owners = match(values, boxes, 0.7, 0.3, best_of_objects=True)
         side = found.logits[level].shape[-1]
-        truth = encode_boxes(boxes[owners.clamp(min=0)], values)
+        ground_truth = encode_boxes(boxes[owners.clamp(min=0)], values)
         found.logits[level][0] = torch.where(owners >= 0, 20.0, -20.0).view(side, side, 3).permute(2, 0, 1)
-        found.deltas[level][0] = truth.view(side, side, 12).permute(2, 0, 1)
+        found.deltas[level][0] = ground_truth.view(side, side, 12).permute(2, 0, 1)
     # An anchor that lies best in one level alone is an object's best of all; none but these matter here.
     losses = head.loss(found, [objects_of(boxes)])
     assert losses["proposals"] < 1e-6

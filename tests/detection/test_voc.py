@@ -25,14 +25,14 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 def random_image(rng: np.random.Generator, classes: int) -> tuple[Annotations, Predictions]:
     """Return objects and predictions: most near an object, some of another class, some duplicates, some random."""
     count = int(rng.integers(0, 8))
-    truth = Annotations(
+    ground_truth = Annotations(
         random_boxes(rng, count), rng.integers(0, classes, count), np.zeros(count, bool), rng.random(count) < 0.3
     )
-    near = np.repeat(truth.boxes, 2, axis=0) + rng.normal(0, 3, (2 * count, 4))
+    near = np.repeat(ground_truth.boxes, 2, axis=0) + rng.normal(0, 3, (2 * count, 4))
     boxes = np.concatenate([near, random_boxes(rng, 4)])
-    labels = np.concatenate([np.repeat(truth.labels, 2), rng.integers(0, classes, 4)])
+    labels = np.concatenate([np.repeat(ground_truth.labels, 2), rng.integers(0, classes, 4)])
     keep = rng.random(len(boxes)) < 0.8
-    return truth, Predictions(boxes[keep], rng.permutation(len(boxes))[keep] / len(boxes), labels[keep])
+    return ground_truth, Predictions(boxes[keep], rng.permutation(len(boxes))[keep] / len(boxes), labels[keep])
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
@@ -57,12 +57,12 @@ def slow_ap(images: list[tuple[Annotations, Predictions]], label: int, eleven: b
     used: set[tuple[int, int]] = set()
     hits: list[bool] = []
     for _, number, box in predictions:
-        truth = images[number][0]
-        objects = [i for i in range(len(truth.labels)) if truth.labels[i] == label]
-        best = max(objects, key=lambda i: iou(box, truth.boxes[i]), default=None)
-        if best is None or iou(box, truth.boxes[best]) < 0.5:
+        ground_truth = images[number][0]
+        objects = [i for i in range(len(ground_truth.labels)) if ground_truth.labels[i] == label]
+        best = max(objects, key=lambda i: iou(box, ground_truth.boxes[i]), default=None)
+        if best is None or iou(box, ground_truth.boxes[best]) < 0.5:
             hits.append(False)
-        elif not truth.difficult[best]:
+        elif not ground_truth.difficult[best]:
             hits.append((number, best) not in used)
             used.add((number, best))
     points = [(sum(hits[: n + 1]) / num_objects, sum(hits[: n + 1]) / (n + 1)) for n in range(len(hits))]
@@ -82,8 +82,8 @@ def test_average_precision_equals_the_slow_reference(seed: int, eleven: bool) ->
     images = [random_image(rng, 3) for _ in range(12)]
     # Scores differ between images, so that ties do not matter.
     images = [
-        (truth, Predictions(predictions.boxes, predictions.scores + number * 1e-5, predictions.labels))
-        for number, (truth, predictions) in enumerate(images)
+        (ground_truth, Predictions(predictions.boxes, predictions.scores + number * 1e-5, predictions.labels))
+        for number, (ground_truth, predictions) in enumerate(images)
     ]
     for label in range(3):
         matches = np.concatenate([match_predictions(*one)[one[1].labels == label] for one in images])
@@ -127,24 +127,28 @@ def test_iou_equals_pixel_counts() -> None:
 
 
 def test_predictions_inside_a_crowd_are_ignored() -> None:
-    truth = Annotations(np.array([[0, 0, 100, 100.0]]), np.array([0]), np.array([True]), np.array([False]))
+    ground_truth = Annotations(np.array([[0, 0, 100, 100.0]]), np.array([0]), np.array([True]), np.array([False]))
     predictions = Predictions(
         np.array([[0, 0, 10, 10], [95, 95, 120, 120], [0, 0, 10, 10.0]]), np.ones(3), np.array([0, 0, 1])
     )
-    assert match_predictions(truth, predictions).tolist() == [Match.IGNORED, Match.FALSE_POSITIVE, Match.FALSE_POSITIVE]
+    assert match_predictions(ground_truth, predictions).tolist() == [
+        Match.IGNORED,
+        Match.FALSE_POSITIVE,
+        Match.FALSE_POSITIVE,
+    ]
 
 
 def test_confusion_in_closed_form() -> None:
     """One correct, one of a wrong class, one missed, one without an object, one on a difficult object."""
     box = np.array([0, 0, 10, 10.0])
-    truth = Annotations(
+    ground_truth = Annotations(
         np.stack([box, box + 20, box + 40, box + 60]),
         np.array([0, 0, 1, 1]),
         np.zeros(4, bool),
         np.array([False, False, False, True]),
     )
     predictions = Predictions(np.stack([box, box + 20, box + 60, box + 80]), np.ones(4), np.array([0, 1, 1, 1]))
-    counts = count_pairs(truth, predictions, 2)
+    counts = count_pairs(ground_truth, predictions, 2)
     assert counts.tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]
     matrix = confusion_matrix(counts, ("cat", "dog"))
     assert (matrix.rows, matrix.columns) == (("cat", "dog", "background"), ("cat", "dog", "missed"))
@@ -159,10 +163,10 @@ def test_confusion_in_closed_form() -> None:
 @pytest.mark.parametrize(("num_labels", "num_predictions"), [(0, 0), (0, 3), (3, 0)])
 def test_confusion_of_empty_images(num_labels: int, num_predictions: int) -> None:
     rng = np.random.default_rng(0)
-    truth = Annotations(
+    ground_truth = Annotations(
         random_boxes(rng, num_labels), np.zeros(num_labels, int), np.zeros(num_labels, bool), np.zeros(num_labels, bool)
     )
     predictions = Predictions(
         random_boxes(rng, num_predictions), np.ones(num_predictions), np.zeros(num_predictions, int)
     )
-    assert count_pairs(truth, predictions, 1).tolist() == [[0, num_labels], [num_predictions, 0]]
+    assert count_pairs(ground_truth, predictions, 1).tolist() == [[0, num_labels], [num_predictions, 0]]

@@ -69,10 +69,10 @@ def test_eight_images_are_learned_by_heart(learn, stages: tuple[BoxStage, ...]) 
         results = model.predict(batch.images, batch.frames)
     for index, result in enumerate(results):
         count = int(batch.targets["count"][index])
-        truth = batch.targets["boxes"][index, :count]
+        ground_truth = batch.targets["boxes"][index, :count]
         # As many as there are; nothing else is as sure.
         boxes, labels = torch.from_numpy(result.boxes[:count]).float(), torch.from_numpy(result.labels[:count])
-        overlaps, found = box_iou(truth, boxes).max(1)
+        overlaps, found = box_iou(ground_truth, boxes).max(1)
         # Two pixels off at each edge of a side of 20 give 0.67 to 0.71; boxes are corrected from anchors twice as large.
         assert overlaps.min() > 0.7, index
         assert torch.equal(labels[found], batch.targets["labels"][index, :count]), index

@@ -69,10 +69,10 @@ def test_eight_images_are_learned_by_heart(learn, detector, steps: int, rate: fl
         results = model.predict(batch.images, batch.frames)
     for index, result in enumerate(results):
         count = int(batch.targets["count"][index])
-        truth = batch.targets["boxes"][index, :count]
+        ground_truth = batch.targets["boxes"][index, :count]
         # As many as there are; nothing else is as sure.
         boxes, labels = torch.from_numpy(result.boxes[:count]).float(), torch.from_numpy(result.labels[:count])
-        overlaps, found = box_iou(truth, boxes).max(1)
+        overlaps, found = box_iou(ground_truth, boxes).max(1)
         # A pixel off at each edge of a side of 16 gives 0.78; the networks have points every 4 pixels.
         assert overlaps.min() > 0.7, index
         assert torch.equal(labels[found], batch.targets["labels"][index, :count]), index

@@ -93,9 +93,9 @@ def test_eight_images_are_learned_by_heart(learn, published: RCNNSpec) -> None:
         assert result.masks is not None
         assert len(result) >= len(known), index
         labels = batch.targets["labels"][index].tolist()
-        for number, truth in enumerate(known):
+        for number, ground_truth in enumerate(known):
             found = [result.masks.dense(i) for i in range(len(known))]
-            overlaps = [(one & truth).sum() / (one | truth).sum() for one in found]
+            overlaps = [(one & ground_truth).sum() / (one | ground_truth).sum() for one in found]
             shared.append(max(overlaps))
             assert result.labels[int(np.argmax(overlaps))] == labels[number], index
         others = result.scores[len(known) :]

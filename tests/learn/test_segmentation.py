@@ -60,9 +60,9 @@ def test_eight_images_are_learned_by_heart(ocr: OCRSpec | None, loss: LossSpec) 
     model.eval()
     with torch.inference_mode():
         found = np.stack([result.labels for result in model.predict(batch.images, batch.frames)])
-    truth = batch.targets["labels"].numpy()
+    ground_truth = batch.targets["labels"].numpy()
     for label in range(3):
-        both = ((found == label) & (truth == label)).sum()
-        either = ((found == label) & (truth != 255) | (truth == label)).sum()
+        both = ((found == label) & (ground_truth == label)).sum()
+        either = ((found == label) & (ground_truth != 255) | (ground_truth == label)).sum()
         # Outlines are drawn at a stride of 4: half a pixel of it along a square of 21 pixels is 10 % of its area.
         assert both / either > 0.85, label

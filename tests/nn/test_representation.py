@@ -45,10 +45,10 @@ def test_convolution_of_the_concatenation_without_it(kernel: int, align_corners:
     with torch.no_grad():
         torch.testing.assert_close(conv(*maps), expected, rtol=0, atol=1e-12)
     direction = torch.randn_like(expected)
-    for gradient, truth in zip(
+    for gradient, ground_truth in zip(
         torch.autograd.grad(found, inputs, direction), torch.autograd.grad(expected, inputs, direction), strict=True
     ):
-        torch.testing.assert_close(gradient, truth, rtol=0, atol=1e-11)
+        torch.testing.assert_close(gradient, ground_truth, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

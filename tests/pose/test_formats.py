@@ -10,7 +10,7 @@ from PIL import Image
 
 from hrnet.errors import InputError
 from hrnet.formats.registry import read
-from hrnet.pose.data import keypoint_set, open_set, read_truth
+from hrnet.pose.data import keypoint_set, open_set, read_ground_truth
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.recipes import RECIPES, PoseData, PoseRecipe, prepare
 from hrnet.results import Poses
@@ -65,17 +65,17 @@ def test_yolo_keypoints_are_trained_on_and_its_val_scored(tmp_path: Path) -> Non
 
 
 def test_truth_as_prediction_has_precision_one(tmp_path: Path) -> None:
-    """Also for a format without COCO json, whose truth is written in COCO's form."""
+    """Also for a format without COCO json, whose ground_truth is written in COCO's form."""
     file = yolo(tmp_path)
     job = prepare(recipe(tmp_path, file, headline="AP"))
     found = open_set(tmp_path, file)
     evaluator = job.evaluator()
     assert evaluator.headline == "AP"
-    truths = [
+    ground_truths = [
         Poses(one.keypoints[None], np.ones((1, 3)), one.box[None], np.ones(1), found.skeleton.names)
         for one in found.instances
     ]
-    evaluator.update(range(2), truths)
+    evaluator.update(range(2), ground_truths)
     assert evaluator.compute()["AP"] == pytest.approx(1)
 
 
@@ -86,7 +86,7 @@ def test_without_boxes_the_image_is_the_box_or_the_bounds_of_the_keypoints(tmp_p
     # Keypoints at 1 5 and 21 15: a fifth of 20 more on each side.
     np.testing.assert_array_equal(bounds.instances[0].box, [-3, 1, 25, 19])
     assert not whole.boxed
-    assert read_truth(whole) is None
+    assert read_ground_truth(whole) is None
 
 
 def test_every_nth_image_is_held_out_and_not_trained_on(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def crowd_of(joints: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         }
         for number in (0, 1)
     ]
-    truth = {
+    ground_truth = {
         "images": [{"id": number, "file_name": f"{number}.jpg"} for number in (0, 1, 2)],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person", "keypoints": [f"k{i}" for i in range(joints)]}],
@@ -164,49 +164,54 @@ def crowd_of(joints: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     found = [
         {"image_id": number, "category_id": 1, "keypoints": points.ravel().tolist(), "score": 0.5} for number in (0, 1)
     ]
-    return truth, found
+    return ground_truth, found
 
 
 def test_annotation_zero_and_missing_fields_count_like_all_others() -> None:
     """pycocotools takes an annotation numbered 0 for none; ours is renumbered. Oracle: exact results score 1."""
-    truth, found = crowd_of(4)
-    del truth["annotations"][1]["area"]
-    assert oks_ap(truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
+    ground_truth, found = crowd_of(4)
+    del ground_truth["annotations"][1]["area"]
+    assert oks_ap(ground_truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
 
 
 def test_images_without_results_and_results_without_people_cost() -> None:
     """Oracle: precision over 101 recalls, by hand: one of two people found is 51 of 101 recalls at precision 1."""
-    truth, found = crowd_of(4)
-    assert oks_ap(truth, found[:1], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(51 / 101)
+    ground_truth, found = crowd_of(4)
+    assert oks_ap(ground_truth, found[:1], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(51 / 101)
     # A sure find in the empty image comes first: precision 1/2 when one is found, 2/3 when both are, and the larger
     # one holds for all recalls.
     ghost = {**found[0], "image_id": 2, "score": 0.9}
-    assert oks_ap(truth, [*found, ghost], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(2 / 3)
+    assert oks_ap(ground_truth, [*found, ghost], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(2 / 3)
 
 
 def test_other_categories_and_malformed_entries_do_not_count() -> None:
-    truth, found = crowd_of(4)
-    dog = {**truth["annotations"][0], "id": 9, "category_id": 2}
-    truth["annotations"] += [dog, {**dog, "category_id": 1, "keypoints": [1, 2]}, {**dog, "image_id": 77}, "text"]
-    truth["categories"].append({"id": 2, "name": "dog", "keypoints": list("abcd")})
-    assert oks_ap(truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
+    ground_truth, found = crowd_of(4)
+    dog = {**ground_truth["annotations"][0], "id": 9, "category_id": 2}
+    ground_truth["annotations"] += [
+        dog,
+        {**dog, "category_id": 1, "keypoints": [1, 2]},
+        {**dog, "image_id": 77},
+        "text",
+    ]
+    ground_truth["categories"].append({"id": 2, "name": "dog", "keypoints": list("abcd")})
+    assert oks_ap(ground_truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
 
 
 def test_names_may_be_text() -> None:
-    truth, found = crowd_of(4)
-    for entry in (*truth["images"], *truth["annotations"], *found):
+    ground_truth, found = crowd_of(4)
+    for entry in (*ground_truth["images"], *ground_truth["annotations"], *found):
         key = "id" if "file_name" in entry else "image_id"
         entry[key] = f"scene-{entry[key]}"
-    assert oks_ap(truth, found, [0.05] * 4, ["scene-0", "scene-1"])["AP"] == pytest.approx(1)
+    assert oks_ap(ground_truth, found, [0.05] * 4, ["scene-0", "scene-1"])["AP"] == pytest.approx(1)
 
 
 def detections(evaluator_images: list[int] | None) -> dict[str, float]:
     """A detector that looked into image 0 of two with people, and found the person exactly."""
-    truth, found = crowd_of(14)
-    truth["categories"][0]["keypoints"] = list(LSP.names)
+    ground_truth, found = crowd_of(14)
+    ground_truth["categories"][0]["keypoints"] = list(LSP.names)
     points = np.reshape(found[0]["keypoints"], (-1, 3))[:, :2]
     boxes = [instance(0, points, np.zeros(14))]
-    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), truth=truth, labeled=False, images=evaluator_images)
+    evaluator = PoseEvaluator(boxes, PoseSpec(LSP), ground_truth=ground_truth, labeled=False, images=evaluator_images)
     assert evaluator.headline == "AP"
     evaluator.update([0], [pose(points)])
     return evaluator.compute()
@@ -248,10 +253,12 @@ def test_results_are_written_in_the_order_of_the_truth() -> None:
     ("asked", "given"), [(None, "PCK@0.2"), ("AP", "AP"), ("PCKh@0.5", "PCK@0.2"), ("PCK@0.2", "PCK@0.2")]
 )
 def test_the_headline_is_what_can_be_measured(asked: str | None, given: str) -> None:
-    truth, _ = crowd_of(14)
-    truth["categories"][0]["keypoints"] = list(LSP.names)
+    ground_truth, _ = crowd_of(14)
+    ground_truth["categories"][0]["keypoints"] = list(LSP.names)
     points = np.random.default_rng(0).uniform(0, 200, (14, 2))
-    evaluator = PoseEvaluator([instance(0, points, np.ones(14))], PoseSpec(LSP), truth=truth, headline=asked)
+    evaluator = PoseEvaluator(
+        [instance(0, points, np.ones(14))], PoseSpec(LSP), ground_truth=ground_truth, headline=asked
+    )
     assert evaluator.headline == given
     evaluator.update([0], [pose(points)])
     assert given in evaluator.compute()
@@ -327,11 +334,11 @@ def test_findings_order_by_error_and_name_what_is_exchanged() -> None:
 
 def test_precision_over_recall_has_average_precision_under_it() -> None:
     """Oracle: AP is the mean over similarities and 101 recalls."""
-    truth, found = crowd_of(4)
-    precision = precision_by_recall(truth, found[:1], [0.05] * 4, [0, 1, 2])
+    ground_truth, found = crowd_of(4)
+    precision = precision_by_recall(ground_truth, found[:1], [0.05] * 4, [0, 1, 2])
     assert list(precision) == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     assert np.mean(list(precision.values())) == pytest.approx(51 / 101)
-    assert precision_by_recall(truth, [], [0.05] * 4, [0, 1, 2]) == {}
+    assert precision_by_recall(ground_truth, [], [0.05] * 4, [0, 1, 2]) == {}
 
 
 def test_findings_without_labels_or_results_are_empty() -> None:

@@ -31,21 +31,23 @@ def slow_loss(logits: Tensor, auxiliary: Tensor, labels: Tensor, spec: LossSpec)
     for name, values in (("main", logits), ("auxiliary", auxiliary)):
         large = functional.interpolate(values.detach(), (16, 24), mode="bilinear").double().numpy()
         pixels[name] = [
-            (-np.log(np.exp(scores[truth]) / np.exp(scores).sum()), truth)
-            for scores, truth in zip(large.transpose(0, 2, 3, 1).reshape(-1, 4), labels.flatten().tolist(), strict=True)
-            if truth != 255
+            (-np.log(np.exp(scores[ground_truth]) / np.exp(scores).sum()), ground_truth)
+            for scores, ground_truth in zip(
+                large.transpose(0, 2, 3, 1).reshape(-1, 4), labels.flatten().tolist(), strict=True
+            )
+            if ground_truth != 255
         ]
     weight = dict(enumerate(spec.class_weights or (1.0,) * 4))
-    total = sum(weight[truth] for _, truth in pixels["main"])
+    total = sum(weight[ground_truth] for _, ground_truth in pixels["main"])
     if spec.hard_pixels:
         chances = sorted(np.exp(-error) for error, _ in pixels["main"])
         threshold = max(chances[min(spec.hard_pixels, len(chances) - 1)], spec.hard_below)
-        kept = [weight[truth] * error for error, truth in pixels["main"] if np.exp(-error) < threshold]
+        kept = [weight[ground_truth] * error for error, ground_truth in pixels["main"] if np.exp(-error) < threshold]
         main = sum(kept) / len(kept)
     else:
-        main = sum(weight[truth] * error for error, truth in pixels["main"]) / total
+        main = sum(weight[ground_truth] * error for error, ground_truth in pixels["main"]) / total
     everything = spec.hard_pixels and spec.auxiliary_mean == "all"
-    auxiliary_sum = sum(weight[truth] * error for error, truth in pixels["auxiliary"])
+    auxiliary_sum = sum(weight[ground_truth] * error for error, ground_truth in pixels["auxiliary"])
     return main, spec.auxiliary * auxiliary_sum / (labels.numel() if everything else total)
 
 

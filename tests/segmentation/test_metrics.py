@@ -40,18 +40,18 @@ def maps(seed: int, size: tuple[int, int] = (60, 80)) -> tuple[np.ndarray, np.nd
     the input."""
     rng = np.random.default_rng(seed)
     blocks = rng.choice([0, 1, 2, 255], (size[0] // 10, size[1] // 10), p=[0.4, 0.3, 0.2, 0.1])
-    truth = np.kron(blocks, np.ones((10, 10))).astype(np.uint8)
-    found = np.roll(truth, (2, -3), (0, 1))
-    found[truth == 255] = 1
+    ground_truth = np.kron(blocks, np.ones((10, 10))).astype(np.uint8)
+    found = np.roll(ground_truth, (2, -3), (0, 1))
+    found[ground_truth == 255] = 1
     found[found == 255] = 4
     found[rng.random(size) < 0.05] = 2
     found[:3, :7] = 255
-    return truth, found
+    return ground_truth, found
 
 
-def slow_counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+def slow_counts(ground_truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     counts = np.zeros((CLASSES, CLASSES + 1), int)
-    for a, b in zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True):
+    for a, b in zip(ground_truth.ravel().tolist(), found.ravel().tolist(), strict=True):
         if a != 255:
             counts[a, CLASSES if b == 255 else b] += 1
     return counts
@@ -71,12 +71,12 @@ def slow_outline(mask: np.ndarray, distance: int) -> np.ndarray:
 
 
 def test_counts_are_those_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, found = maps(0)
-    expected = slow_counts(truth, found)
+    ground_truth, found = maps(0)
+    expected = slow_counts(ground_truth, found)
     assert expected[:, CLASSES].sum() > 0
-    np.testing.assert_array_equal(confusion_counts(truth, found, CLASSES), expected)
+    np.testing.assert_array_equal(confusion_counts(ground_truth, found, CLASSES), expected)
     monkeypatch.setattr("hrnet.segmentation.metrics._CHUNK_PIXELS", 77)
-    np.testing.assert_array_equal(confusion_counts(truth, found, CLASSES), expected)
+    np.testing.assert_array_equal(confusion_counts(ground_truth, found, CLASSES), expected)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_the_outline_is_the_pixels_that_erosions_remove(size: tuple[int, int], d
 
 
 def test_outlines_are_counted_class_by_class() -> None:
-    truth, found = maps(2)
+    ground_truth, found = maps(2)
     distance = round(0.02 * math.hypot(60, 80))  # 2 pixels
     assert distance == 2
-    seen = np.where(truth == 255, 255, found)
-    for label, counted in enumerate(outline_counts(truth, found, CLASSES).T):
-        one, other = slow_outline(truth == label, distance), slow_outline(seen == label, distance)
+    seen = np.where(ground_truth == 255, 255, found)
+    for label, counted in enumerate(outline_counts(ground_truth, found, CLASSES).T):
+        one, other = slow_outline(ground_truth == label, distance), slow_outline(seen == label, distance)
         assert counted.tolist() == [(one & other).sum(), one.sum(), other.sum()]
 
 
 def test_metrics_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
     pairs = [maps(seed) for seed in range(3)]
-    images = [labeled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
+    images = [labeled(tmp_path, ground_truth, number) for number, (ground_truth, _) in enumerate(pairs)]
     evaluator = SegmentationEvaluator(images, SPEC)
     assert isinstance(evaluator, Evaluator)
     evaluator.update([2, 0], [SemanticMap(pairs[2][1], NAMES), SemanticMap(pairs[0][1], NAMES)])
@@ -138,9 +138,9 @@ def test_metrics_are_those_of_loops_over_the_whole_set(tmp_path: Path) -> None:
 
 
 def test_the_ground_truth_scores_a_hundred(tmp_path: Path) -> None:
-    truth, _ = maps(0)
-    evaluator = SegmentationEvaluator([labeled(tmp_path, truth)], SPEC)
-    prediction = np.where(truth == 255, 0, truth).astype(np.uint8)
+    ground_truth, _ = maps(0)
+    evaluator = SegmentationEvaluator([labeled(tmp_path, ground_truth)], SPEC)
+    prediction = np.where(ground_truth == 255, 0, ground_truth).astype(np.uint8)
     evaluator.update([0], [SemanticMap(prediction, NAMES)])
     metrics = evaluator.compute()
     assert metrics.pop("mIoU-published") == metrics.pop("mean-accuracy-published") == 60
@@ -151,11 +151,11 @@ def test_the_ground_truth_scores_a_hundred(tmp_path: Path) -> None:
 
 def test_the_baseline_is_the_score_of_the_most_frequent_class(tmp_path: Path) -> None:
     pairs = [maps(seed) for seed in range(3)]
-    images = [labeled(tmp_path, truth, number) for number, (truth, _) in enumerate(pairs)]
+    images = [labeled(tmp_path, ground_truth, number) for number, (ground_truth, _) in enumerate(pairs)]
     evaluator, blind = SegmentationEvaluator(images, SPEC), SegmentationEvaluator(images, SPEC)
     evaluator.update(range(3), [SemanticMap(found, NAMES) for _, found in pairs])
-    frequent = np.bincount(np.concatenate([truth[truth != 255] for truth, _ in pairs])).argmax()
-    blind.update(range(3), [SemanticMap(np.full_like(truth, frequent), NAMES) for truth, _ in pairs])
+    frequent = np.bincount(np.concatenate([ground_truth[ground_truth != 255] for ground_truth, _ in pairs])).argmax()
+    blind.update(range(3), [SemanticMap(np.full_like(ground_truth, frequent), NAMES) for ground_truth, _ in pairs])
     scores = blind.compute()
     for name, value in evaluator.findings().baseline.items():
         assert scores[name] == pytest.approx(value, rel=1e-12), name
@@ -163,12 +163,12 @@ def test_the_baseline_is_the_score_of_the_most_frequent_class(tmp_path: Path) ->
 
 def test_few_images_are_kept_and_the_worst_are_among_them(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    truth = np.zeros((10, 100), np.uint8)
+    ground_truth = np.zeros((10, 100), np.uint8)
     errors = rng.permutation(60)
-    one = labeled(tmp_path, truth)
+    one = labeled(tmp_path, ground_truth)
     evaluator = SegmentationEvaluator([one] * 60, SPEC)
     for index, wrong in enumerate(errors):
-        found = truth.copy()
+        found = ground_truth.copy()
         found[:, :wrong] = 1
         evaluator.update([index], [SemanticMap(found, NAMES)])
         assert len(evaluator._kept) <= 30

@@ -147,7 +147,7 @@ def test_openvino_in_fp32_equals_torch(spec: SegmentationSpec, openvino_outputs)
     with torch.no_grad():
         expected = model(images)
     found = openvino_outputs(model, images)
-    for value, truth in zip(found, expected, strict=True):
-        assert (value is None) == (truth is None)
-        if truth is not None:
-            assert (value - truth).abs().max() <= 1e-4 * truth.abs().max()
+    for value, ground_truth in zip(found, expected, strict=True):
+        assert (value is None) == (ground_truth is None)
+        if ground_truth is not None:
+            assert (value - ground_truth).abs().max() <= 1e-4 * ground_truth.abs().max()

@@ -50,26 +50,26 @@ def data(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
-    truth: dict[str, Any] = {"images": [], "annotations": []}
-    truth["categories"] = [{"id": 7, "name": "a hat"}, {"id": 3, "name": "person"}]
+    ground_truth: dict[str, Any] = {"images": [], "annotations": []}
+    ground_truth["categories"] = [{"id": 7, "name": "a hat"}, {"id": 3, "name": "person"}]
     predictor = hrnet.Predictor(hrnet.load(model), runtime="torch", device="cpu")
     for number, size in ((8, (60, 90)), (12, (90, 64)), (15, (64, 64)), (16, (30, 70))):
         path = folder / f"images/photo_{number}.png"
         image = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8).repeat(11, 0).repeat(11, 1)[: size[0], : size[1]]
         Image.fromarray(image).save(path)
-        truth["images"].append({"id": number, "file_name": path.name, "height": size[0], "width": size[1]})
+        ground_truth["images"].append({"id": number, "file_name": path.name, "height": size[0], "width": size[1]})
         (found,) = predictor(path)
         for index in range(0, len(found), 2):
             x1, y1, x2, y2 = found.boxes[index].tolist()
-            truth["annotations"].append({
-                "id": len(truth["annotations"]) + 1,
+            ground_truth["annotations"].append({
+                "id": len(ground_truth["annotations"]) + 1,
                 "image_id": number,
                 "category_id": (3, 7)[found.labels[index]],
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "area": (x2 - x1) * (y2 - y1),
                 "iscrowd": 0,
             })  # fmt: skip
-    (folder / "labels.json").write_text(json.dumps(truth))
+    (folder / "labels.json").write_text(json.dumps(ground_truth))
     return folder
 
 

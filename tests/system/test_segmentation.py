@@ -148,12 +148,12 @@ def test_evaluate_measures_what_predict_finds(
     assert predict(model, data / "images", "--out", tmp_path / "out", *more) == 0
     hits, either, right, labeled = np.zeros(4), np.zeros(4), 0, 0
     for number in range(4):
-        truth = read_indices(data / f"labels/{number}.png")
+        ground_truth = read_indices(data / f"labels/{number}.png")
         found = read_indices(tmp_path / f"out/{number}.labels.png")
-        counts = truth != 255
-        right, labeled = right + (truth == found)[counts].sum(), labeled + counts.sum()
+        counts = ground_truth != 255
+        right, labeled = right + (ground_truth == found)[counts].sum(), labeled + counts.sum()
         for label in range(4):
-            one, other = (truth == label) & counts, (found == label) & counts
+            one, other = (ground_truth == label) & counts, (found == label) & counts
             hits[label] += (one & other).sum()
             either[label] += (one | other).sum()
     assert figures["metrics"]["mIoU"] == pytest.approx(float((100 * hits / either).mean()), rel=1e-12)

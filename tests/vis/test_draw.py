@@ -132,8 +132,8 @@ def test_boxes_and_their_words_fit_any_image(size: tuple[int, int]) -> None:
 def test_objects_are_drawn_side_by_side() -> None:
     """At half the size: a box and its mask keep half their pixels, and what should be found is marked in the second."""
     frame = Frame.resize((80, 120), (40, 60))
-    truth, found = (np.array(one) for one in SCENE[[1]].plot_pair(SCENE[[0]], PLAIN, frame))
-    first, second = ((one != 100).any(-1) for one in (truth, found))
+    ground_truth, found = (np.array(one) for one in SCENE[[1]].plot_pair(SCENE[[0]], PLAIN, frame))
+    first, second = ((one != 100).any(-1) for one in (ground_truth, found))
     assert (np.flatnonzero(first.any(0))[[0, -1]] == [20, 49]).all()
     assert (np.flatnonzero(first.any(1))[[0, -1]] == [2, 24]).all()  # 2.5 and 25, to the even
     assert (np.flatnonzero(second.any(0))[[0, -1]] == [5, 49]).all()

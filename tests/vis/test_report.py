@@ -53,11 +53,11 @@ def case(folder: Path, number: int, error: float, name: str | None = None) -> Ca
     path = folder / (name or f"{number}.png")
     Image.new("RGB", (80, 60), (90, 120, 90)).save(path)
     points = np.array([[[10.0, 10.0], [40.0, 30.0]]])
-    truth, found = (
+    ground_truth, found = (
         Poses(points + shift, np.ones((1, 2)), np.zeros((1, 4)), np.ones(1), ("nose", "tail"), ((0, 1),))
         for shift in (0, error)
     )
-    return Case(path, (60, 80), np.array([-0.5, -0.5, 79.5, 59.5]), truth, found, error, f"off by {error}")
+    return Case(path, (60, 80), np.array([-0.5, -0.5, 79.5, 59.5]), ground_truth, found, error, f"off by {error}")
 
 
 def evaluation(cases: tuple[Case, ...] = (), pck: float = 75.0) -> Evaluation:
@@ -251,11 +251,11 @@ def test_label_maps_are_drawn_side_by_side(tmp_path: Path) -> None:
     wrong[20:, :20] = 1
     names = ("sky", "ground")
     maps = SemanticMap(labels, names), SemanticMap(wrong, names)
-    truth, found = (np.array(one) for one in maps[0].plot_pair(maps[1], image, Frame.resize((60, 80), (60, 80))))
-    assert (truth[:9] == 100).all()
-    left, right = truth[30, 10], truth[30, 70]
+    ground_truth, found = (np.array(one) for one in maps[0].plot_pair(maps[1], image, Frame.resize((60, 80), (60, 80))))
+    assert (ground_truth[:9] == 100).all()
+    left, right = ground_truth[30, 10], ground_truth[30, 70]
     assert (left != right).any()
-    assert (truth[12:, :38] == left).all()
+    assert (ground_truth[12:, :38] == left).all()
     white = (found == 255).all(-1)
     assert white[40:, :40].mean() == pytest.approx(1 / 3, abs=0.02)
     assert not white[:40].any()
@@ -400,7 +400,7 @@ def test_evaluate_writes_the_page_of_every_second_image_and_of_the_run(tmp_path:
 
 
 def test_detections_are_drawn_side_by_side(tmp_path: Path) -> None:
-    """The page of a detection model: truth beside what was found, the colors named, the confusion and the curves."""
+    """The page of a detection model: ground_truth beside what was found, the colors named, the confusion and the curves."""
     names = ("a cat", "<b>dog</b>")
     Image.new("RGB", (60, 40), (9, 99, 9)).save(tmp_path / "one.png")
     square = np.array([[5, 5], [25, 5], [25, 25], [5, 25.0]])

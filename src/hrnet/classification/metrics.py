@@ -126,9 +126,11 @@ class ClassificationEvaluator:
         height, width = one.size
         label, names = one.label, self.spec.class_names
         assert label is not None
-        truth = Classification(np.eye(1, len(names), label)[0], names)
+        ground_truth = Classification(np.eye(1, len(names), label)[0], names)
         region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-        return Case(one.path, one.size, region, truth, kept.prediction, kept.error, _describe(kept.prediction, label))
+        return Case(
+            one.path, one.size, region, ground_truth, kept.prediction, kept.error, _describe(kept.prediction, label)
+        )
 
     def _coverage(self) -> Chart:
         """Return the accuracy over coverage: top-1 of the images with the highest scores, for any fraction of them."""

@@ -27,7 +27,7 @@ class ClassificationHead(nn.Module):
 
     Args:
         widths: channels of the backbone's maps.
-        spec: of the network.
+        spec: network as data.
     """
 
     def __init__(self, widths: Sequence[int], spec: ClassificationSpec) -> None:

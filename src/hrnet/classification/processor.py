@@ -28,7 +28,7 @@ class ClassificationProcessor(Processor[Classification]):
     """One class per image.
 
     Args:
-        spec: of the network.
+        spec: network as data.
     """
 
     def __init__(self, spec: ClassificationSpec) -> None:

@@ -46,13 +46,13 @@ class GroundTruth:
     def from_batch(cls, batch: Batch) -> list[GroundTruth]:
         """Return the ground truth of every input of a batch, without boxes of zero area."""
         targets = batch.targets
-        truths: list[GroundTruth] = []
+        ground_truths: list[GroundTruth] = []
         for index, count in enumerate(targets["count"].tolist()):
             boxes, crowd = targets["boxes"][index, :count].float(), targets["crowd"][index, :count].bool()
             valid = (boxes[:, 2:] > boxes[:, :2]).all(-1)
             kept = valid & ~crowd
             masks, stuff = targets.get("masks"), targets.get("stuff")
-            truths.append(
+            ground_truths.append(
                 cls(
                     boxes=boxes[kept],
                     labels=targets["labels"][index, :count][kept],
@@ -62,7 +62,7 @@ class GroundTruth:
                     stuff=None if stuff is None else (stuff[index] - 1).long(),
                 )
             )
-        return truths
+        return ground_truths
 
 
 # ---- overlaps and coding

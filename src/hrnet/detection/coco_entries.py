@@ -122,7 +122,7 @@ def is_ignored(one: Object) -> bool:
     return one.crowd or one.difficult
 
 
-def truth_entries(image: ImageRecord, index: int, kind: Literal["bbox", "segm"]) -> list[dict[str, Any]]:
+def ground_truth_entries(image: ImageRecord, index: int, kind: Literal["bbox", "segm"]) -> list[dict[str, Any]]:
     """Return the objects of an image as COCO annotations; difficult ones as crowds, the ignored objects of COCO."""
     entries: list[dict[str, Any]] = []
     for one in image.objects:

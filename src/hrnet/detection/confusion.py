@@ -14,30 +14,30 @@ _MAX_SHOWN_CLASSES = 20
 _MAX_KINDS = 3
 
 
-def count_pairs(truth: Annotations, predictions: Predictions, classes: int) -> Int[np.ndarray, "k+1 k+1"]:
+def count_pairs(ground_truth: Annotations, predictions: Predictions, classes: int) -> Int[np.ndarray, "k+1 k+1"]:
     """Return the number of objects per labeled class (row) and predicted class (column).
 
     The last column holds missed objects, the last row predictions without an object. Pairs are matched from the highest IoU
     down, those of the same class first; crowds and difficult objects are not counted.
     """
     counts = np.zeros((classes + 1, classes + 1), int)
-    iou = iou_matrix(predictions.boxes, truth.boxes, truth.crowd)
-    same = predictions.labels[:, None] == truth.labels
+    iou = iou_matrix(predictions.boxes, ground_truth.boxes, ground_truth.crowd)
+    same = predictions.labels[:, None] == ground_truth.labels
     # Counted objects first, so that a crowd around an object does not take its prediction.
     order = sorted(
-        zip(*np.nonzero((iou >= MATCH_IOU) & ~(truth.crowd & ~same)), strict=True),
-        key=lambda pair: (bool(truth.counted[pair[1]]), bool(same[pair]), float(iou[pair])),
+        zip(*np.nonzero((iou >= MATCH_IOU) & ~(ground_truth.crowd & ~same)), strict=True),
+        key=lambda pair: (bool(ground_truth.counted[pair[1]]), bool(same[pair]), float(iou[pair])),
         reverse=True,
     )
     used = np.zeros(len(predictions.labels), bool)
-    taken = np.zeros(len(truth.labels), bool)
+    taken = np.zeros(len(ground_truth.labels), bool)
     for one, object_ in order:
-        if used[one] or (taken[object_] and not truth.crowd[object_]):
+        if used[one] or (taken[object_] and not ground_truth.crowd[object_]):
             continue
         used[one] = taken[object_] = True
-        if truth.counted[object_]:
-            counts[truth.labels[object_], predictions.labels[one]] += 1
-    counts[:, classes] += np.bincount(truth.labels[~taken & truth.counted], minlength=classes + 1)
+        if ground_truth.counted[object_]:
+            counts[ground_truth.labels[object_], predictions.labels[one]] += 1
+    counts[:, classes] += np.bincount(ground_truth.labels[~taken & ground_truth.counted], minlength=classes + 1)
     counts[classes] += np.bincount(predictions.labels[~used], minlength=classes + 1)
     return counts
 
@@ -73,14 +73,14 @@ def in_words(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> str:
     np.fill_diagonal(wrong, 0)
     errors: list[str] = []
     for flat in np.argsort(-wrong, axis=None, kind="stable")[: _MAX_KINDS + 1].tolist():
-        truth, predicted = divmod(flat, classes + 1)
-        if not (count := int(wrong[truth, predicted])):
+        ground_truth, predicted = divmod(flat, classes + 1)
+        if not (count := int(wrong[ground_truth, predicted])):
             break
         if predicted == classes:
-            errors.append(f"{count} x {names[truth]} missed")
-        elif truth == classes:
+            errors.append(f"{count} x {names[ground_truth]} missed")
+        elif ground_truth == classes:
             errors.append(f"{count} x {names[predicted]} without a labeled object")
         else:
-            errors.append(f"{count} x {names[truth]} predicted as {names[predicted]}")
+            errors.append(f"{count} x {names[ground_truth]} predicted as {names[predicted]}")
     more = [*errors[:_MAX_KINDS], *(["more errors"] if len(errors) > _MAX_KINDS else [])]
     return words + ("; " + ", ".join(more) if more else "")

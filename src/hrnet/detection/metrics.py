@@ -15,10 +15,10 @@ from hrnet.detection.coco_entries import (
     compressed,
     decoded,
     default_ids,
+    ground_truth_entries,
     is_ignored,
     labeled_detections,
     to_xywh,
-    truth_entries,
 )
 from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
 from hrnet.detection.spec import DetectionSpec
@@ -82,13 +82,13 @@ class DetectionEvaluator:
 
         Metrics without labeled objects are left out.
         """
-        truths = self._annotations()
-        if not any(truth.counted.any() for truth in truths.values()):
+        ground_truths = self._annotations()
+        if not any(ground_truth.counted.any() for ground_truth in ground_truths.values()):
             return {}
         metrics = self._coco("bbox")
         if self._has_masks():
             metrics |= {f"mask-{name}": value for name, value in self._coco("segm").items()}
-        metrics |= self._voc(truths)
+        metrics |= self._voc(ground_truths)
         # Classes last: there may be many.
         return dict(sorted(metrics.items(), key=lambda item: "/" in item[0]))
 
@@ -124,9 +124,9 @@ class DetectionEvaluator:
                 else:
                     entry["bbox"] = to_xywh(predictions.boxes[[position]])[0]
                 results.append(entry)
-        truth = [entry for index in order for entry in truth_entries(self.images[index], index, kind)]
+        ground_truth = [entry for index in order for entry in ground_truth_entries(self.images[index], index, kind)]
         sizes = {index: self.images[index].size for index in order}
-        return coco_evaluation(kind, sizes, range(1, len(self.spec.class_names) + 1), truth, results)
+        return coco_evaluation(kind, sizes, range(1, len(self.spec.class_names) + 1), ground_truth, results)
 
     def _coco(self, kind: Literal["bbox", "segm"]) -> dict[str, float]:
         evaluation = self._evaluation(kind)
@@ -138,19 +138,21 @@ class DetectionEvaluator:
         # Metrics without labeled objects are -1.
         return {name: value for name, value in values.items() if value >= 0}
 
-    def _matches(self, truths: dict[int, Annotations]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _matches(self, ground_truths: dict[int, Annotations]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return scores, matches and labels of all boxes, image after image."""
-        predictions = [self._predictions[index] for index in truths]
-        matches = [match_predictions(truth, self._predictions[index]) for index, truth in truths.items()]
+        predictions = [self._predictions[index] for index in ground_truths]
+        matches = [
+            match_predictions(ground_truth, self._predictions[index]) for index, ground_truth in ground_truths.items()
+        ]
         return (
             np.concatenate([one.scores for one in predictions]),
             np.concatenate(matches),
             np.concatenate([one.labels for one in predictions]),
         )
 
-    def _voc(self, truths: dict[int, Annotations]) -> dict[str, float]:
-        scores, matches, labels = self._matches(truths)
-        counts = self._counts(truths)
+    def _voc(self, ground_truths: dict[int, Annotations]) -> dict[str, float]:
+        scores, matches, labels = self._matches(ground_truths)
+        counts = self._counts(ground_truths)
         areas: list[tuple[float, float]] = []
         for label in np.flatnonzero(counts):
             of_class = labels == label
@@ -159,9 +161,9 @@ class DetectionEvaluator:
         plain, eleven = np.mean(areas, axis=0)
         return {"VOC-AP50": float(plain), "VOC07-AP50": float(eleven)}
 
-    def _counts(self, truths: dict[int, Annotations]) -> Int[np.ndarray, " k"]:
+    def _counts(self, ground_truths: dict[int, Annotations]) -> Int[np.ndarray, " k"]:
         """Return the number of counted objects of each class."""
-        labels = np.concatenate([truth.labels[truth.counted] for truth in truths.values()])
+        labels = np.concatenate([ground_truth.labels[ground_truth.counted] for ground_truth in ground_truths.values()])
         return np.bincount(labels, minlength=len(self.spec.class_names))
 
     def measures(self) -> dict[str, Measure]:
@@ -170,35 +172,35 @@ class DetectionEvaluator:
 
     def findings(self) -> Findings:
         """Return precision-recall curves, the confusion matrix, and the worst and some random images."""
-        truths = self._annotations()
-        if not any(truth.counted.any() for truth in truths.values()):
+        ground_truths = self._annotations()
+        if not any(ground_truth.counted.any() for ground_truth in ground_truths.values()):
             return Findings(measures=_measures())
-        threshold = self.best_threshold(truths)
-        cases = self._cases(truths, threshold)
+        threshold = self.best_threshold(ground_truths)
+        cases = self._cases(ground_truths, threshold)
         return Findings(
-            charts=self._charts(truths),
-            matrices=(self._matrix(truths, threshold),),
+            charts=self._charts(ground_truths),
+            matrices=(self._matrix(ground_truths, threshold),),
             cases=cases,
-            judged=len(truths),
+            judged=len(ground_truths),
             legend=f"{_LEGEND} Detections with a score of at least {threshold:.2f} are shown, where F1 is highest.",
             measures=_measures(),
         )
 
-    def best_threshold(self, truths: dict[int, Annotations] | None = None) -> float:
+    def best_threshold(self, ground_truths: dict[int, Annotations] | None = None) -> float:
         """Return the score threshold with the highest F1 over all classes."""
-        truths = truths or self._annotations()
-        scores, matches, _ = self._matches(truths)
-        precision, recall, reached = precision_recall(scores, matches, max(int(self._counts(truths).sum()), 1))
+        ground_truths = ground_truths or self._annotations()
+        scores, matches, _ = self._matches(ground_truths)
+        precision, recall, reached = precision_recall(scores, matches, max(int(self._counts(ground_truths).sum()), 1))
         if not len(reached):
             return 0.5
         best = int((2 * precision * recall / np.maximum(precision + recall, 1e-9)).argmax())
         return float(reached[best])
 
-    def _charts(self, truths: dict[int, Annotations]) -> tuple[Chart, ...]:
+    def _charts(self, ground_truths: dict[int, Annotations]) -> tuple[Chart, ...]:
         kinds: list[tuple[Literal["bbox", "segm"], str]] = [("bbox", "boxes")]
         if self._has_masks():
             kinds.append(("segm", "masks"))
-        counts = self._counts(truths)
+        counts = self._counts(ground_truths)
         frequent = np.argsort(-counts, kind="stable")[:_MAX_LINES]
         names = self.spec.class_names
         charts: list[Chart] = []
@@ -214,20 +216,20 @@ class DetectionEvaluator:
                 charts.append(_chart(f"{title} per class, IoU 0.5", classes, _of_classes(len(names))))
         return tuple(charts)
 
-    def _matrix(self, truths: dict[int, Annotations], threshold: float) -> Matrix:
+    def _matrix(self, ground_truths: dict[int, Annotations], threshold: float) -> Matrix:
         classes = len(self.spec.class_names)
         total = np.zeros((classes + 1, classes + 1), int)
-        for index, truth in truths.items():
-            total += count_pairs(truth, _above(self._predictions[index], threshold), classes)
+        for index, ground_truth in ground_truths.items():
+            total += count_pairs(ground_truth, _above(self._predictions[index], threshold), classes)
         return confusion_matrix(total, self.spec.class_names)
 
-    def _cases(self, truths: dict[int, Annotations], threshold: float) -> tuple[Case, ...]:
+    def _cases(self, ground_truths: dict[int, Annotations], threshold: float) -> tuple[Case, ...]:
         """Return the worst and some random images, in order."""
         classes = len(self.spec.class_names)
         errors: dict[int, float] = {}
         words: dict[int, str] = {}
-        for index, truth in truths.items():
-            counts = count_pairs(truth, _above(self._predictions[index], threshold), classes)
+        for index, ground_truth in ground_truths.items():
+            counts = count_pairs(ground_truth, _above(self._predictions[index], threshold), classes)
             named = counts.sum()
             right = int(np.trace(counts[:classes, :classes]))
             errors[index] = 1 - right / named if named else 0.0
@@ -247,10 +249,10 @@ class DetectionEvaluator:
                 image.size,
             )
         shown = Detections(kept.boxes, kept.scores, kept.labels, self.spec.class_names, masks, image.path)
-        truth = labeled_detections(image, self.spec.class_names, masks=self.spec.has_masks)
+        ground_truth = labeled_detections(image, self.spec.class_names, masks=self.spec.has_masks)
         height, width = image.size
         region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-        return Case(image.path, image.size, region, truth, shown, error, words)
+        return Case(image.path, image.size, region, ground_truth, shown, error, words)
 
 
 _MEANINGS = {

@@ -318,10 +318,10 @@ class RCNN(nn.Module):
         )
 
 
-def _mask_crops(truth: GroundTruth) -> UInt8[Tensor, "k m m"]:
-    if truth.masks is None:
+def _mask_crops(ground_truth: GroundTruth) -> UInt8[Tensor, "k m m"]:
+    if ground_truth.masks is None:
         raise ValueError("This model is trained on masks, and these objects have none.")
-    return truth.masks
+    return ground_truth.masks
 
 
 def _rows(samples: SampledRegions, objects: Sequence[GroundTruth]) -> Int[Tensor, " p"]:

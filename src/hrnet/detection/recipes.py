@@ -390,7 +390,7 @@ def _check_objects(images: Sequence[ImageRecord], spec: DetectionSpec, messages:
             "label outlines."
         )
     text = f"{len(things)} objects in {len(images)} images"
-    text += f", {ignored} of them groups or difficult, which count for nothing" if ignored else ""
+    text += f", {ignored} of them crowds or difficult, which are ignored" if ignored else ""
     if spec.has_masks and outlined < len(things):
-        text += f"; {len(things) - outlined} have no outline, and count for nothing while masks are learned"
+        text += f"; {len(things) - outlined} have no outline and are ignored by the mask loss"
     messages.append(f"{text}.")

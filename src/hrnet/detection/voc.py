@@ -63,19 +63,19 @@ def iou_matrix(
 
 
 def match_predictions(
-    truth: Annotations, predictions: Predictions, min_iou: float = MATCH_IOU
+    ground_truth: Annotations, predictions: Predictions, min_iou: float = MATCH_IOU
 ) -> Int[np.ndarray, " n"]:
     """Return the `Match` of each prediction with the object of its class of highest IoU, which is matched once.
 
     Source: the development kit of VOC 2012, VOCevaldet.
     """
     matches = np.full(len(predictions.scores), Match.FALSE_POSITIVE, int)
-    if not len(truth.labels) or not len(matches):
+    if not len(ground_truth.labels) or not len(matches):
         return matches
-    iou = iou_matrix(predictions.boxes, truth.boxes, truth.crowd)
-    iou[predictions.labels[:, None] != truth.labels] = -1
+    iou = iou_matrix(predictions.boxes, ground_truth.boxes, ground_truth.crowd)
+    iou[predictions.labels[:, None] != ground_truth.labels] = -1
     # Crowds match only predictions that no single object matches.
-    single = np.where(truth.crowd, -1, iou)
+    single = np.where(ground_truth.crowd, -1, iou)
     best, matched = single.argmax(1), single.max(1) >= min_iou
     matches[~matched & (iou.max(1) >= min_iou)] = Match.IGNORED
     taken: set[int] = set()
@@ -83,7 +83,7 @@ def match_predictions(
         if not matched[index]:
             continue
         object_ = int(best[index])
-        if truth.difficult[object_]:
+        if ground_truth.difficult[object_]:
             matches[index] = Match.IGNORED
         elif object_ not in taken:
             taken.add(object_)

@@ -132,7 +132,7 @@ def _skeleton(data: DataSet, notes: list[str]) -> Skeleton:
     notes.append(
         f"Left-right pairs {how}: {', '.join(f'{names[a]}/{names[b]}' for a, b in pairs)}."
         if pairs
-        else "No left-right pairs found in the names; mirrored images keep their keypoint names."
+        else "No left-right pairs found in the names; flipped images keep their keypoint names."
     )
     if not data.oks_sigmas:
         notes.append("OKS sigmas are COCO's for the joints that COCO has and 0.072 for all others.")
@@ -177,7 +177,7 @@ def _image_id(image: ImageRecord) -> int:
     return image.number  # type: ignore[return-value]  # see above
 
 
-def read_truth(data: KeypointSet) -> dict[str, Any] | None:
+def read_ground_truth(data: KeypointSet) -> dict[str, Any] | None:
     """Return the ground truth of average precision as the content of a COCO json; None where objects have no boxes."""
     return read_coco_json(data.source) if data.source else coco_truth(data)
 

@@ -17,7 +17,7 @@ from hrnet.inference.processor import BoxPrompts, Input
 from hrnet.io.atomic import write_text
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import TaskModel
-from hrnet.pose.data import detected_instances, open_set, read_truth, rename_keypoints
+from hrnet.pose.data import detected_instances, open_set, read_ground_truth, rename_keypoints
 from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
 
@@ -63,7 +63,7 @@ class PoseEvaluation(EvaluationOptions):
         evaluator = PoseEvaluator(
             instances,
             spec,
-            truth=read_truth(data),
+            ground_truth=read_ground_truth(data),
             labeled=self.boxes is None,
             names=data.names,
             images=[image.image_id for image in data.images],

@@ -35,7 +35,7 @@ class PoseEvaluator:
     Args:
         instances: labeled objects, or boxes of a detector, by the indices that `update` gets.
         spec: spec of the model.
-        truth: content of the COCO json of the ground truth, for average precision; None leaves AP out.
+        ground_truth: content of the COCO json of the ground truth, for average precision; None leaves AP out.
         labeled: True if the instances are labeled objects, which PCK needs.
         names: keypoints in the order of the ground truth; None for the model's.
         images: COCO's ids of all evaluated images, with or without objects; None for all of the ground truth.
@@ -51,7 +51,7 @@ class PoseEvaluator:
         instances: Sequence[Instance],
         spec: PoseSpec,
         *,
-        truth: Mapping[str, Any] | None = None,
+        ground_truth: Mapping[str, Any] | None = None,
         labeled: bool = True,
         names: tuple[str, ...] | None = None,
         images: Collection[int] | None = None,
@@ -59,14 +59,14 @@ class PoseEvaluator:
     ) -> None:
         self.instances = instances
         self.spec = spec
-        self.truth = truth
+        self.ground_truth = ground_truth
         self.labeled = labeled
         self.names: tuple[str, ...] = names or spec.skeleton.names
         self.results: dict[int, Poses] = {}
-        listed = truth["images"] if truth and images is None else ()
+        listed = ground_truth["images"] if ground_truth and images is None else ()
         self.images: set[int] = {image_number(image.get("id")) for image in listed} if images is None else set(images)
         heads = labeled and any(np.isfinite(instance.head) for instance in instances)
-        measured = {"PCKh@0.5": heads, "PCK@0.2": labeled, "AP": truth is not None and self._finds_all()}
+        measured = {"PCKh@0.5": heads, "PCK@0.2": labeled, "AP": ground_truth is not None and self._finds_all()}
         default = next((name for name, there in measured.items() if there), "PCK@0.2")
         measured["PCK-AUC"] = labeled
         self.headline: str = headline if headline is not None and measured.get(headline) else default
@@ -76,8 +76,8 @@ class PoseEvaluator:
 
     def compute(self) -> dict[str, float]:
         metrics = self._pck() | self._pckh() | self._pixels() if self.labeled and self.results else {}
-        if self.truth is not None and self._finds_all():
-            metrics |= oks_ap(self.truth, self.coco_results(), *self._oks_protocol())
+        if self.ground_truth is not None and self._finds_all():
+            metrics |= oks_ap(self.ground_truth, self.coco_results(), *self._oks_protocol())
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
     def by_image(self) -> dict[int, Poses]:
@@ -116,7 +116,7 @@ class PoseEvaluator:
         return [self.spec.skeleton.oks_sigmas[index] for index in place], seen
 
     def _category(self) -> int:
-        categories = self.truth["categories"] if self.truth else []
+        categories = self.ground_truth["categories"] if self.ground_truth else []
         named = [category for category in categories if category.get("keypoints")]
         return (named or categories or [{"id": 1}])[0]["id"]
 
@@ -174,8 +174,8 @@ class PoseEvaluator:
             mean_pose = self._mean_pose()
             baseline, charts = mean_pose.compute(), self._distance_charts(mean_pose)
             cases = tuple(self._case(index) for index in sorted(self.results))
-        if self.truth is not None and self._finds_all():
-            found = precision_by_recall(self.truth, self.coco_results(), *self._oks_protocol())
+        if self.ground_truth is not None and self._finds_all():
+            found = precision_by_recall(self.ground_truth, self.coco_results(), *self._oks_protocol())
             charts += (_precision_recall(found),) if found else ()
         return Findings(charts, cases, _LEGEND, baseline, _BASELINE, self.measures())
 
@@ -239,7 +239,7 @@ class PoseEvaluator:
         instance, found = self.instances[index], self.results[index]
         skeleton = self.spec.skeleton
         labeled = instance.visibility > 0
-        truth = self._pose(instance.keypoints, labeled.astype(float), instance.box)
+        ground_truth = self._pose(instance.keypoints, labeled.astype(float), instance.box)
         distances = np.linalg.norm(found.keypoints[0] - instance.keypoints, axis=-1)
         mirrored = np.linalg.norm(
             found.keypoints[0][flip_order(len(skeleton), skeleton.pairs)] - instance.keypoints, axis=-1
@@ -255,7 +255,7 @@ class PoseEvaluator:
         ])  # fmt: skip
         error = float(distances[labeled].mean()) / side if labeled.any() else float("nan")
         words = _words(distances, mirrored, labeled, skeleton, side, limit)
-        return Case(instance.path, instance.size, region, truth, found, error, words)
+        return Case(instance.path, instance.size, region, ground_truth, found, error, words)
 
 
 def _words(

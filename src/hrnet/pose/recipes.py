@@ -19,7 +19,7 @@ from hrnet.pose.data import (
     PoseDataset,
     Unboxed,
     keypoint_set,
-    read_truth,
+    read_ground_truth,
     rename_keypoints,
 )
 from hrnet.pose.metrics import PoseEvaluator
@@ -131,7 +131,7 @@ def _lsp() -> PoseRecipe:
 
 
 def _own() -> PoseRecipe:
-    """For any keypoints: the network gets those of the data set, of which every fifth image is kept for scoring."""
+    """For any keypoints: the network gets those of the data set, of which every fifth image is held out."""
     return PoseRecipe(
         name="pose-own",
         model=PoseSpec(
@@ -206,7 +206,7 @@ def prepare(recipe: PoseRecipe) -> Job:
 def _evaluator(validation: KeypointSet | None, spec: PoseSpec, headline: str | None) -> Callable[[], PoseEvaluator]:
     if validation is None:
         return lambda: PoseEvaluator((), spec)
-    truth, images = read_truth(validation), [image.image_id for image in validation.images]
+    ground_truth, images = read_ground_truth(validation), [image.image_id for image in validation.images]
     return lambda: PoseEvaluator(
-        validation.instances, spec, truth=truth, names=validation.names, images=images, headline=headline
+        validation.instances, spec, ground_truth=ground_truth, names=validation.names, images=images, headline=headline
     )

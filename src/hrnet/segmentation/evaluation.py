@@ -24,7 +24,7 @@ class SegmentationEvaluation(EvaluationOptions):
     """Score label maps: mean IoU, accuracy, boundaries."""
 
     annotations: Path | None = None
-    """folder of the label images; not needed where --images is a whole data set"""
+    """folder of the label maps; not needed where --images is a whole data set"""
     flip: bool = False
     """flip test: average with the flipped image"""
     scales: tuple[float, ...] = (1.0,)

@@ -138,5 +138,5 @@ def _check(labels: Integer[Tensor, "n H W"], count: int) -> None:
     if len(wrong):
         raise InputError(
             f"The labels hold {int(wrong[0])}, but there are {count} classes, 0 to {count - 1}, and {IGNORE_INDEX} is "
-            "ignored; correct the label images or the list of classes."
+            "ignored; correct the label maps or the list of classes."
         )

@@ -41,7 +41,7 @@ class _Kept(NamedTuple):
 
     error: float
     words: str
-    truth: SemanticMap
+    ground_truth: SemanticMap
     found: SemanticMap
 
 
@@ -80,13 +80,15 @@ class SegmentationEvaluator:
         for index, result in zip(indices, results, strict=True):
             if self._seen[index]:
                 continue
-            truth = read_labels(self.images[index])
-            if truth.shape != result.labels.shape:
-                raise ValueError(f"Image {index} has labels of {truth.shape} and a result of {result.labels.shape}.")
-            counts = confusion_counts(truth, result.labels, len(self.spec.class_names))
+            ground_truth = read_labels(self.images[index])
+            if ground_truth.shape != result.labels.shape:
+                raise ValueError(
+                    f"Image {index} has labels of {ground_truth.shape} and a result of {result.labels.shape}."
+                )
+            counts = confusion_counts(ground_truth, result.labels, len(self.spec.class_names))
             self.confusion += counts
-            self.outlines += outline_counts(truth, result.labels, len(self.spec.class_names))
-            self._keep(index, counts, truth, result)
+            self.outlines += outline_counts(ground_truth, result.labels, len(self.spec.class_names))
+            self._keep(index, counts, ground_truth, result)
             self._seen[index] = True
 
     def compute(self) -> dict[str, float]:
@@ -120,10 +122,12 @@ class SegmentationEvaluator:
         return _percent(hits, union)
 
     def _boundary_ious(self) -> Float[np.ndarray, " k"]:
-        both, truth, found = self.outlines
-        return _percent(both, truth + found - both)
+        both, ground_truth, found = self.outlines
+        return _percent(both, ground_truth + found - both)
 
-    def _keep(self, index: int, counts: Int[np.ndarray, "k k+1"], truth: np.ndarray, result: SemanticMap) -> None:
+    def _keep(
+        self, index: int, counts: Int[np.ndarray, "k k+1"], ground_truth: np.ndarray, result: SemanticMap
+    ) -> None:
         """Keep the image if it is one of the worst or of the random ones; drop one that no longer is."""
         labeled = int(counts.sum())
         error = 100 * (1 - float(np.trace(counts)) / labeled) if labeled else math.nan
@@ -131,7 +135,7 @@ class SegmentationEvaluator:
         if index not in self._random and (not labeled or (len(worst) >= _NUM_WORST and error <= worst[-1])):
             return
         names = self.spec.class_names
-        maps = (SemanticMap(reduce_labels(labels, _REPORT_SIDE), names) for labels in (truth, result.labels))
+        maps = (SemanticMap(reduce_labels(labels, _REPORT_SIDE), names) for labels in (ground_truth, result.labels))
         self._kept[index] = _Kept(error, _describe(counts, names), *maps)
         others = [other for other in self._kept if other not in self._random]
         if len(others) > _NUM_WORST:
@@ -160,7 +164,7 @@ class SegmentationEvaluator:
         one, kept = self.images[index], self._kept[index]
         height, width = one.size
         region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-        return Case(one.path, one.size, region, kept.truth, kept.found, kept.error, kept.words)
+        return Case(one.path, one.size, region, kept.ground_truth, kept.found, kept.error, kept.words)
 
     def _baseline(self) -> dict[str, float]:
         """Return the metrics of predicting the most frequent class at every pixel, in closed form."""
@@ -203,23 +207,23 @@ def _nanmean(values: Float[np.ndarray, " k"]) -> float:
 
 
 def confusion_counts(
-    truth: UInt8[np.ndarray, "h w"], found: UInt8[np.ndarray, "h w"], classes: int
+    ground_truth: UInt8[np.ndarray, "h w"], found: UInt8[np.ndarray, "h w"], classes: int
 ) -> Int64[np.ndarray, "k k+1"]:
     """Return the confusion matrix: labels in rows, predictions in columns, the last one for pixels outside the input.
 
     Pixels labeled 255 are ignored.
     """
     counts = np.zeros(256 * 256, np.int64)
-    flat_truth, flat_found = truth.ravel(), found.ravel()
-    for start in range(0, len(flat_truth), _CHUNK_PIXELS):
+    flat_ground_truth, flat_found = ground_truth.ravel(), found.ravel()
+    for start in range(0, len(flat_ground_truth), _CHUNK_PIXELS):
         part = slice(start, start + _CHUNK_PIXELS)
-        counts += np.bincount(flat_truth[part].astype(np.intp) * 256 + flat_found[part], minlength=len(counts))
+        counts += np.bincount(flat_ground_truth[part].astype(np.intp) * 256 + flat_found[part], minlength=len(counts))
     table = counts.reshape(256, 256)[:classes]
     return np.concatenate([table[:, :classes], table[:, IGNORE_INDEX:]], axis=1)
 
 
 def outline_counts(
-    truth: UInt8[np.ndarray, "h w"], found: UInt8[np.ndarray, "h w"], classes: int
+    ground_truth: UInt8[np.ndarray, "h w"], found: UInt8[np.ndarray, "h w"], classes: int
 ) -> Int64[np.ndarray, "3 k"]:
     """Return, per class, the pixels of its outline in both maps, in the ground truth and in the prediction.
 
@@ -227,11 +231,11 @@ def outline_counts(
     pixel of another class or from the image's edge. An unlabeled pixel counts as another class in both maps.
     Source: arXiv 2103.16562, section 4, and its published code, where erosions by 3 x 3 pixels are repeated.
     """
-    distance = max(round(OUTLINE_FRACTION * math.hypot(*truth.shape)), 1)
-    seen = np.where(truth == IGNORE_INDEX, np.uint8(IGNORE_INDEX), found)
-    in_truth, in_found = outline(truth, distance), outline(seen, distance)
-    chosen = (in_truth & in_found & (truth == seen), in_truth, in_found)
-    maps = (truth, truth, seen)
+    distance = max(round(OUTLINE_FRACTION * math.hypot(*ground_truth.shape)), 1)
+    seen = np.where(ground_truth == IGNORE_INDEX, np.uint8(IGNORE_INDEX), found)
+    in_ground_truth, in_found = outline(ground_truth, distance), outline(seen, distance)
+    chosen = (in_ground_truth & in_found & (ground_truth == seen), in_ground_truth, in_found)
+    maps = (ground_truth, ground_truth, seen)
     return np.stack(
         [np.bincount(labels[where], minlength=256)[:classes] for labels, where in zip(maps, chosen, strict=True)]
     )
@@ -290,7 +294,9 @@ def _describe(counts: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> str:
     np.fill_diagonal(wrong, 0)
     if not wrong.any():
         return "all labeled pixels are correct"
-    truth, found = divmod(int(wrong.argmax()), wrong.shape[1])
+    ground_truth, found = divmod(int(wrong.argmax()), wrong.shape[1])
     what = names[found] if found < len(names) else "outside the input"
     most = 100 * wrong.max() / labeled
-    return f"{right:.1f} % of the labeled pixels are correct; {most:.1f} % are {names[truth]} predicted as {what}"
+    return (
+        f"{right:.1f} % of the labeled pixels are correct; {most:.1f} % are {names[ground_truth]} predicted as {what}"
+    )

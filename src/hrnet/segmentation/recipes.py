@@ -86,7 +86,7 @@ def _cityscapes(
             loss=loss,
         ),
         data=SegmentationData(images=(Path("data/cityscapes"),), splits=splits, augment=Augment(crop=(512, 1024))),
-        # Training on both parts goes on from the weights of the training on one, at a tenth of the rate.
+        # Training on both splits starts from the weights of the training on one, at a tenth of the rate.
         train=replace(_SGD, epochs=484, batch=12, learning_rate=0.001 if again else 0.01, weight_decay=5e-4),
         published=_published(miou, source),
     )

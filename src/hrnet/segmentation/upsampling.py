@@ -66,7 +66,7 @@ def sample(
 
 def best_classes(scores: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "h w"]:
     """Return the class with the largest score at every pixel, the first one of equals: an argmax over the first axis."""
-    # A running maximum in blocks that fit into the cache: NumPy's argmax over a first axis is many times slower.
+    # A running maximum in blocks of the cache's size: NumPy's argmax over a first axis is many times slower.
     labels = np.zeros(scores.shape[1:], np.uint8)
     rows = max(1, BLOCK_PIXELS // scores.shape[2])
     for top in range(0, scores.shape[1], rows):

@@ -35,7 +35,7 @@ class InferenceMode:
     Attributes:
         scales: scales of the image; their scores are averaged.
         flip: whether logits are averaged with those of the flipped image.
-        windows: ``whole``: the image fitted into the canvas of the spec, times the scale. ``sliding``: windows of the
+        windows: ``whole``: the image letterboxed to the canvas of the spec, times the scale. ``sliding``: windows of the
             canvas's size, two thirds of it apart, the last ones moved back to the image's edge. ``tiles``: whole up to
             a scale of 1, above it windows side by side.
         native: whether scale 1 is the image's own, not that at which it fits into the canvas; needs sliding windows.
