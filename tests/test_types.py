@@ -52,12 +52,12 @@ def test_type_checkers_know_the_types_of_the_installed_package(tmp_path: Path) -
     assert found["completenessScore"] >= 0.98, unknown
 
 
-def annotations(value: object) -> Iterator[str]:
+def hints(value: object) -> Iterator[str]:
     """Annotations of a public function, or of all public methods of a class."""
     if inspect.isclass(value):
         for name, method in vars(value).items():
             if not name.startswith("_") or name in ("__init__", "__call__"):
-                yield from annotations(method)
+                yield from hints(method)
     elif inspect.isfunction(value):
         signature = inspect.signature(value)
         yield from (str(parameter.annotation) for parameter in signature.parameters.values())
@@ -65,5 +65,5 @@ def annotations(value: object) -> Iterator[str]:
 
 
 def test_any_on_the_public_face_has_a_reason() -> None:
-    found = {text for name in dir(hrnet) for text in annotations(getattr(hrnet, name)) if re.search(r"\bAny\b", text)}
+    found = {text for name in dir(hrnet) for text in hints(getattr(hrnet, name)) if re.search(r"\bAny\b", text)}
     assert found == set(REASONS)
