@@ -119,6 +119,7 @@ def test_the_list_of_tasks_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_spec_of_no_task_is_refused() -> None:
     with pytest.raises(InputError, match="HRNetSpec is no spec of a known task; expected one of PoseSpec, "):
         create_model(hrnet(18))  # pyright: ignore[reportArgumentType]  # on purpose

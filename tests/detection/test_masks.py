@@ -247,7 +247,7 @@ def test_crop_of_a_cut_box_is_rasterized_after_the_transform(how: str, flip: boo
 
 def test_crop_of_several_parts_is_their_union_and_of_a_loop_its_rim() -> None:
     def square(low: float, high: float) -> np.ndarray:
-        return np.array([[low, low], [high, low], [high, high], [low, high]])
+        return np.array([[low, low], [high, low], [high, high], [low, high]], float)
 
     box = np.array([0.0, 0.0, 112.0, 112.0])
     both = crop_mask([square(0, 60), square(40, 112)], box)

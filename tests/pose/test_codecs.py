@@ -34,7 +34,8 @@ KINDS = {"msra": CodecSpec("classic", per_axis=True), "dark": CodecSpec("dark"),
 
 def crop(row: np.ndarray, size: tuple[int, int], rotation: float) -> Frame:
     """The published scale is in units of 200 pixels and only its width counts."""
-    return Frame.around((row[0], row[1]), 200 * row[2], size, (480, 640), rotation=rotation)
+    x, y, scale = map(float, row[:3])
+    return Frame.around((x, y), 200 * scale, size, (480, 640), rotation=float(rotation))
 
 
 @pytest.mark.parametrize("size", [(256, 192), (384, 288), (256, 256)])

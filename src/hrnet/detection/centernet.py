@@ -25,7 +25,7 @@ from hrnet.detection.processor import DetectionOutput
 from hrnet.detection.spec import CenterNetSpec
 from hrnet.io.geometry import Size
 from hrnet.nn.backbone import ConvBN, conv_bn
-from hrnet.nn.representation import concat_conv_bn
+from hrnet.nn.representation import MapsSequential, concat_conv_bn
 
 STRIDE = 4
 # Source: arXiv 1808.01244, section 3.2 and 3.3: exponents of the focal loss; margin of the push loss.
@@ -80,7 +80,7 @@ class CenterNet(nn.Module):
         self.spec = spec
         width = spec.width
         first = concat_conv_bn(widths, sum(widths), spec.reduce_kernel, align_corners=False)
-        self.reduce: nn.Sequential = nn.Sequential(*first, conv_bn(sum(widths), width, 1, relu=True))
+        self.reduce: MapsSequential = MapsSequential(*first, conv_bn(sum(widths), width, 1, relu=True))
         self.branches: nn.ModuleList = nn.ModuleList(
             [CascadePooling(width, ("down", "right")), CascadePooling(width, ("up", "left")), CenterPooling(width)]
         )

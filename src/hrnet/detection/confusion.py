@@ -14,7 +14,9 @@ _MAX_SHOWN_CLASSES = 20
 _MAX_KINDS = 3
 
 
-def count_pairs(ground_truth: Annotations, predictions: Predictions, classes: int) -> Int[np.ndarray, "k+1 k+1"]:
+def count_pairs(
+    ground_truth: Annotations, predictions: Predictions, classes: int
+) -> Int[np.ndarray, "{classes+1} {classes+1}"]:
     """Return the number of objects per labeled class (row) and predicted class (column).
 
     The last column holds missed objects, the last row predictions without an object. Pairs are matched from the highest IoU
@@ -42,7 +44,7 @@ def count_pairs(ground_truth: Annotations, predictions: Predictions, classes: in
     return counts
 
 
-def confusion_matrix(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> Matrix:
+def confusion_matrix(counts: Int[np.ndarray, "{len(names)+1} {len(names)+1}"], names: tuple[str, ...]) -> Matrix:
     """Return the confusion matrix in percent of each row, limited to the classes with the most errors."""
     classes = len(names)
     wrong = (counts.sum(0) + counts.sum(1) - 2 * np.diagonal(counts))[:classes]
@@ -64,7 +66,7 @@ def confusion_matrix(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...])
     return Matrix("Confusion matrix", labels, tuple(columns), values, text)
 
 
-def in_words(counts: Int[np.ndarray, "k+1 k+1"], names: tuple[str, ...]) -> str:
+def in_words(counts: Int[np.ndarray, "{len(names)+1} {len(names)+1}"], names: tuple[str, ...]) -> str:
     """Return how many objects of an image are correct, and its most frequent errors, as a sentence."""
     classes = len(names)
     objects, right = int(counts[:classes].sum()), int(np.trace(counts[:classes, :classes]))

@@ -131,7 +131,7 @@ def paste_masks(
     low = np.clip(np.floor(boxes[:, :2]) - 1, 0, [width, height]).astype(int)
     high = np.clip(np.ceil(boxes[:, 2:]) + 1, low, [width, height]).astype(int)
     crops: list[Bool[np.ndarray, "_ _"]] = []
-    for cells, box, (left, top), (right, bottom) in zip(probabilities, boxes, low, high, strict=True):
+    for cells, box, (left, top), (right, bottom) in zip(probabilities, boxes, low.tolist(), high.tolist(), strict=True):
         # Bilinear interpolation is separable: two small matrix products instead of a grid of points.
         rows = _weights(top, bottom, box[1], box[3], cells.shape[0])
         columns = _weights(left, right, box[0], box[2], cells.shape[1])

@@ -80,8 +80,8 @@ class Result(ABC):
         return read_image(self.source) if isinstance(self.source, Path) else self.source
 
 
-def rounded(values: np.ndarray, digits: int) -> list[Any]:
-    """Return an array as nested lists of rounded numbers."""
+def rounded(values: np.ndarray | np.floating, digits: int) -> Any:
+    """Return a number, or an array as nested lists of numbers, rounded."""
     return np.round(values.astype(float), digits).tolist()
 
 
