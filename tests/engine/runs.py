@@ -227,6 +227,12 @@ def _norm(out: Path) -> None:
     from accelerate import Accelerator
 
     processes = Processes(Accelerator(cpu=True))
+    # Equal batches; one process with one image; one with none.
+    for inner in ([6 * rank // processes.world for rank in range(1, processes.world)], [1, 4], [0, 2]):
+        _norm_of_parts(processes, [0, *inner[: processes.world - 1], 6])
+
+
+def _norm_of_parts(processes: Processes, bounds: list[int]) -> None:
     torch.manual_seed(0)
     norm = torch.nn.BatchNorm2d(3).double()
     torch.nn.init.normal_(norm.weight)
@@ -235,7 +241,7 @@ def _norm(out: Path) -> None:
     factors = torch.randn_like(images)
     synchronized = copy.deepcopy(plain)
     synchronize_norms(synchronized, torch.device("cpu"))
-    mine = slice(processes.rank * 6 // processes.world, (processes.rank + 1) * 6 // processes.world)
+    mine = slice(bounds[processes.rank], bounds[processes.rank + 1])
     whole, part = images.clone().requires_grad_(), images[mine].clone().requires_grad_()
     expected, found = plain(whole), synchronized(part)
     (expected * factors).sum().backward()

@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d` over the batches of all processes, which must have the same size."""
+    """`torch.nn.BatchNorm2d` over the batches of all processes, of any sizes; one of them may be empty."""
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch calls it input
         if not self.training:
@@ -29,11 +29,16 @@ class _Normalize(torch.autograd.Function):
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.momentum is not None
-        variance, mean = torch.var_mean(_wide(x), (0, 2, 3), correction=0)
-        moments = torch.stack([mean.double(), variance.double() + mean.double().square()])
+        # Counts and sums, not means: every value weighs the same, whatever the sizes of the processes' batches.
+        moments = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
+        moments[2] = x.numel() // x.shape[1]
+        if x.numel():
+            variance, mean = torch.var_mean(_wide(x), (0, 2, 3), correction=0)
+            moments[0] = moments[2] * mean.double()
+            moments[1] = moments[2] * (variance.double() + mean.double().square())
         distributed.all_reduce(moments)
-        moments /= distributed.get_world_size()
-        count = x.numel() // x.shape[1] * distributed.get_world_size()
+        count = int(moments[2, 0])
+        moments = moments[:2] / max(count, 1)
         mean = moments[0].to(norm.running_mean.dtype)
         variance = (moments[1] - moments[0].square()).clamp_(min=0).to(norm.running_var.dtype)
         norm.running_mean.lerp_(mean, norm.momentum)
