@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from hrnet.errors import InputError
 from hrnet.inference.processor import BoxPrompts, Processor
 from hrnet.inference.runtime import open_runtime
 from hrnet.io.geometry import Frame, Size, warp
+from hrnet.io.images import read_image
 from hrnet.nn.spec import HRNetSpec, StageSpec
 from hrnet.nn.task import Batch, TaskModel, as_arrays, scale_images
 from hrnet.pose.model import PoseModel
@@ -183,7 +185,7 @@ def test_stopping_early_leaves_no_thread() -> None:
     before = threading.active_count()
     results = hrnet.Predictor(segmentation(), runtime="torch", device="cpu", batch=1)(random_images(50))
     next(results)
-    results.close()  # type: ignore[attr-defined]  # a generator
+    results.close()  # a generator
     assert threading.active_count() == before
 
 
@@ -311,3 +313,90 @@ def test_detectors_and_flips_that_mean_nothing_are_refused() -> None:
         hrnet.Predictor(segmentation(), runtime="torch", device="cpu", detector=Rectangles())
     with pytest.raises(InputError, match="leave out flip"):
         hrnet.Predictor(animals, runtime="torch", device="cpu", flip=True)
+
+
+def forms(path: Path) -> dict[str, Any]:
+    """Return an image in every form that a predictor takes; a PNG, which keeps each value."""
+    array = read_image(path)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    return {
+        "path": path,
+        "text": str(path),
+        "array": array,
+        "PIL": Image.open(path),
+        "PIL with a palette": Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=256),
+        "bytes": path.read_bytes(),
+        "tensor": tensor,
+        "float tensor": tensor.float() / 255,
+        "tensor that needs gradients": (tensor.float() / 255).requires_grad_(),
+    }
+
+
+@pytest.fixture
+def sample_image(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    colors = np.random.default_rng(0).integers(0, 256, (8, 3), dtype=np.uint8)
+    Image.fromarray(np.repeat(np.repeat(colors.reshape(2, 4, 3), 20, 0), 15, 1)).save(path)
+    return path
+
+
+def test_every_form_of_an_image_gives_the_same(sample_image: Path) -> None:
+    """Oracle: the path. One image, a list of it, and an iterator."""
+    predictor = hrnet.Predictor("pose", runtime="torch")
+    expected = predictor(sample_image)[0].keypoints
+    for name, image in forms(sample_image).items():
+        for given in (image, [image], iter([image])):
+            (result,) = predictor(given)
+            np.testing.assert_array_equal(result.keypoints, expected, err_msg=name)
+    batch = np.stack([read_image(sample_image)] * 3)
+    assert len(predictor(batch)) == 3
+    assert len(predictor(torch.from_numpy(batch).permute(0, 3, 1, 2))) == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (None, "None is no image"),
+        (3.5, "float 3.5 is no image"),
+        ([None], "None is no image"),
+        (np.zeros((5, 6), np.uint8), "float|uint8 of shape"),
+        (np.zeros((5, 6, 4), np.uint8), "uint8 RGB of shape"),
+        (np.zeros((5, 6, 3)), "float64 of shape"),
+        (torch.zeros(5, 6, 3), "permute"),
+        (torch.full((3, 5, 6), 200.0), "from 0 to 1"),
+        (b"", "image bytes"),
+        (b"GIF89a?", "image bytes"),
+    ],
+)
+def test_what_is_no_image_is_one_sentence(image: Any, words: str) -> None:
+    predictor = hrnet.Predictor("pose", runtime="torch")
+    with pytest.raises(InputError, match=words):
+        list(predictor(image))
+
+
+def test_results_have_indices_and_slices(sample_image: Path) -> None:
+    predictor = hrnet.Predictor("pose", runtime="torch")
+    results = predictor([sample_image] * 5)
+    assert len(results) == 5
+    assert len(results[1:3]) == 2
+    assert results[-1] is list(results)[-1]
+    with pytest.raises(IndexError):
+        results[5]
+    begun = predictor([sample_image] * 2)
+    next(begun)
+    with pytest.raises(TypeError, match="index a list"):
+        begun[0]
+    endless = predictor(itertools.repeat(sample_image))
+    assert len(list(itertools.islice(endless, 3))) == 3
+
+
+def test_a_score_threshold_and_a_short_text() -> None:
+    path = Path(__file__).parents[1] / "src/hrnet/assets/astronaut.jpg"
+    predictor = hrnet.Predictor("detection", runtime="torch")
+    everything, some = predictor(path)[0], predictor(path, score_threshold=0.3)[0]
+    np.testing.assert_array_equal(some.scores, everything.scores[everything.scores >= 0.3])
+    assert 0 < len(some) < len(everything)
+    assert len(some[0]) == 1
+    np.testing.assert_array_equal(some[0].boxes[0], some.boxes[0])
+    assert len(repr(everything)) < 120
+    assert "astronaut.jpg" in repr(everything)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast, overload, runtime_checkable
 
 import numpy as np
+import PIL.Image
 
 from hrnet.errors import InputError
 from hrnet.inference.forward import Precision, Runtime
-from hrnet.inference.processor import BoxPrompts, ImageSource, Input, Processor
+from hrnet.inference.processor import AnyImage, BoxPrompts, ImageSource, Input, Processor
 from hrnet.inference.runtime import open_runtime
 from hrnet.io.geometry import Frame, Image, Size, warp
-from hrnet.io.images import check_image, read_image
+from hrnet.io.images import check_image, read_image, to_source
 from hrnet.results import Source
 
 if TYPE_CHECKING:
@@ -118,6 +119,47 @@ class _ReadAhead:
             self._changed.notify_all()
 
 
+class Results(Iterator[Result]):
+    """Results of images, computed while they are iterated over. An index, a slice or `len` computes and keeps them all."""
+
+    def __init__(self, results: Generator[Result, None, None]) -> None:
+        self._rest, self._kept, self._taken = results, list[Result](), 0
+        self._whole = False
+
+    def __next__(self) -> Result:
+        if self._whole:
+            if self._taken >= len(self._kept):
+                raise StopIteration
+            result = self._kept[self._taken]
+        else:
+            result = next(self._rest)
+        self._taken += 1
+        return result
+
+    def close(self) -> None:
+        """End the computation."""
+        self._rest.close()
+
+    def _all(self) -> list[Result]:
+        if self._taken and not self._whole:
+            raise TypeError("these results were iterated over, which keeps none; index a list of them")
+        if not self._whole:
+            self._kept, self._whole = list(self._rest), True
+        return self._kept
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Result]: ...
+
+    def __getitem__(self, index: int | slice) -> Result | list[Result]:
+        return self._all()[index]
+
+
 class Predictor(Generic[Result]):
     """A model ready to run.
 
@@ -192,15 +234,18 @@ class Predictor(Generic[Result]):
 
     def __call__(
         self,
-        images: Iterable[ImageSource] | ImageSource,
+        images: Iterable[AnyImage] | AnyImage,
         *,
+        score_threshold: float | None = None,
         boxes: Callable[[ImageSource], BoxPrompts | None] | None = None,
         on_error: Callable[[ImageSource, InputError], None] | None = None,
-    ) -> Iterator[Result]:
+    ) -> Results[Result]:
         """Return one result per image, in order: `Poses`, `SemanticMap`, `Detections` or `Classification`.
 
         Args:
-            images: paths, or RGB bytes `h w 3`.
+            images: one image or many, also an endless iterator: paths, RGB arrays `h w 3` of uint8, PIL images, bytes of
+                image files, or torch tensors `3 h w` (uint8, or floating-point in [0, 1]).
+            score_threshold: minimum score of the objects in the results; None returns all.
             boxes: function that returns the boxes of an image for a top-down model, None for the whole image. Without it
                 the detector runs, and without a detector every image is one box.
             on_error: function that gets an image that cannot be read and is left out; without it the error is raised.
@@ -210,10 +255,11 @@ class Predictor(Generic[Result]):
         """
         if boxes is not None and not self.processor.takes_boxes:
             raise InputError("boxes apply to top-down (pose) models only; leave them out")
-        if isinstance(images, str | Path | np.ndarray):
-            images = [images]
-        inputs = _with_boxes(images, boxes, on_error)
-        return (result for _, result in self.run(inputs, detect=boxes is None, on_error=on_error))
+        inputs = _with_boxes(_each(images), boxes, on_error)
+        results = (result for _, result in self.run(inputs, detect=boxes is None, on_error=on_error))
+        if score_threshold is None:
+            return Results(results)
+        return Results(cast(Any, result).above(score_threshold) for result in results)
 
     def run(
         self,
@@ -360,18 +406,27 @@ class Predictor(Generic[Result]):
             yield index, result
 
 
+def _each(images: Iterable[AnyImage] | AnyImage) -> Iterable[AnyImage]:
+    """Return the images of an argument that is one image, several in an array or tensor, or any iterable of them."""
+    single = isinstance(images, str | Path | bytes | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
+    if single or not isinstance(images, Iterable):
+        return [images]
+    return images
+
+
 def _with_boxes(
-    images: Iterable[ImageSource],
+    images: Iterable[AnyImage],
     boxes: Callable[[ImageSource], BoxPrompts | None] | None,
     on_error: Callable[[ImageSource, InputError], None] | None,
 ) -> Iterator[Input]:
     for image in images:
         try:
-            given = Input(image, boxes(image) if boxes else None)
+            source = to_source(image)
+            given = Input(source, boxes(source) if boxes else None)
         except InputError as error:
             if on_error is None:
                 raise
-            on_error(image, error)
+            on_error(cast(ImageSource, image), error)
         else:
             yield given
 

@@ -10,11 +10,14 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image as Pillow
 
 from hrnet.io.geometry import Color, Frame, Image, Size
 from hrnet.results import Source
 
+# See `hrnet.io.images.to_source`; tensors are named by `Any`, as torch is not imported here.
 ImageSource = str | Path | np.ndarray
+AnyImage = ImageSource | Pillow.Image | bytes | Any
 Result = TypeVar("Result")
 # ImageNet's mean color as bytes, nearly 0 after normalization: the color of padding where black is not neutral.
 MEAN_COLOR = (124, 116, 104)

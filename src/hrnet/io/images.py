@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
@@ -122,9 +125,15 @@ def looks_whole(path: Path | str) -> bool:
 def _opened(path: Path) -> Iterator[Pillow.Image]:
     """Open a file; whatever fails inside the block becomes an InputError."""
     _check_file(path)
+    with _decoded(path, path) as file:
+        yield file
+
+
+@contextmanager
+def _decoded(source: Path | io.BytesIO, path: Path) -> Iterator[Pillow.Image]:
     try:
         # Pillow warns of large and of slightly wrong files; both are handled here.
-        with suppress_warnings, Pillow.open(path, formats=_decoders()) as file:
+        with suppress_warnings, Pillow.open(source, formats=_decoders()) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise _too_large(path, f" ({file.width} x {file.height} pixels)")
             yield file
@@ -200,6 +209,50 @@ def _to_rgb(image: Pillow.Image, path: Path) -> Image:
         white = Pillow.new("RGBA", image.size, (255, 255, 255, 255))
         image = Pillow.alpha_composite(white, image)
     return np.array(image.convert("RGB"))
+
+
+def to_source(value: object) -> str | Path | Image:
+    """Return an image in any of the forms that people hold it in as a path, which is not read yet, or as RGB bytes.
+
+    Args:
+        value: path; RGB array `h w 3` of type uint8; PIL image; the bytes of an image file; torch tensor `3 h w`, uint8 or
+            floating-point in [0, 1].
+
+    Raises:
+        InputError: it is none of these, or cannot be read.
+    """
+    match value:
+        case str() | Path():
+            return value
+        case np.ndarray():
+            return check_image(value)
+        case Pillow.Image():
+            return _to_rgb(_upright(value.copy()), Path("a PIL image"))
+        case bytes():
+            with _decoded(io.BytesIO(value), Path("image bytes")) as file:
+                return _to_rgb(_upright(file), Path("image bytes"))
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
+        return _from_tensor(value)
+    raise InputError(
+        f"{shortened(value)} is no image; give a path, an RGB array (h, w, 3) of uint8, a PIL image, the bytes of a file, or "
+        "a tensor (3, h, w)."
+    )
+
+
+def _from_tensor(tensor: Any) -> Image:
+    values = tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else tensor.detach().cpu().numpy()
+    if values.ndim != 3 or values.shape[0] != 3:
+        raise InputError(f"A tensor image is (3, height, width), not {tuple(values.shape)}; permute it.")
+    if values.dtype.kind == "f":
+        if not (values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
+            raise InputError("A floating-point tensor image has values from 0 to 1; divide or denormalize it.")
+        values = (values * 255).round().astype(np.uint8)
+    return check_image(np.ascontiguousarray(values.transpose(1, 2, 0)))
+
+
+def shortened(value: object) -> str:
+    """Return a value as a few words of a message."""
+    return "None" if value is None else f"{type(value).__name__} {reprlib.repr(value)[:40]}"
 
 
 def check_image(image: np.ndarray) -> Image:

@@ -17,7 +17,7 @@ from hrnet.vis.draw import caption_below, caption_over, plain_name
 TOP = 5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Classification(Result):
     """Class probabilities of one image.
 

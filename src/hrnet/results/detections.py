@@ -57,8 +57,9 @@ class Masks:
     def __len__(self) -> int:
         return len(self.crops)
 
-    def __getitem__(self, which: np.ndarray | list[int] | slice) -> Masks:
-        """Return some of the masks, by indices, mask or slice."""
+    def __getitem__(self, which: np.ndarray | list[int] | slice | int) -> Masks:
+        """Return some of the masks, by index, indices, mask or slice."""
+        which = [which] if isinstance(which, int) else which
         indices = np.arange(len(self))[which]
         return Masks(tuple(self.crops[index] for index in indices), self.corners[indices], self.size)
 
@@ -85,7 +86,7 @@ class Masks:
         return counts if counts[-1] else counts[:-1]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Detections(Result):
     """Objects of one image.
 
@@ -124,8 +125,9 @@ class Detections(Result):
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, which: np.ndarray | list[int] | slice) -> Detections:
-        """Return some of the objects, by indices, mask or slice."""
+    def __getitem__(self, which: np.ndarray | list[int] | slice | int) -> Detections:
+        """Return some of the objects, by index, indices, mask or slice."""
+        which = [which] if isinstance(which, int) else which
         masks = None if self.masks is None else self.masks[which]
         return Detections(self.boxes[which], self.scores[which], self.labels[which], self.names, masks, self.source)
 

@@ -14,7 +14,7 @@ from hrnet.results.result import Result, Source, rounded, supervision
 from hrnet.vis.draw import draw_skeletons
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Poses(Result):
     """Keypoints of one image.
 
@@ -47,8 +47,9 @@ class Poses(Result):
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, which: np.ndarray | list[int] | slice) -> Poses:
-        """Return some of the poses, by indices, mask or slice."""
+    def __getitem__(self, which: np.ndarray | list[int] | slice | int) -> Poses:
+        """Return some of the poses, by index, indices, mask or slice."""
+        which = [which] if isinstance(which, int) else which
         parts = (self.keypoints[which], self.keypoint_scores[which], self.boxes[which], self.scores[which])
         return Poses(*parts, self.names, self.links, self.pairs, self.source)
 

@@ -45,6 +45,10 @@ class Result(ABC):
     def plot_pair(self, found: Any, image: Image, frame: Frame) -> tuple[PIL.Image.Image, PIL.Image.Image]:
         """Return this ground truth and a prediction of the same type, drawn on the part of an image a frame shows."""
 
+    def __repr__(self) -> str:
+        name = f", {self.source}" if isinstance(self.source, Path) else ""
+        return f"{type(self).__name__}({self.summary()}{name})"
+
     def to_file_dict(self) -> dict[str, Any]:
         """Return `to_dict` without the content of the `attachments`."""
         return self.to_dict()

@@ -19,7 +19,7 @@ _BINCOUNT_PIXELS = 1 << 20
 _NAMED = 4
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SemanticMap(Result):
     """A class for every pixel of one image.
 
