@@ -38,29 +38,22 @@ class Augment:
 
     Source: the released training code: torchvision's RandomResizedCrop, horizontal flip with probability 0.5; mixup
     (arXiv 1710.09412) and CutMix (arXiv 1905.04899) by their papers.
-
-    Attributes:
-        area: smallest and largest fraction of the image's area that a crop covers, uniform.
-        aspect: smallest and largest ratio of a crop's width to its height, log-uniform.
-        shift: fraction of a crop's side by which it may extend beyond the image, where it is black.
-        flip: probability of a horizontal flip.
-        color: standard deviation of the brightness, contrast and saturation factors around 1.
-        mixup: 0 for none; otherwise a sample is the weighted mean of two, with weights from Beta(mixup, mixup).
-        cutmix: 0 for none; otherwise a rectangle of the sample comes from another, with an area from
-            Beta(cutmix, cutmix). With both, each has probability 0.5.
-        mixed: probability of mixup or CutMix.
-        antialias: see `geometry.warp`; also for the images that are scored.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
+    """smallest and largest fraction of the image's area that a crop covers, uniform"""
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    shift: float = 0.0
-    flip: float = 0.5
-    color: float = 0.0
+    """smallest and largest ratio of a crop's width to its height, log-uniform"""
+    shift: float = 0.0  # fraction of a crop's side by which it may extend beyond the image, where it is black
+    flip: float = 0.5  # probability of a horizontal flip
+    color: float = 0.0  # standard deviation of the brightness, contrast and saturation factors around 1
     mixup: float = 0.0
+    """0 for none; otherwise a sample is the weighted mean of two, with weights from Beta(mixup, mixup)"""
     cutmix: float = 0.0
-    mixed: float = 1.0
-    antialias: bool = True
+    """0 for none; otherwise a rectangle of the sample comes from another, with an area from Beta(cutmix, cutmix). With
+    both, each has probability 0.5."""
+    mixed: float = 1.0  # probability of mixup or CutMix
+    antialias: bool = True  # see `geometry.warp`; also for the images that are scored
 
     def __post_init__(self) -> None:
         if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.aspect[0] <= self.aspect[1]:

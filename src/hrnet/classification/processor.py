@@ -15,13 +15,9 @@ from hrnet.results import Classification
 
 
 class ClassificationOutput(NamedTuple):
-    """Network outputs, as tensors or arrays.
+    """Network outputs, as tensors or arrays."""
 
-    Attributes:
-        logits: before the softmax.
-    """
-
-    logits: Float[Any, "n k"]
+    logits: Float[Any, "n k"]  # before the softmax
 
 
 class ClassificationProcessor(Processor[Classification]):

@@ -26,13 +26,9 @@ from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet, hrnet_small_v1, hrnet_sma
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData(DataSource):
-    """Images with a class each, as a rule in class folders, which need no annotations.
+    """Images with a class each, as a rule in class folders, which need no annotations."""
 
-    Attributes:
-        augment: random changes of the training samples.
-    """
-
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment = field(default_factory=Augment)  # random changes of the training samples
 
 
 ClassificationRecipe = Recipe[ClassificationSpec, ClassificationData]

@@ -10,30 +10,23 @@ from hrnet.nn.spec import HRNetSpec, hrnet
 
 @dataclass(frozen=True, slots=True)
 class ClassificationSpec:
-    """A classification network and its use, as data.
-
-    Attributes:
-        class_names: names of the classes, in the order of the outputs; empty for class_0, class_1 ...
-        num_classes: number of classes; 0 takes it from the names.
-        backbone: backbone that returns all four maps.
-        input_size: height and width of the input.
-        head_bias: whether the head's convolutions have biases, which the batch norms after them make redundant: the
-            published networks have them, those of Paddle's SSLD and of mmpretrain do not.
-        head_width: middle channels of the head's bottleneck at stride 4; each lower resolution has twice as many, and the
-            final vector 64 times; 32 in the published networks.
-        crop_fraction: side of the central crop as a fraction of the largest crop with the input's aspect. As published:
-            the shorter side becomes 256 pixels, of which the central 224 are used.
-        label_smoothing: fraction of each target that is spread evenly over all classes in the loss.
-    """
+    """A classification network and its use, as data."""
 
     class_names: tuple[str, ...] = ()
-    num_classes: int = 0
-    backbone: HRNetSpec = field(default_factory=lambda: hrnet(18))
-    input_size: Size = (224, 224)
+    """names of the classes, in the order of the outputs; empty for class_0, class_1 ..."""
+    num_classes: int = 0  # number of classes; 0 takes it from the names
+    backbone: HRNetSpec = field(default_factory=lambda: hrnet(18))  # backbone that returns all four maps
+    input_size: Size = (224, 224)  # height and width of the input
     head_bias: bool = True
+    """whether the head's convolutions have biases, which the batch norms after them make redundant: the published
+    networks have them, those of Paddle's SSLD and of mmpretrain do not"""
     head_width: int = 32
+    """middle channels of the head's bottleneck at stride 4; each lower resolution has twice as many, and the final
+    vector 64 times; 32 in the published networks"""
     crop_fraction: float = 224 / 256
-    label_smoothing: float = 0.0
+    """side of the central crop as a fraction of the largest crop with the input's aspect. As published: the shorter
+    side becomes 256 pixels, of which the central 224 are used."""
+    label_smoothing: float = 0.0  # fraction of each target that is spread evenly over all classes in the loss
 
     def __post_init__(self) -> None:
         if not self.num_classes:

@@ -22,48 +22,29 @@ Run = Callable[..., Iterator[tuple[int, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class ScoringSet:
-    """Labeled images, ready to be scored.
+    """Labeled images, ready to be scored."""
 
-    Attributes:
-        inputs: what the model runs on, in the order of the evaluator's positions.
-        evaluator: what scores the results.
-        counts: returns the numbers of images, objects ... by name, given the positions that were scored.
-        messages: sentences about what was inferred or left out.
-        incomplete: whether labeled images or objects were left out.
-        settings: further keyword arguments of the `Predictor`.
-        unit: what the inputs are, in the plural.
-        facts: how the model is run, for the report.
-    """
-
-    inputs: Sequence[Input]
-    evaluator: Evaluator
+    inputs: Sequence[Input]  # what the model runs on, in the order of the evaluator's positions
+    evaluator: Evaluator  # what scores the results
     counts: Callable[[Sequence[int]], Mapping[str, int]]
-    messages: Sequence[str] = ()
-    incomplete: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    unit: str = "images"
-    facts: Mapping[str, str] = field(default_factory=dict)
+    """returns the numbers of images, objects ... by name, given the positions that were scored."""
+    messages: Sequence[str] = ()  # sentences about what was inferred or left out
+    incomplete: bool = False  # whether labeled images or objects were left out
+    settings: Mapping[str, Any] = field(default_factory=dict)  # further keyword arguments of the `Predictor`
+    unit: str = "images"  # what the inputs are, in the plural
+    facts: Mapping[str, str] = field(default_factory=dict)  # how the model is run, for the report
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Outcome of an evaluation.
+    """Outcome of an evaluation."""
 
-    Attributes:
-        evaluator: evaluator with all results.
-        metrics: metrics by name.
-        counts: numbers of images, objects ... that were scored.
-        seconds: duration.
-        incomplete: whether labeled images or objects were left out.
-        facts: how the model was run, for the report.
-    """
-
-    evaluator: Evaluator
-    metrics: Mapping[str, float]
-    counts: Mapping[str, int]
-    seconds: float
-    incomplete: bool
-    facts: Mapping[str, str]
+    evaluator: Evaluator  # evaluator with all results
+    metrics: Mapping[str, float]  # metrics by name
+    counts: Mapping[str, int]  # numbers of images, objects ... that were scored
+    seconds: float  # duration
+    incomplete: bool  # whether labeled images or objects were left out
+    facts: Mapping[str, str]  # how the model was run, for the report
 
 
 @dataclass(frozen=True)

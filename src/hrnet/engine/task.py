@@ -35,44 +35,30 @@ def _refuse_training(recipe: Recipe[Any, Any]) -> Job:
 # Without slots, which Python 3.11 cannot combine with a frozen generic dataclass.
 @dataclass(frozen=True)
 class Task(Generic[Spec, Data]):
-    """One task. Its fields are functions that import torch and the task's modules when they are called (`deferred`).
+    """One task. Its fields are functions that import torch and the task's modules when they are called (`deferred`)."""
 
-    Attributes:
-        name: name of the task, in files and on the command line.
-        spec: type of the networks as data.
-        model: returns the type of the networks.
-        processor: returns the type of the NumPy side of a network; None as for `prediction`.
-        prediction: returns the type of the options of `hrnet predict`; None for tasks that predict nothing.
-        evaluation: returns the type of the options of `hrnet evaluate`; None for tasks without metrics.
-        recipes: returns the training recipes by name; all have data options of one type.
-        prepare: returns the function that opens a recipe's data and builds its model.
-        nested_choices: True if the choices inside the spec are subcommands of `hrnet train`.
-    """
-
-    name: str
-    spec: type[Spec]
-    model: Callable[[], Callable[[Spec], TaskModel[Any, Any] | BackboneModel]]
+    name: str  # name of the task, in files and on the command line
+    spec: type[Spec]  # type of the networks as data
+    model: Callable[[], Callable[[Spec], TaskModel[Any, Any] | BackboneModel]]  # returns the type of the networks
     processor: Callable[[], Callable[[Spec], Processor[Any]]] | None = None
+    """returns the type of the NumPy side of a network; None as for `prediction`"""
     prediction: Callable[[], type[PredictionOptions[Any]]] | None = None
+    """returns the type of the options of `hrnet predict`; None for tasks that predict nothing"""
     evaluation: Callable[[], type[EvaluationOptions]] | None = None
+    """returns the type of the options of `hrnet evaluate`; None for tasks without metrics"""
     recipes: Callable[[], Mapping[str, Recipe[Spec, Data]]] = dict
+    """returns the training recipes by name; all have data options of one type"""
     prepare: Callable[[], Callable[[Recipe[Spec, Data]], Job]] = lambda: _refuse_training
-    nested_choices: bool = True
+    """returns the function that opens a recipe's data and builds its model"""
+    nested_choices: bool = True  # True if the choices inside the spec are subcommands of `hrnet train`
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A model and its data, as the training loop takes them.
+    """A model and its data, as the training loop takes them."""
 
-    Attributes:
-        model: model with new weights.
-        validation: validation samples; None without a validation set.
-        evaluator: function that returns a new evaluator of the validation samples.
-        messages: sentences about inferred values and entries that were left out.
-    """
-
-    model: TaskModel[Any, Any]
+    model: TaskModel[Any, Any]  # model with new weights
     train: SampleSource
-    validation: SampleSource | None
-    evaluator: Callable[[], Evaluator]
-    messages: tuple[str, ...] = ()
+    validation: SampleSource | None  # validation samples; None without a validation set
+    evaluator: Callable[[], Evaluator]  # function that returns a new evaluator of the validation samples
+    messages: tuple[str, ...] = ()  # sentences about inferred values and entries that were left out

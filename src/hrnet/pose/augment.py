@@ -28,50 +28,31 @@ _SMALLEST_PORTRAIT = 16
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """Random augmentation of training crops; the defaults are those of the published COCO training.
+    """Random augmentation of training crops; the defaults are those of the published COCO training."""
 
-    Attributes:
-        scale: standard deviation of the crop's scale around 1, clipped at one standard deviation.
-        rotation: standard deviation of the rotation in degrees, clipped at two.
-        rotation_probability: probability of a rotation.
-        upright: probability of rotating a person, whose hips are not below the shoulders, upright first.
-        flip: probability of a horizontal flip.
-        half_body: probability of a crop of only the upper or the lower body.
-        half_body_above: number of labeled keypoints above which `half_body` applies.
-        shift: maximum shift of the crop as a fraction of its longer side, uniform.
-        portrait: probability of blackening the image below the chest, the hips or the knees, as portraits end there.
-        color: maximum deviation of the brightness, contrast and saturation factors from 1.
-        empty_outside: True to train keypoints known to lie outside the crop towards an empty heatmap. The published training
-            ignores them, and its networks then place them somewhere.
-        antialias: see `geometry.warp`.
-    """
-
-    scale: float = 0.35
-    rotation: float = 45.0
-    rotation_probability: float = 0.6
-    upright: float = 0.0
-    flip: float = 0.5
-    half_body: float = 0.3
-    half_body_above: int = 8
-    shift: float = 0.0
+    scale: float = 0.35  # standard deviation of the crop's scale around 1, clipped at one standard deviation
+    rotation: float = 45.0  # standard deviation of the rotation in degrees, clipped at two
+    rotation_probability: float = 0.6  # probability of a rotation
+    upright: float = 0.0  # probability of rotating a person, whose hips are not below the shoulders, upright first
+    flip: float = 0.5  # probability of a horizontal flip
+    half_body: float = 0.3  # probability of a crop of only the upper or the lower body
+    half_body_above: int = 8  # number of labeled keypoints above which `half_body` applies
+    shift: float = 0.0  # maximum shift of the crop as a fraction of its longer side, uniform
     portrait: float = 0.0
-    color: float = 0.0
+    """probability of blackening the image below the chest, the hips or the knees, as portraits end there"""
+    color: float = 0.0  # standard deviation of the brightness, contrast and saturation factors around 1
     empty_outside: bool = False
-    antialias: bool = False
+    """True to train keypoints known to lie outside the crop towards an empty heatmap. The published training ignores
+    them, and its networks then place them somewhere."""
+    antialias: bool = False  # see `geometry.warp`
 
 
 class CropLabels(NamedTuple):
-    """Keypoints of one crop.
+    """Keypoints of one crop."""
 
-    Attributes:
-        keypoints: pixels of the crop.
-        visibility: 0 for unlabeled keypoints, else 1.
-        absent: True for keypoints known to lie outside the crop.
-    """
-
-    keypoints: Float[np.ndarray, "k 2"]
-    visibility: Float[np.ndarray, " k"]
-    absent: Bool[np.ndarray, " k"]
+    keypoints: Float[np.ndarray, "k 2"]  # pixels of the crop
+    visibility: Float[np.ndarray, " k"]  # 0 for unlabeled keypoints, else 1
+    absent: Bool[np.ndarray, " k"]  # True for keypoints known to lie outside the crop
 
     def encode(self, codec: Codec) -> dict[str, np.ndarray]:
         """Return the training targets: heatmaps, empty for absent keypoints, and their weights."""

@@ -30,13 +30,9 @@ _LARGEST_STEP = 2.0
 
 
 class Codec(ABC):
-    """Conversion between keypoints and heatmaps.
+    """Conversion between keypoints and heatmaps."""
 
-    Attributes:
-        unbiased: True if crops count lengths between pixel centers; see `Frame.around`.
-    """
-
-    unbiased: ClassVar[bool]
+    unbiased: ClassVar[bool]  # True if crops count lengths between pixel centers; see `Frame.around`
 
     @abstractmethod
     def __init__(self, spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> None:

@@ -46,21 +46,13 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeypointSet(LabeledSet[ListedImage]):
-    """One split of a data set with keypoints.
+    """One split of a data set with keypoints."""
 
-    Attributes:
-        skeleton: keypoints, from the file or inferred from their names.
-        instances: objects with at least one labeled keypoint.
-        names: keypoints in the file's own order, where `skeleton` is another one.
-        boxed: whether every object has a box of its own.
-        source: COCO json of the set; None for other formats.
-    """
-
-    skeleton: Skeleton
-    instances: tuple[Instance, ...]
-    names: tuple[str, ...] = ()
-    boxed: bool = True
-    source: Path | None = None
+    skeleton: Skeleton  # keypoints, from the file or inferred from their names
+    instances: tuple[Instance, ...]  # objects with at least one labeled keypoint
+    names: tuple[str, ...] = ()  # keypoints in the file's own order, where `skeleton` is another one
+    boxed: bool = True  # whether every object has a box of its own
+    source: Path | None = None  # COCO json of the set; None for other formats
 
     def select(self, keep: Callable[[Path], bool]) -> KeypointSet:
         """Return the set with some of its images and their objects, chosen by path."""

@@ -22,13 +22,9 @@ _OKS_EPSILON = np.spacing(1)
 
 
 class PoseOutput(NamedTuple):
-    """Network outputs, as tensors or arrays.
+    """Network outputs, as tensors or arrays."""
 
-    Attributes:
-        heatmaps: one per keypoint, at stride 4.
-    """
-
-    heatmaps: Float[Any, "n k h w"]
+    heatmaps: Float[Any, "n k h w"]  # one per keypoint, at stride 4
 
 
 class PoseProcessor(Processor[Poses]):

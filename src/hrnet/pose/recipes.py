@@ -30,17 +30,13 @@ from hrnet.pose.spec import CodecSpec, PoseSpec
 
 @dataclass(frozen=True, slots=True)
 class PoseData(DataSource):
-    """Images with keypoints: COCO or MPII json, YOLO data.yaml, DeepLabCut csv.
-
-    Attributes:
-        unboxed: box of an object without one: the whole image, or the bounds of its keypoints and a margin.
-        augment: random changes of the training crops.
-        headline: metric that chooses the best weights; see `PoseEvaluator`.
-    """
+    """Images with keypoints: COCO or MPII json, YOLO data.yaml, DeepLabCut csv."""
 
     unboxed: Unboxed = "whole"
-    augment: Augment = field(default_factory=Augment)
+    """box of an object without one: the whole image, or the bounds of its keypoints and a margin"""
+    augment: Augment = field(default_factory=Augment)  # random changes of the training crops
     headline: Literal["AP", "PCK@0.2", "PCK-AUC", "PCKh@0.5"] | None = None
+    """metric that chooses the best weights; see `PoseEvaluator`"""
 
 
 PoseRecipe = Recipe[PoseSpec, PoseData]

@@ -19,22 +19,14 @@ _SIGMA_OF_WORD = {
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """A set of keypoints.
+    """A set of keypoints."""
 
-    Attributes:
-        names: names of the keypoints, in the order of the network's outputs.
-        links: pairs of indices that a plot joins by a line.
-        pairs: indices of a left keypoint and of its right partner.
-        oks_sigmas: standard deviation of the annotation of each keypoint, as a fraction of the object's size (COCO's
-            convention).
-        upper: indices of the upper body for the half-body augmentation; empty turns it off.
-    """
-
-    names: tuple[str, ...]
-    links: tuple[tuple[int, int], ...] = ()
-    pairs: tuple[tuple[int, int], ...] = ()
+    names: tuple[str, ...]  # names of the keypoints, in the order of the network's outputs
+    links: tuple[tuple[int, int], ...] = ()  # pairs of indices that a plot joins by a line
+    pairs: tuple[tuple[int, int], ...] = ()  # indices of a left keypoint and of its right partner
     oks_sigmas: tuple[float, ...] = ()
-    upper: tuple[int, ...] = ()
+    """standard deviation of the annotation of each keypoint, as a fraction of the object's size (COCO's convention)"""
+    upper: tuple[int, ...] = ()  # indices of the upper body for the half-body augmentation; empty turns it off
 
     def __post_init__(self) -> None:
         count = len(self.names)

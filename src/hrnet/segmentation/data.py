@@ -31,30 +31,22 @@ from hrnet.segmentation.spec import SegmentationSpec
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What is changed at random in a training sample. The defaults are those of the published training.
+    """Random augmentation of training samples; the defaults are those of the published training.
 
     Source: the released training code: a factor of 0.5 to 2.1 in steps of 0.1 (0.5 to 1.6 for LIP; the paper says 0.5 to 2),
-    applied to the image in its canvas; black at the right and bottom where the crop is larger; a crop anywhere in what is
-    left; mirrored every second time. A deliberate difference: labels are read at the middle of an input's pixel, as the
+    applied to the image in its canvas; black at the right and bottom where the crop is larger; a crop anywhere in the
+    rest; a flip with probability 0.5. A deliberate difference: labels are read at the middle of an input's pixel, as the
     image is, while the released code reads them up to half a pixel of the image above and left of it.
-
-    Attributes:
-        crop: height and width of the sample; None for the canvas.
-        scale: the smallest and largest factor.
-        scale_step: between the factors that are drawn, all equally often; 0 draws any, their logarithms evenly.
-        flip: how often a sample is mirrored.
-        rotation: degrees; the sample is turned by up to this angle, evenly drawn, around its middle.
-        color: deviation of brightness, contrast and saturation from 1.
-        antialias: see `geometry.warp`; also of the images that are scored.
     """
 
-    crop: Size | None = None
-    scale: tuple[float, float] = (0.5, 2.1)
+    crop: Size | None = None  # height and width of the sample; None for the canvas
+    scale: tuple[float, float] = (0.5, 2.1)  # smallest and largest factor
     scale_step: float = 0.1
-    flip: float = 0.5
-    rotation: float = 0.0
-    color: float = 0.0
-    antialias: bool = False
+    """distance between the possible factors, which are equally probable; 0: any factor, log-uniform"""
+    flip: float = 0.5  # probability of a horizontal flip
+    rotation: float = 0.0  # maximum rotation around the middle in degrees, uniform
+    color: float = 0.0  # standard deviation of the brightness, contrast and saturation factors around 1
+    antialias: bool = False  # see `geometry.warp`; also for the images that are scored
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] or self.scale_step < 0:
@@ -65,15 +57,10 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentationSet(LabeledSet[LabeledImage]):
-    """One split of a data set with label maps.
+    """One split of a data set with label maps."""
 
-    Attributes:
-        pairs: classes that change places in a flipped image.
-        named: whether the data set names its classes; otherwise their numbers stand for names.
-    """
-
-    pairs: tuple[tuple[int, int], ...] = ()
-    named: bool = True
+    pairs: tuple[tuple[int, int], ...] = ()  # classes that change places in a flipped image
+    named: bool = True  # whether the data set names its classes; otherwise their numbers stand for names
 
 
 def open_set(

@@ -20,15 +20,11 @@ STRIP_ELEMENTS = 1 << 22
 
 
 class SegmentationOutput(NamedTuple):
-    """Outputs of a segmentation network, tensors or arrays, before the softmax.
+    """Outputs of a segmentation network, tensors or arrays, before the softmax."""
 
-    Attributes:
-        logits: at stride 4.
-        auxiliary: logits of the OCR head's auxiliary classifier, which also helps training; None for the plain head.
-    """
-
-    logits: Float[Any, "n k h w"]
+    logits: Float[Any, "n k h w"]  # at stride 4
     auxiliary: Float[Any, "n k h w"] | None = None
+    """logits of the OCR head's auxiliary classifier, which also helps training; None for the plain head"""
 
 
 class SegmentationProcessor(Processor[SemanticMap]):

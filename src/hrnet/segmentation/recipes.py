@@ -37,13 +37,9 @@ from hrnet.segmentation.spec import (
 
 @dataclass(frozen=True, slots=True)
 class SegmentationData(DataSource):
-    """Images with label maps, in one's own folders or those of a published data set.
+    """Images with label maps, in one's own folders or those of a published data set."""
 
-    Attributes:
-        augment: random changes of the training samples.
-    """
-
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment = field(default_factory=Augment)  # random changes of the training samples
 
 
 SegmentationRecipe = Recipe[SegmentationSpec, SegmentationData]

@@ -22,16 +22,11 @@ class OCRSpec:
     """The OCR head (object-contextual representations): pixels attend to the object regions of the classes.
 
     Source of the values: arXiv 1909.11065 and the released configurations.
-
-    Attributes:
-        channels: channels of the features that the regions are means of.
-        key_channels: channels of queries, keys and values.
-        dropout: fraction of channels dropped in training before the last convolution.
     """
 
-    channels: int = 512
-    key_channels: int = 256
-    dropout: float = 0.05
+    channels: int = 512  # channels of the features that the regions are means of
+    key_channels: int = 256  # channels of queries, keys and values
+    dropout: float = 0.05  # fraction of channels dropped in training before the last convolution
 
     def __post_init__(self) -> None:
         if min(self.channels, self.key_channels) < 1 or not 0 <= self.dropout < 1:
@@ -40,23 +35,17 @@ class OCRSpec:
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
-    """Cross entropy of the labeled pixels.
+    """Cross entropy of the labeled pixels."""
 
-    Attributes:
-        class_weights: weight of every class, in order; empty for equal weights.
-        hard_pixels: OHEM: keep at least this many pixels of a batch, the hardest, and all with p(true class) <
-            `hard_below`; 0 keeps all.
-        hard_below: probability; see `hard_pixels`.
-        auxiliary: weight of the auxiliary term.
-        auxiliary_mean: pixels that the auxiliary term is averaged over with OHEM: the ``labeled`` ones, as without it, or
-            ``all``, as in the released code, which makes the term smaller the fewer pixels are labeled.
-    """
-
-    class_weights: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = ()  # weight of every class, in order; empty for equal weights
     hard_pixels: int = 0
-    hard_below: float = 0.9
-    auxiliary: float = 0.4
+    """OHEM: keep at least this many pixels of a batch, the hardest, and all with p(true class) < `hard_below`; 0 keeps
+    all"""
+    hard_below: float = 0.9  # probability; see `hard_pixels`
+    auxiliary: float = 0.4  # weight of the auxiliary term
     auxiliary_mean: Literal["labeled", "all"] = "labeled"
+    """pixels that the auxiliary term is averaged over with OHEM: the ``labeled`` ones, as without it, or ``all``, as in
+    the released code, which makes the term smaller the fewer pixels are labeled"""
 
     def __post_init__(self) -> None:
         if any(weight < 0 for weight in self.class_weights) or (self.class_weights and not sum(self.class_weights)):
@@ -76,28 +65,21 @@ RELEASED_HARD_LOSS = LossSpec(hard_pixels=131_072, auxiliary_mean="all")
 
 @dataclass(frozen=True, slots=True)
 class SegmentationSpec:
-    """A segmentation network and how it is used.
+    """A segmentation network and how it is used."""
 
-    Attributes:
-        class_names: names in the order of the network's outputs.
-        pairs: indices of classes that change places under a horizontal flip (left arm and right arm).
-        backbone: a backbone that returns all four maps; its `align_corners` also applies where the maps are concatenated
-            and where the logits are resized to the image, as in the published networks.
-        input_size: height and width of the canvas that a whole image is letterboxed into, at the top left; the base size
-            of the published protocols.
-        head_kernel: kernel size of the plain head's last convolution, 1 or 3.
-        squash: whether images are resized to `input_size` without keeping their aspect, as published for LIP.
-        ocr: the OCR head; None for the plain head.
-        loss: the loss.
-    """
-
-    class_names: tuple[str, ...] = CITYSCAPES
+    class_names: tuple[str, ...] = CITYSCAPES  # names in the order of the network's outputs
     pairs: tuple[tuple[int, int], ...] = ()
+    """indices of classes that change places under a horizontal flip (left arm and right arm)"""
     backbone: HRNetSpec = field(default_factory=lambda: hrnet(48, fusion_upsample="bilinear"))
+    """a backbone that returns all four maps; its `align_corners` also applies where the maps are concatenated and where
+    the logits are resized to the image, as in the published networks"""
     input_size: Size = (512, 1024)
-    head_kernel: int = 1
+    """height and width of the canvas that a whole image is letterboxed into, at the top left; the base size of the
+    published protocols"""
+    head_kernel: int = 1  # kernel size of the plain head's last convolution, 1 or 3
     squash: bool = False
-    ocr: OCRSpec | None = None
+    """whether images are resized to `input_size` without keeping their aspect, as published for LIP"""
+    ocr: OCRSpec | None = None  # the OCR head; None for the plain head
     loss: LossSpec = field(default_factory=LossSpec)
 
     def __post_init__(self) -> None:

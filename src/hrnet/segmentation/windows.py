@@ -30,25 +30,20 @@ BATCH_PIXELS = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class InferenceMode:
-    """Windows, scales and flips of segmentation inference.
+    """Windows, scales and flips of segmentation inference."""
 
-    Attributes:
-        scales: scales of the image; their scores are averaged.
-        flip: whether logits are averaged with those of the flipped image.
-        windows: ``whole``: the image letterboxed to the canvas of the spec, times the scale. ``sliding``: windows of the
-            canvas's size, two thirds of it apart, the last ones moved back to the image's edge. ``tiles``: whole up to
-            a scale of 1, above it windows side by side.
-        native: whether scale 1 is the image's own, not that at which it fits into the canvas; needs sliding windows.
-        published: scores as in the released code: the exponential of the logits (not their softmax), averaged over
-            windows, resized to the image, summed over scales; and images reduced without antialiasing. Otherwise the
-            mean of logits over windows and of probabilities over scales.
-    """
-
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)  # scales of the image; their scores are averaged
+    flip: bool = False  # whether logits are averaged with those of the flipped image
     windows: Literal["whole", "sliding", "tiles"] = "whole"
+    """``whole``: the image letterboxed to the canvas of the spec, times the scale. ``sliding``: windows of the canvas's
+    size, two thirds of it apart, the last ones moved back to the image's edge. ``tiles``: whole up to a scale of 1,
+    above it windows side by side."""
     native: bool = False
+    """whether scale 1 is the image's own, not that at which it fits into the canvas; needs sliding windows"""
     published: bool = False
+    """scores as in the released code: the exponential of the logits (not their softmax), averaged over windows, resized
+    to the image, summed over scales; and images reduced without antialiasing. Otherwise the mean of logits over windows
+    and of probabilities over scales."""
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
@@ -70,17 +65,11 @@ def published_mode(spec: SegmentationSpec, scales: Sequence[float] = (1.0,), fli
 
 @dataclass(frozen=True, slots=True)
 class Windowed:
-    """Label maps by windows, scales and flips.
+    """Label maps by windows, scales and flips."""
 
-    Attributes:
-        processor: processor of the model.
-        mode: windows, scales and flips.
-        batch: windows per forward; None for as many as have two million pixels.
-    """
-
-    processor: SegmentationProcessor
-    mode: InferenceMode
-    batch: int | None = None
+    processor: SegmentationProcessor  # processor of the model
+    mode: InferenceMode  # windows, scales and flips
+    batch: int | None = None  # windows per forward; None for as many as have two million pixels
 
     def segment(self, image: Image, forward: Forward) -> UInt8[np.ndarray, "h w"]:
         """Return the label of every pixel of an image.
