@@ -27,49 +27,12 @@ if TYPE_CHECKING:
 
 
 _ROWS: tuple[Task[Any, Any], ...] = (
-    Task(
-        "pose",
-        PoseSpec,
-        model=deferred("hrnet.pose.model:PoseModel"),
-        processor=deferred("hrnet.pose.processor:PoseProcessor"),
-        prediction=deferred("hrnet.pose.prediction:PosePrediction"),
-        evaluation=deferred("hrnet.pose.evaluation:PoseEvaluation"),
-        recipes=deferred("hrnet.pose.recipes:RECIPES"),
-        prepare=deferred("hrnet.pose.recipes:prepare"),
-    ),
-    Task(
-        "classification",
-        ClassificationSpec,
-        model=deferred("hrnet.classification.model:ClassificationModel"),
-        processor=deferred("hrnet.classification.processor:ClassificationProcessor"),
-        prediction=deferred("hrnet.classification.prediction:ClassificationPrediction"),
-        evaluation=deferred("hrnet.classification.evaluation:ClassificationEvaluation"),
-        recipes=deferred("hrnet.classification.recipes:RECIPES"),
-        prepare=deferred("hrnet.classification.recipes:prepare"),
-    ),
-    Task(
-        "segmentation",
-        SegmentationSpec,
-        model=deferred("hrnet.segmentation.model:SegmentationModel"),
-        processor=deferred("hrnet.segmentation.processor:SegmentationProcessor"),
-        prediction=deferred("hrnet.segmentation.prediction:SegmentationPrediction"),
-        evaluation=deferred("hrnet.segmentation.evaluation:SegmentationEvaluation"),
-        recipes=deferred("hrnet.segmentation.recipes:RECIPES"),
-        prepare=deferred("hrnet.segmentation.recipes:prepare"),
-    ),
-    Task(
-        "detection",
-        DetectionSpec,
-        model=deferred("hrnet.detection.model:DetectionModel"),
-        processor=deferred("hrnet.detection.processor:DetectionProcessor"),
-        prediction=deferred("hrnet.detection.prediction:DetectionPrediction"),
-        evaluation=deferred("hrnet.detection.evaluation:DetectionEvaluation"),
-        recipes=deferred("hrnet.detection.recipes:RECIPES"),
-        prepare=deferred("hrnet.detection.recipes:prepare"),
-        nested_choices=False,  # the recipe chooses the family of the detector
-    ),
+    Task.of_folder(PoseSpec),
+    Task.of_folder(ClassificationSpec),
+    Task.of_folder(SegmentationSpec),
+    Task.of_folder(DetectionSpec, nested_choices=False),  # the recipe chooses the family of the detector
     # A backbone without a head can be stored and loaded, but neither trained nor run.
-    Task("backbone", BackboneSpec, model=deferred("hrnet.nn.backbone_model:BackboneModel")),
+    Task("backbone", BackboneSpec, deferred("hrnet.nn.backbone_model:BackboneModel")),
 )
 TASKS: dict[str, Task[Any, Any]] = {task.name: task for task in _ROWS}
 

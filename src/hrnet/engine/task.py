@@ -52,6 +52,31 @@ class Task(Generic[Spec, Data]):
     """returns the function that opens a recipe's data and builds its model"""
     nested_choices: bool = True  # True if the choices inside the spec are subcommands of `hrnet train`
 
+    @classmethod
+    def of_folder(cls, spec: type[Spec], *, nested_choices: bool = True) -> Task[Spec, Any]:
+        """Return the row of a task whose files and classes have the usual names.
+
+        Args:
+            spec: `PoseSpec` of pose/spec.py, beside which model.py has `PoseModel`, recipes.py `RECIPES` and `prepare`.
+            nested_choices: see above.
+        """
+        folder, prefix = spec.__module__.rpartition(".")[0], spec.__name__.removesuffix("Spec")
+
+        def named(file: str) -> Callable[[], Any]:
+            return deferred(f"{folder}.{file}:{prefix}{file.capitalize()}")
+
+        return cls(
+            folder.rpartition(".")[2],
+            spec,
+            named("model"),
+            named("processor"),
+            named("prediction"),
+            named("evaluation"),
+            deferred(f"{folder}.recipes:RECIPES"),
+            deferred(f"{folder}.recipes:prepare"),
+            nested_choices,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
