@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrnet.classification.metrics import ClassificationEvaluator, confusion_matrix
+from hrnet.classification.metrics import ClassificationEvaluator
 from hrnet.classification.spec import ClassificationSpec
-from hrnet.engine.evaluator import Evaluator
+from hrnet.engine.evaluator import Evaluator, confusion_matrix
 from hrnet.formats.records import ImageRecord
 from hrnet.nn.spec import hrnet
 from hrnet.results import Classification
@@ -97,8 +97,8 @@ def test_the_report_shows_the_worst_and_accuracy_over_coverage() -> None:
     assert line.x[-1] == 100
     assert line.y[-1] == pytest.approx(scored.compute()["top-1"], rel=1e-12)
     hits = scores.argmax(1) == labels
-    surest = np.argsort(-scores.max(1), kind="stable")[:20]
-    assert line.y[list(line.x).index(10.0)] == pytest.approx(100 * hits[surest].mean(), rel=1e-12)
+    confident = np.argsort(-scores.max(1), kind="stable")[:20]
+    assert line.y[list(line.x).index(10.0)] == pytest.approx(100 * hits[confident].mean(), rel=1e-12)
 
 
 def test_a_large_confusion_matrix_shows_the_classes_with_most_mistakes() -> None:
@@ -108,7 +108,7 @@ def test_a_large_confusion_matrix_shows_the_classes_with_most_mistakes() -> None
         wrong = min(label, 9)
         counts[label, label] += 10 - wrong
         counts[label, (label + 1) % 30] += wrong
-    shown = confusion_matrix(counts, tuple(map(str, range(30))))
+    shown = confusion_matrix(counts, tuple(map(str, range(30))), "")
     assert len(shown.rows) == 20
     assert shown.columns[-1] == "others"
     assert np.allclose(np.sum(shown.values, axis=1), 100)

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrnet.engine.evaluator import Evaluator
+from hrnet.engine.evaluator import Evaluator, confusion_matrix
 from hrnet.formats.label_maps import LabeledImage
 from hrnet.results import SemanticMap
 from hrnet.segmentation.metrics import (
     SegmentationEvaluator,
     confusion_counts,
-    confusion_matrix,
     outline,
     outline_counts,
     reduce_labels,
@@ -171,7 +170,7 @@ def test_few_images_are_kept_and_the_worst_are_among_them(tmp_path: Path) -> Non
         found = ground_truth.copy()
         found[:, :wrong] = 1
         evaluator.update([index], [SemanticMap(found, NAMES)])
-        assert len(evaluator._kept) <= 30
+        assert len(evaluator.findings().cases) <= 30
     findings = evaluator.findings()
     assert findings.judged == 60
     worst, others = choose(findings.cases, 12, 6)
@@ -195,7 +194,7 @@ def test_a_result_of_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_the_matrix_is_in_percent_of_its_rows() -> None:
     counts = slow_counts(*maps(0))
-    matrix = confusion_matrix(counts, NAMES)
+    matrix = confusion_matrix(counts, NAMES, "")
     assert matrix.rows == ("sky", "road", "car")
     assert matrix.columns == ("sky", "road", "car", "only predicted", "others")
     expected = 100 * counts[:3][:, [0, 1, 2, 4, 5]] / counts[:3].sum(1, keepdims=True)
@@ -203,7 +202,7 @@ def test_the_matrix_is_in_percent_of_its_rows() -> None:
     many = np.zeros((40, 41), int)
     np.fill_diagonal(many, 10)
     many[7, 30] = 5
-    shown = confusion_matrix(many, tuple(f"class {label}" for label in range(40)))
+    shown = confusion_matrix(many, tuple(f"class {label}" for label in range(40)), "")
     assert len(shown.rows) == 20
     assert {"class 7", "class 30"} <= set(shown.rows)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from random import Random
-from typing import NamedTuple
+from functools import partial
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 
-from hrnet.engine.evaluator import Case, Findings, Matrix, Measure
+from hrnet.engine.evaluator import Case, Findings, KeptCases, Measure, confusion_matrix
 from hrnet.formats.label_maps import LabeledImage, read_labels
 from hrnet.results import IGNORE_INDEX, SemanticMap
 from hrnet.segmentation.spec import SegmentationSpec
@@ -24,25 +23,13 @@ from hrnet.segmentation.spec import SegmentationSpec
 OUTLINE_FRACTION = 0.02
 # Pixels that are counted at once: counting holds eight bytes for each.
 _CHUNK_PIXELS = 1 << 22
-# Images that a report shows: the worst, and random ones, chosen before any is scored.
-_NUM_WORST, _NUM_RANDOM = 12, 18
 # Longer side of a map for the report: twice that of a drawing on the page.
 _REPORT_SIDE = 680
-# Rows and columns of the confusion matrix on a page.
-_REPORT_CLASSES = 20
 _LEGEND = (
     "Every class has its color; unlabeled pixels of the ground truth have none. In the prediction, labeled pixels of the "
     "wrong class are hatched."
 )
-
-
-class _Kept(NamedTuple):
-    """An image for the report: its error, also in words, and its two maps, reduced."""
-
-    error: float
-    words: str
-    ground_truth: SemanticMap
-    found: SemanticMap
+_MATRIX_TEXT = "Percentage of the pixels labeled as the row's class that are predicted as the column's class."
 
 
 class SegmentationEvaluator:
@@ -67,8 +54,7 @@ class SegmentationEvaluator:
         # Pixels of the outlines of each class: in both maps, in the ground truth, in the prediction.
         self.outlines: Int64[np.ndarray, "3 k"] = np.zeros((3, classes), np.int64)
         self._seen = np.zeros(len(images), bool)
-        self._kept: dict[int, _Kept] = {}
-        self._random = set(Random(0).sample(range(len(images)), min(_NUM_RANDOM, len(images))))
+        self._kept = KeptCases(len(images))
 
     def update(self, indices: Sequence[int], results: Sequence[SemanticMap]) -> None:
         """Add the results of images by index; their labels are read here. A second result of an image is left out.
@@ -88,15 +74,20 @@ class SegmentationEvaluator:
             counts = confusion_counts(ground_truth, result.labels, len(self.spec.class_names))
             self.confusion += counts
             self.outlines += outline_counts(ground_truth, result.labels, len(self.spec.class_names))
-            self._keep(index, counts, ground_truth, result)
+            labeled = counts.sum()
+            error = 100 * (1 - float(np.trace(counts)) / labeled) if labeled else math.nan
+            self._kept.add(index, error, partial(self._case, index, counts, (ground_truth, result.labels), error))
             self._seen[index] = True
 
     def compute(self) -> dict[str, float]:
         """Return the metrics of `_MEANINGS`, `IoU/NAME` and `boundary-IoU/NAME` of each class that occurs."""
         if not self.confusion.any():
             return {}
-        ious, boundary = self._ious(), self._boundary_ious()
-        hits, labeled, _ = self._counts()
+        hits, labeled = np.diagonal(self.confusion), self.confusion.sum(1)
+        # NaN for a class that is neither labeled nor predicted.
+        ious = _percent(hits, labeled + self.confusion[:, :-1].sum(0) - hits)
+        both, expected, found = self.outlines
+        boundary = _percent(both, expected + found - both)
         accuracies = 100 * hits / np.maximum(labeled, 1)
         metrics = {
             "mIoU": _nanmean(ious),
@@ -110,61 +101,28 @@ class SegmentationEvaluator:
             metrics |= {f"{name}/{one}": float(value) for one, value in zip(self.spec.class_names, values, strict=True)}
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
-    def _counts(self) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
-        """Return, per class, the pixels of the intersection, the labeled pixels and the pixels of the union."""
-        classes = len(self.confusion)
-        hits, labeled = np.diagonal(self.confusion), self.confusion.sum(1)
-        return hits, labeled, labeled + self.confusion[:, :classes].sum(0) - hits
-
-    def _ious(self) -> Float[np.ndarray, " k"]:
-        """Return the IoU per class; NaN for a class that is neither labeled nor predicted."""
-        hits, _, union = self._counts()
-        return _percent(hits, union)
-
-    def _boundary_ious(self) -> Float[np.ndarray, " k"]:
-        both, ground_truth, found = self.outlines
-        return _percent(both, ground_truth + found - both)
-
-    def _keep(
-        self, index: int, counts: Int[np.ndarray, "k k+1"], ground_truth: np.ndarray, result: SemanticMap
-    ) -> None:
-        """Keep the image if it is one of the worst or of the random ones; drop one that no longer is."""
-        labeled = int(counts.sum())
-        error = 100 * (1 - float(np.trace(counts)) / labeled) if labeled else math.nan
-        worst = sorted((kept.error for other, kept in self._kept.items() if other not in self._random), reverse=True)
-        if index not in self._random and (not labeled or (len(worst) >= _NUM_WORST and error <= worst[-1])):
-            return
-        names = self.spec.class_names
-        maps = (SemanticMap(reduce_labels(labels, _REPORT_SIDE), names) for labels in (ground_truth, result.labels))
-        self._kept[index] = _Kept(error, _describe(counts, names), *maps)
-        others = [other for other in self._kept if other not in self._random]
-        if len(others) > _NUM_WORST:
-            del self._kept[min(others, key=lambda other: (self._kept[other].error, -other))]
-
     def measures(self) -> dict[str, Measure]:
         """Return how to read the metrics."""
-        return _measures()
+        return {name: Measure(100, meaning) for name, meaning in _MEANINGS.items()}
 
     def findings(self) -> Findings:
         """Return the confusion matrix, the worst and some random images, and the baseline of the most frequent class."""
         if not self.confusion.any():
-            return Findings(measures=_measures())
-        cases = tuple(self._case(index) for index in sorted(self._kept))
+            return Findings(measures=self.measures())
         return Findings(
-            matrices=(confusion_matrix(self.confusion, self.spec.class_names),),
-            cases=cases,
+            matrices=(confusion_matrix(self.confusion, self.spec.class_names, _MATRIX_TEXT),),
+            cases=self._kept.in_order(),
             judged=int(self._seen.sum()),
             legend=_LEGEND,
             baseline=self._baseline(),
             baseline_name="the most frequent class, for every pixel",
-            measures=_measures(),
+            measures=self.measures(),
         )
 
-    def _case(self, index: int) -> Case:
-        one, kept = self.images[index], self._kept[index]
-        height, width = one.size
-        region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-        return Case(one.path, one.size, region, kept.ground_truth, kept.found, kept.error, kept.words)
+    def _case(self, index: int, counts: Int[np.ndarray, "k k+1"], maps: Sequence[np.ndarray], error: float) -> Case:
+        image, names = self.images[index], self.spec.class_names
+        ground_truth, found = (SemanticMap(reduce_labels(labels, _REPORT_SIDE), names) for labels in maps)
+        return Case.whole(image.path, image.size, ground_truth, found, error, _describe(counts, names))
 
     def _baseline(self) -> dict[str, float]:
         """Return the metrics of predicting the most frequent class at every pixel, in closed form."""
@@ -190,10 +148,6 @@ _MEANINGS = {
     "IoU": "IoU per class, %",
     "boundary-IoU": "IoU of the outlines per class, %",
 }
-
-
-def _measures() -> dict[str, Measure]:
-    return {name: Measure(100, meaning) for name, meaning in _MEANINGS.items()}
 
 
 def _percent(part: Int64[np.ndarray, " k"], whole: Int64[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
@@ -260,28 +214,6 @@ def reduce_labels(labels: UInt8[np.ndarray, "h w"], side: int) -> UInt8[np.ndarr
         for length in (height, width)
     )
     return labels[np.ix_(rows, columns)]
-
-
-def confusion_matrix(confusion: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> Matrix:
-    """Return the confusion matrix in percent of each row, for a report page.
-
-    Of many classes it shows those with the most mistakes; the others share one column.
-    """
-    classes = len(names)
-    wrong = confusion.sum(1) + confusion[:, :classes].sum(0) - 2 * np.diagonal(confusion)
-    shown = sorted(np.argsort(-wrong, kind="stable")[:_REPORT_CLASSES].tolist())
-    shown = [label for label in shown if confusion[label].any() or confusion[:, label].any()]
-    rows = [label for label in shown if confusion[label].any()]
-    part = confusion[np.ix_(rows, shown)]
-    labeled = confusion[rows].sum(1, keepdims=True)
-    columns = [names[label] for label in shown]
-    if (rest := labeled - part.sum(1, keepdims=True)).any():
-        part, columns = np.concatenate([part, rest], axis=1), [*columns, "others"]
-    values = tuple(tuple(row) for row in (100 * part / np.maximum(labeled, 1)).tolist())
-    text = "Percent of the pixels labeled as the row that are predicted as the column."
-    if len(shown) < classes:
-        text += f" The {len(shown)} of {classes} classes with the most mistakes are shown."
-    return Matrix("Confusion matrix", tuple(names[label] for label in rows), tuple(columns), values, text)
 
 
 def _describe(counts: Int[np.ndarray, "k k+1"], names: tuple[str, ...]) -> str:
