@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,8 @@ def test_yolo_keypoints_are_trained_on_and_its_val_scored(tmp_path: Path) -> Non
     assert [one for one in open_set(tmp_path, file, "train").instances if one.path.parent.name == "train"]
 
 
-def test_truth_as_prediction_has_precision_one(tmp_path: Path) -> None:
-    """Also for a format without COCO json, whose ground_truth is written in COCO's form."""
+def test_ground_truth_as_prediction_has_precision_one(tmp_path: Path) -> None:
+    """Also for a format without COCO json, whose ground truth is written in COCO's form."""
     file = yolo(tmp_path)
     job = prepare(recipe(tmp_path, file, headline="AP"))
     found = open_set(tmp_path, file)
@@ -81,7 +82,9 @@ def test_truth_as_prediction_has_precision_one(tmp_path: Path) -> None:
 
 def test_without_boxes_the_image_is_the_box_or_the_bounds_of_the_keypoints(tmp_path: Path) -> None:
     file = deeplabcut(tmp_path)
-    whole, bounds = (open_set(tmp_path, file, unboxed=how) for how in ("whole", "keypoints"))
+    whole, bounds = (
+        open_set(tmp_path, file, convert=partial(keypoint_set, unboxed=how)) for how in ("whole", "keypoints")
+    )
     np.testing.assert_array_equal(whole.instances[0].box, [0, 0, 39, 29])
     # Keypoints at 1 5 and 21 15: a fifth of 20 more on each side.
     np.testing.assert_array_equal(bounds.instances[0].box, [-3, 1, 25, 19])

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval as ReferenceEval
 from hrnet.io.geometry import flip_order
 from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator, pck, pck_auc, reference_length
-from hrnet.pose.oks import FIGURES, oks_ap, precision_by_recall
+from hrnet.pose.oks import FIGURES, oks_ap, oks_evaluation, precision_by_recall
 from hrnet.pose.skeletons import COCO, LSP, Skeleton
 from hrnet.pose.spec import PoseSpec
 from hrnet.results import Poses
@@ -60,7 +60,7 @@ def check_against_pycocotools(path: Path, sigmas: tuple[float, ...]) -> dict[str
     content = json.loads(path.read_text())
     results = jittered(content, sigmas, seed=1)
     ids = [image["id"] for image in content["images"]]
-    found = oks_ap(content, results, sigmas, ids)
+    found = oks_ap(oks_evaluation(content, results, sigmas, ids))
     expected = reference(path, results, sigmas, ids)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -171,17 +171,17 @@ def test_annotation_zero_and_missing_fields_count_like_all_others() -> None:
     """pycocotools takes an annotation numbered 0 for none; ours is renumbered. Oracle: exact results score 1."""
     ground_truth, found = crowd_of(4)
     del ground_truth["annotations"][1]["area"]
-    assert oks_ap(ground_truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
+    assert oks_ap(oks_evaluation(ground_truth, found, [0.05] * 4, [0, 1, 2]))["AP"] == pytest.approx(1)
 
 
 def test_images_without_results_and_results_without_people_cost() -> None:
     """Oracle: precision over 101 recalls, by hand: one of two people found is 51 of 101 recalls at precision 1."""
     ground_truth, found = crowd_of(4)
-    assert oks_ap(ground_truth, found[:1], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(51 / 101)
+    assert oks_ap(oks_evaluation(ground_truth, found[:1], [0.05] * 4, [0, 1, 2]))["AP"] == pytest.approx(51 / 101)
     # A sure find in the empty image comes first: precision 1/2 when one is found, 2/3 when both are, and the larger
     # one holds for all recalls.
     ghost = {**found[0], "image_id": 2, "score": 0.9}
-    assert oks_ap(ground_truth, [*found, ghost], [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(2 / 3)
+    assert oks_ap(oks_evaluation(ground_truth, [*found, ghost], [0.05] * 4, [0, 1, 2]))["AP"] == pytest.approx(2 / 3)
 
 
 def test_other_categories_and_malformed_entries_do_not_count() -> None:
@@ -194,7 +194,7 @@ def test_other_categories_and_malformed_entries_do_not_count() -> None:
         "text",
     ]
     ground_truth["categories"].append({"id": 2, "name": "dog", "keypoints": list("abcd")})
-    assert oks_ap(ground_truth, found, [0.05] * 4, [0, 1, 2])["AP"] == pytest.approx(1)
+    assert oks_ap(oks_evaluation(ground_truth, found, [0.05] * 4, [0, 1, 2]))["AP"] == pytest.approx(1)
 
 
 def test_names_may_be_text() -> None:
@@ -202,7 +202,7 @@ def test_names_may_be_text() -> None:
     for entry in (*ground_truth["images"], *ground_truth["annotations"], *found):
         key = "id" if "file_name" in entry else "image_id"
         entry[key] = f"scene-{entry[key]}"
-    assert oks_ap(ground_truth, found, [0.05] * 4, ["scene-0", "scene-1"])["AP"] == pytest.approx(1)
+    assert oks_ap(oks_evaluation(ground_truth, found, [0.05] * 4, ["scene-0", "scene-1"]))["AP"] == pytest.approx(1)
 
 
 def detections(evaluator_images: list[int] | None) -> dict[str, float]:
@@ -335,10 +335,10 @@ def test_findings_order_by_error_and_name_what_is_exchanged() -> None:
 def test_precision_over_recall_has_average_precision_under_it() -> None:
     """Oracle: AP is the mean over similarities and 101 recalls."""
     ground_truth, found = crowd_of(4)
-    precision = precision_by_recall(ground_truth, found[:1], [0.05] * 4, [0, 1, 2])
+    precision = precision_by_recall(oks_evaluation(ground_truth, found[:1], [0.05] * 4, [0, 1, 2]))
     assert list(precision) == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     assert np.mean(list(precision.values())) == pytest.approx(51 / 101)
-    assert precision_by_recall(ground_truth, [], [0.05] * 4, [0, 1, 2]) == {}
+    assert precision_by_recall(oks_evaluation(ground_truth, [], [0.05] * 4, [0, 1, 2])) == {}
 
 
 def test_findings_without_labels_or_results_are_empty() -> None:

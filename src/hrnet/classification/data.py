@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from hrnet.errors import InputError
 from hrnet.formats.records import DataSet, ImageRecord
 from hrnet.formats.splits import (
     LabeledSet,
-    Split,
     count_of,
     facts,
     listed,
@@ -65,24 +64,15 @@ class Augment:
 ClassificationSet = LabeledSet[ImageRecord]
 
 
-def open_set(
-    images: Path,
-    annotations: Path | None = None,
-    split: Split = "val",
-    *,
-    hold_out: int = 0,
-    match: Callable[[ClassificationSet], ClassificationSet] | None = None,
-    data_format: str | None = None,
-) -> ClassificationSet:
-    """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "classes", classification_set, split, hold_out, match, data_format)
-
-
 def classification_set(data: DataSet) -> ClassificationSet:
     """Return the images of one split, each with its label; errors as of `facts`."""
     notes, problems = facts(data)
     images = tuple(image for image in data.images if image.label is not None)
     return LabeledSet(data.classes, images, shortened(problems, data.source), tuple(notes))
+
+
+# Opens the images to evaluate on.
+open_set = partial(open_evaluation, content="classes", convert=classification_set)
 
 
 def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> ClassificationSet:

@@ -110,8 +110,7 @@ RECIPES: dict[str, ClassificationRecipe] = {
                 label_smoothing=0.1,
             ),
             data=ClassificationData(
-                images=(Path("data/cifar10_small"),),
-                augment=Augment(area=(0.6, 1.0), shift=0.1, cutmix=1.0, mixed=0.3),
+                images=(Path("data/cifar10_small"),), augment=Augment(area=(0.6, 1.0), shift=0.1, cutmix=1.0, mixed=0.3)
             ),
             train=replace(OURS, epochs=30, batch=64, weight_decay=0.05, ema=0.99),
         ),

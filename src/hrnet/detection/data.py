@@ -53,7 +53,16 @@ def open_set(
     data_format: str | None = None,
 ) -> DetectionSet:
     """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "boxes", detection_set, split, hold_out, match, data_format)
+    return open_evaluation(
+        images,
+        annotations,
+        split,
+        content="boxes",
+        convert=detection_set,
+        hold_out=hold_out,
+        match=match,
+        data_format=data_format,
+    )
 
 
 def detection_set(data: DataSet) -> DetectionSet:

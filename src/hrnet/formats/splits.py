@@ -188,10 +188,11 @@ def only_split(sets: Sequence[DataSet], split: Split) -> tuple[str, ...]:
 
 def open_evaluation(
     images: Path,
-    annotations: Path | None,
+    annotations: Path | None = None,
+    split: Split = "val",
+    *,
     content: Content,
     convert: Callable[[DataSet], AnySet],
-    split: Split = "val",
     hold_out: int = 0,
     match: Callable[[AnySet], AnySet] | None = None,
     data_format: str | None = None,
@@ -200,8 +201,8 @@ def open_evaluation(
 
     Args:
         images, annotations, content, data_format: see `open_splits`.
-        convert: function that makes a task's set of a split.
         split: split; with `hold_out` it is the training split.
+        convert: function that makes a task's set of a split.
         hold_out: n takes only the images that a training with this number holds out; 0 takes all.
         match: function that gives the set the classes of the model. As in training, it comes before images are held out:
             it may leave some out, which changes who is the n-th.

@@ -186,11 +186,7 @@ class UdpCodec(ClassicCodec):
 
 
 # The one list of codecs, by `CodecSpec.kind`.
-CODECS: dict[str, type[Codec]] = {
-    "classic": ClassicCodec,
-    "dark": DarkCodec,
-    "udp": UdpCodec,
-}
+CODECS: dict[str, type[Codec]] = {"classic": ClassicCodec, "dark": DarkCodec, "udp": UdpCodec}
 
 
 def make_codec(spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> Codec:

@@ -18,7 +18,7 @@ from hrnet.formats.coco import image_number as image_number  # for what scores p
 from hrnet.formats.coco import read_coco_json
 from hrnet.formats.records import DataSet, ImageRecord, Object
 from hrnet.formats.sides import infer_pairs
-from hrnet.formats.splits import LabeledSet, Split, facts, open_evaluation, shortened
+from hrnet.formats.splits import LabeledSet, facts, open_evaluation, shortened
 from hrnet.inference.processor import BoxPrompts
 from hrnet.io.geometry import Frame, Image, Size, warp
 from hrnet.io.images import read_labeled
@@ -63,21 +63,6 @@ class KeypointSet(LabeledSet[ListedImage]):
         )
 
 
-def open_set(
-    images: Path,
-    annotations: Path | None = None,
-    split: Split = "val",
-    *,
-    hold_out: int = 0,
-    unboxed: Unboxed = "whole",
-    match: Callable[[KeypointSet], KeypointSet] | None = None,
-    data_format: str | None = None,
-) -> KeypointSet:
-    """Open the images to evaluate on; arguments and errors as of `open_evaluation` and `keypoint_set`."""
-    convert = partial(keypoint_set, unboxed=unboxed)
-    return open_evaluation(images, annotations, "keypoints", convert, split, hold_out, match, data_format)
-
-
 def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
     """Return the objects with labeled keypoints of one split.
 
@@ -115,6 +100,10 @@ def keypoint_set(data: DataSet, unboxed: Unboxed = "whole") -> KeypointSet:
         boxed=all(thing.box is not None for image in data.images for thing in image.objects),
         source=data.source if data.format == "coco" else None,
     )
+
+
+# Opens the images to evaluate on.
+open_set = partial(open_evaluation, content="keypoints", convert=keypoint_set)
 
 
 def _skeleton(data: DataSet, notes: list[str]) -> Skeleton:

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from hrnet.engine.scoring import EvaluationOptions, ScoringSet
-from hrnet.errors import InputError
 from hrnet.inference.processor import BoxPrompts, Input
 from hrnet.io.atomic import write_text
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import TaskModel
-from hrnet.pose.data import detected_instances, open_set, read_ground_truth, rename_keypoints
+from hrnet.pose.data import detected_instances, keypoint_set, open_set, read_ground_truth, rename_keypoints
 from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
 
@@ -27,7 +26,8 @@ class PoseEvaluation(EvaluationOptions):
     """Score keypoints: PCK, COCO's average precision, pixels."""
 
     annotations: Path | None = None
-    """labels: a COCO or MPII keypoint json, a YOLO data.yaml, a DeepLabCut csv"""
+    """labels: a COCO or MPII keypoint json, a YOLO data.yaml, a DeepLabCut csv; not needed where --images is a whole data
+    set"""
     boxes: Path | None = None
     """a COCO detection file with boxes to run on, instead of the labeled boxes; only average precision is measured then"""
     unboxed: Literal["whole", "keypoints"] = "whole"
@@ -43,16 +43,13 @@ class PoseEvaluation(EvaluationOptions):
         return [path for path in (self.out, self.results) if path]
 
     def open(self, name: str, model: TaskModel[Any, Any]) -> ScoringSet:
-        if self.annotations is None:
-            raise InputError(f"{name} is a pose model, which needs labeled keypoints: name them with --annotations.")
         spec = model.spec
-        match = partial(rename_keypoints, skeleton=spec.skeleton)
         data = open_set(
             self.images,
             self.annotations,
+            convert=partial(keypoint_set, unboxed=self.unboxed),
             hold_out=self.hold_out,
-            unboxed=self.unboxed,
-            match=match,
+            match=partial(rename_keypoints, skeleton=spec.skeleton),
             data_format=self.format,
         )
         messages = [*data.notes, *data.problems]
@@ -83,9 +80,9 @@ class PoseEvaluation(EvaluationOptions):
         )
 
     def facts(self) -> dict[str, str]:
-        boxes = {"boxes": str(self.boxes)} if self.boxes else {}
-        labels = {"labels": str(self.annotations)}
-        return super().facts() | labels | boxes | {"flip test": "yes" if self.flip else "no"}
+        files = {"labels": self.annotations, "boxes": self.boxes}
+        named = {name: str(path) for name, path in files.items() if path}
+        return super().facts() | named | {"flip test": "yes" if self.flip else "no"}
 
     def write(self, evaluator: PoseEvaluator) -> None:
         if self.results:

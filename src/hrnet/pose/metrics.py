@@ -8,13 +8,14 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from faster_coco_eval import COCOeval_faster
 from jaxtyping import Bool, Float
 
 from hrnet.engine.evaluator import Case, Chart, Findings, Measure, Series
 from hrnet.formats.coco import image_number
 from hrnet.io.geometry import flip_order
 from hrnet.pose.instances import Instance
-from hrnet.pose.oks import oks_ap, precision_by_recall, results_to_coco
+from hrnet.pose.oks import oks_ap, oks_evaluation, precision_by_recall, results_to_coco
 from hrnet.pose.processor import join_poses
 from hrnet.pose.skeletons import Skeleton, left_right
 from hrnet.pose.spec import PoseSpec
@@ -66,7 +67,7 @@ class PoseEvaluator:
         listed = ground_truth["images"] if ground_truth and images is None else ()
         self.images: set[int] = {image_number(image.get("id")) for image in listed} if images is None else set(images)
         heads = labeled and any(np.isfinite(instance.head) for instance in instances)
-        measured = {"PCKh@0.5": heads, "PCK@0.2": labeled, "AP": ground_truth is not None and self._finds_all()}
+        measured = {"PCKh@0.5": heads, "PCK@0.2": labeled, "AP": self._measures_oks()}
         default = next((name for name, there in measured.items() if there), "PCK@0.2")
         measured["PCK-AUC"] = labeled
         self.headline: str = headline if headline is not None and measured.get(headline) else default
@@ -76,8 +77,8 @@ class PoseEvaluator:
 
     def compute(self) -> dict[str, float]:
         metrics = self._pck() | self._pckh() | self._pixels() if self.labeled and self.results else {}
-        if self.ground_truth is not None and self._finds_all():
-            metrics |= oks_ap(self.ground_truth, self.coco_results(), *self._oks_protocol())
+        if self._measures_oks():
+            metrics |= oks_ap(self._oks_evaluation())
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
     def by_image(self) -> dict[int, Poses]:
@@ -97,28 +98,22 @@ class PoseEvaluator:
 
     def coco_results(self) -> list[dict[str, Any]]:
         """Return all poses as a COCO results list, keypoints in the order of the ground truth."""
-        place = [self.spec.skeleton.names.index(name) for name in self.names if name in self.spec.skeleton.names]
-        category = self._category()
-        results = results_to_coco(self.by_image(), category)
-        for result in results:
-            result["keypoints"] = np.reshape(result["keypoints"], (-1, 3))[place].ravel().tolist()
-        return results
-
-    def _finds_all(self) -> bool:
-        """Return whether the model has every keypoint of the ground truth, without which OKS means nothing."""
-        return set(self.names) <= set(self.spec.skeleton.names)
-
-    def _oks_protocol(self) -> tuple[list[float], set[Any]]:
-        """Return the sigmas in the order of the ground truth, and the ids of the evaluated images."""
-        place = [self.spec.skeleton.names.index(name) for name in self.names]
-        # Images without a box count too: every object in them is missed.
-        seen = self.images | {instance.image_id for instance in self.instances}
-        return [self.spec.skeleton.oks_sigmas[index] for index in place], seen
-
-    def _category(self) -> int:
+        order = [self.spec.skeleton.names.index(name) for name in self.names if name in self.spec.skeleton.names]
         categories = self.ground_truth["categories"] if self.ground_truth else []
         named = [category for category in categories if category.get("keypoints")]
-        return (named or categories or [{"id": 1}])[0]["id"]
+        return results_to_coco(self.by_image(), order, (named or categories or [{"id": 1}])[0]["id"])
+
+    def _measures_oks(self) -> bool:
+        """Return whether there is a ground truth, and the model has all its keypoints, without which OKS means nothing."""
+        return self.ground_truth is not None and set(self.names) <= set(self.spec.skeleton.names)
+
+    def _oks_evaluation(self) -> COCOeval_faster | None:
+        assert self.ground_truth is not None
+        skeleton = self.spec.skeleton
+        sigmas = [skeleton.oks_sigmas[skeleton.names.index(name)] for name in self.names]
+        # Images without a box count too: every object in them is missed.
+        seen = self.images | {instance.image_id for instance in self.instances}
+        return oks_evaluation(self.ground_truth, self.coco_results(), sigmas, seen)
 
     def _pck(self) -> dict[str, float]:
         errors, labeled = self.errors()
@@ -174,8 +169,8 @@ class PoseEvaluator:
             mean_pose = self._mean_pose()
             baseline, charts = mean_pose.compute(), self._distance_charts(mean_pose)
             cases = tuple(self._case(index) for index in sorted(self.results))
-        if self.ground_truth is not None and self._finds_all():
-            found = precision_by_recall(self.ground_truth, self.coco_results(), *self._oks_protocol())
+        if self._measures_oks():
+            found = precision_by_recall(self._oks_evaluation())
             charts += (_precision_recall(found),) if found else ()
         return Findings(charts, cases, _LEGEND, baseline, _BASELINE, self.measures())
 

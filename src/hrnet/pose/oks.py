@@ -17,27 +17,33 @@ from hrnet.results import Poses
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
 
-def results_to_coco(results: Mapping[int, Poses], category_id: int = 1) -> list[dict[str, Any]]:
-    """Return poses by image id as a COCO results list, which `loadRes` of pycocotools reads."""
+def results_to_coco(results: Mapping[int, Poses], order: Sequence[int], category_id: int = 1) -> list[dict[str, Any]]:
+    """Return poses by image id as a COCO results list, which `loadRes` of pycocotools reads.
+
+    Args:
+        results: poses of each image.
+        order: keypoints to list, as indices.
+        category_id: COCO's id of the objects.
+    """
     return [
         {
             "image_id": image_id,
             "category_id": category_id,
-            "keypoints": np.column_stack([poses.keypoints[i], poses.keypoint_scores[i]]).astype(float).ravel().tolist(),
-            "score": float(poses.scores[i]),
+            "keypoints": np.column_stack([points, scores])[order].astype(float).ravel().tolist(),
+            "score": float(score),
         }
         for image_id, poses in results.items()
-        for i in range(len(poses))
+        for points, scores, score in zip(poses.keypoints, poses.keypoint_scores, poses.scores, strict=True)
     ]
 
 
-def oks_ap(
+def oks_evaluation(
     ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     oks_sigmas: Sequence[float],
     image_ids: Collection[int | str],
-) -> dict[str, float]:
-    """Return COCO's metrics in [0, 1], without those for which nothing is labeled.
+) -> COCOeval_faster | None:
+    """Return COCO's evaluation, accumulated; None without results.
 
     Args:
         ground_truth: content of a COCO keypoint json.
@@ -45,40 +51,6 @@ def oks_ap(
         oks_sigmas: one per keypoint, in the order of the ground truth.
         image_ids: ids of the evaluated images; results on images without labeled objects are false positives.
     """
-    evaluation = _evaluation(ground_truth, results, oks_sigmas, image_ids)
-    if evaluation is None:
-        return dict.fromkeys(FIGURES[:1], 0.0)
-    evaluation.summarize()
-    values = [float(value) for value in evaluation.stats[: len(FIGURES)]]
-    return {name: value for name, value in zip(FIGURES, values, strict=True) if value >= 0}
-
-
-def precision_by_recall(
-    ground_truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    oks_sigmas: Sequence[float],
-    image_ids: Collection[int | str],
-) -> dict[float, Float[np.ndarray, 101]]:
-    """Return the precision at recalls 0, 0.01, ... 1 for each OKS threshold from 0.5 to 0.95; their mean is AP.
-
-    Empty without results or without labeled objects. Arguments as of `oks_ap`.
-    """
-    evaluation = _evaluation(ground_truth, results, oks_sigmas, image_ids)
-    if evaluation is None:
-        return {}
-    # Axes: OKS thresholds, recalls, categories, areas (the first is all), numbers of results per image.
-    precision = evaluation.eval["precision"][:, :, 0, 0, 0]
-    thresholds = (round(float(value), 2) for value in evaluation.params.iouThrs)
-    return dict(zip(thresholds, precision, strict=True)) if (precision >= 0).all() else {}
-
-
-def _evaluation(
-    ground_truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    oks_sigmas: Sequence[float],
-    image_ids: Collection[int | str],
-) -> COCOeval_faster | None:
-    """Return COCO's evaluation, accumulated; None without results."""
     if not results:
         return None
     category_id = results[0]["category_id"]
@@ -86,6 +58,28 @@ def _evaluation(
     # OKS does not depend on the size of the image.
     sizes = dict.fromkeys(image_ids, (0, 0))
     return coco_evaluation("keypoints", sizes, [category_id], annotations, results, oks_sigmas)
+
+
+def oks_ap(evaluation: COCOeval_faster | None) -> dict[str, float]:
+    """Return COCO's metrics in [0, 1], without those for which nothing is labeled."""
+    if evaluation is None:
+        return dict.fromkeys(FIGURES[:1], 0.0)
+    evaluation.summarize()
+    values = [float(value) for value in evaluation.stats[: len(FIGURES)]]
+    return {name: value for name, value in zip(FIGURES, values, strict=True) if value >= 0}
+
+
+def precision_by_recall(evaluation: COCOeval_faster | None) -> dict[float, Float[np.ndarray, 101]]:
+    """Return the precision at recalls 0, 0.01, ... 1 for each OKS threshold from 0.5 to 0.95; their mean is AP.
+
+    Empty without results or without labeled objects.
+    """
+    if evaluation is None:
+        return {}
+    # Axes: OKS thresholds, recalls, categories, areas (the first is all), numbers of results per image.
+    precision = evaluation.eval["precision"][:, :, 0, 0, 0]
+    thresholds = (round(float(value), 2) for value in evaluation.params.iouThrs)
+    return dict(zip(thresholds, precision, strict=True)) if (precision >= 0).all() else {}
 
 
 def _annotations(

@@ -14,14 +14,7 @@ from hrnet.errors import InputError
 from hrnet.formats.splits import DataSource, TrainingSets
 from hrnet.nn.spec import HRNetSpec, StageSpec, hrnet
 from hrnet.pose.augment import Augment
-from hrnet.pose.data import (
-    KeypointSet,
-    PoseDataset,
-    Unboxed,
-    keypoint_set,
-    read_ground_truth,
-    rename_keypoints,
-)
+from hrnet.pose.data import KeypointSet, PoseDataset, Unboxed, keypoint_set, read_ground_truth, rename_keypoints
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.skeletons import COCO, LSP, MPII, Skeleton

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
@@ -12,15 +12,7 @@ from hrnet.engine.photometric import recolor
 from hrnet.errors import InputError
 from hrnet.formats.label_maps import LabeledImage, read_labels
 from hrnet.formats.records import DataSet
-from hrnet.formats.splits import (
-    LabeledSet,
-    Split,
-    facts,
-    match_names,
-    no_common_name,
-    open_evaluation,
-    shortened,
-)
+from hrnet.formats.splits import LabeledSet, facts, match_names, no_common_name, open_evaluation, shortened
 from hrnet.io.geometry import Frame, Size, flip_order, warp, warp_labels
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
@@ -63,19 +55,6 @@ class SegmentationSet(LabeledSet[LabeledImage]):
     named: bool = True  # whether the data set names its classes; otherwise their numbers stand for names
 
 
-def open_set(
-    images: Path,
-    annotations: Path | None = None,
-    split: Split = "val",
-    *,
-    hold_out: int = 0,
-    match: Callable[[SegmentationSet], SegmentationSet] | None = None,
-    data_format: str | None = None,
-) -> SegmentationSet:
-    """Open the images to evaluate on; arguments and errors as of `open_evaluation`."""
-    return open_evaluation(images, annotations, "label_maps", segmentation_set, split, hold_out, match, data_format)
-
-
 def segmentation_set(data: DataSet) -> SegmentationSet:
     """Return the images of one split with their label maps; errors as of `facts`."""
     notes, problems = facts(data)
@@ -89,6 +68,10 @@ def segmentation_set(data: DataSet) -> SegmentationSet:
         if record.label_map is not None
     )
     return SegmentationSet(data.classes, images, shortened(problems, data.source), tuple(notes), pairs, data.named)
+
+
+# Opens the images to evaluate on.
+open_set = partial(open_evaluation, content="label_maps", convert=segmentation_set)
 
 
 def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> SegmentationSet:

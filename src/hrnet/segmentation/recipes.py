@@ -15,13 +15,7 @@ from hrnet.formats.pascal_context import CONTEXT_59, CONTEXT_60
 from hrnet.formats.published import split_names
 from hrnet.formats.splits import OWN_CLASSES, DataSource, Split, TrainingSets, has_common_name, training_images
 from hrnet.nn.spec import HRNetSpec, hrnet, hrnet_small_v1, hrnet_small_v2
-from hrnet.segmentation.data import (
-    Augment,
-    SegmentationDataset,
-    SegmentationSet,
-    match_classes,
-    segmentation_set,
-)
+from hrnet.segmentation.data import Augment, SegmentationDataset, SegmentationSet, match_classes, segmentation_set
 from hrnet.segmentation.metrics import SegmentationEvaluator
 from hrnet.segmentation.model import SegmentationModel
 from hrnet.segmentation.spec import (
@@ -118,11 +112,7 @@ def _pascal_context(name: str, classes: tuple[str, ...], miou: float, ocr: OCRSp
         ),
         data=SegmentationData(images=(Path("data/pascal_context"),), augment=Augment(crop=(side, side))),
         train=replace(
-            _SGD,
-            epochs=200,
-            batch=16,
-            learning_rate=0.001 if ocr else 0.004,
-            head_rate=_OCR_HEAD_RATE if ocr else 1.0,
+            _SGD, epochs=200, batch=16, learning_rate=0.001 if ocr else 0.004, head_rate=_OCR_HEAD_RATE if ocr else 1.0
         ),
         published=_published(miou, "arXiv 1908.07919: val, scales 0.5 to 2 and flip"),
     )
@@ -255,12 +245,7 @@ RECIPES: dict[str, SegmentationRecipe] = {
             weights=_CAMVID_WEIGHTS,
         ),
         _ours(
-            "own",
-            (384, 384),
-            "set",
-            _AUGMENT,
-            replace(OURS, batch=8, learning_rate=1e-3, ema=0.99, warmup_steps=50),
-            5,
+            "own", (384, 384), "set", _AUGMENT, replace(OURS, batch=8, learning_rate=1e-3, ema=0.99, warmup_steps=50), 5
         ),
     )
 }
