@@ -188,7 +188,7 @@ def test_train_evaluate_predict_and_the_page(
 
 
 def test_cifar_is_read_like_all_others(shared: Path) -> None:
-    """Ten classes of 32 x 32, and a test part in the place of val."""
+    """Ten classes of 32 x 32, and a test split in the place of val."""
     path = shared / "data/cifar10_small"
     recipe = RECIPES["classification-cifar10"]
     job = prepare(replace(recipe, data=replace(recipe.data, images=(path,))))

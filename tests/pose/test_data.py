@@ -178,7 +178,7 @@ def dotted(tmp_path: Path) -> PoseDataset:
 
 
 def test_augmented_keypoints_lie_on_their_dots(tmp_path: Path) -> None:
-    """Whatever is drawn, a keypoint stays on the dot that was painted for it; in a mirrored crop on its partner's."""
+    """Whatever is drawn, a keypoint stays on the dot that was painted for it; in a flipped crop on its partner's."""
     dataset = dotted(tmp_path)
     partner = {a: b for pair in LSP.pairs for a, b in (pair, pair[::-1])}
     mirrored = checked = 0
@@ -397,7 +397,7 @@ def person(tmp_path: Path, **changes: float | bool) -> PoseDataset:
 
 
 def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
-    """Oracle: the share of normal draws below 0.5; box of the joints' bounds times 1.5 around their mean, as published."""
+    """Oracle: the fraction of normal draws below 0.5; box of the joints' bounds times 1.5 around their mean, as published."""
     dataset = person(tmp_path, half_body=1.0)
     instance = dataset.instances[0]
     upper = [index in LSP.upper for index in range(14)]
@@ -412,7 +412,7 @@ def test_half_bodies_are_upper_ones_in_69_of_100(tmp_path: Path) -> None:
         assert frame.scale == pytest.approx(spans[which][0])
         np.testing.assert_allclose(frame.to_input(spans[which][1][None])[0], [48, 64], atol=1e-9)
         seen += which
-    assert 115 < seen < 162  # 138 and three and a half deviations of 6.5
+    assert 115 < seen < 162  # 138 and 3.5 standard deviations of 6.5
 
 
 def test_portraits_hide_the_legs_and_say_so(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_classes_without_names_are_matched_by_place(tmp_path: Path) -> None:
     (make(tmp_path) / "classes.txt").unlink()
     data = open_set(tmp_path, split="train")
     np.testing.assert_array_equal(read_labels(match_classes(data, tuple("abcd")).images[0]), LABELS)
-    with pytest.raises(InputError, match="3 classes have no names, and the model knows 2"):
+    with pytest.raises(InputError, match="3 classes have no names, and the model has only 2"):
         match_classes(data, ("a", "b"))
 
 
@@ -220,7 +220,7 @@ def test_image_and_labels_stay_together(tmp_path: Path, rotation: float) -> None
         assert (labels.shape, labels.dtype, sample.image.shape) == ((64, 80), np.uint8, (64, 80, 3))
         mirrored = np.linalg.det(sample.frame.matrix[:, :2]) < 0
         flipped += mirrored
-        # In the mirrored image left wings are right ones.
+        # In the flipped image left wings are right ones.
         names = np.array(flip_order(256, SPEC.pairs))[labels] if mirrored else labels
         same = np.ones(labels.shape, bool)
         for shift in np.ndindex(5, 5):

@@ -224,14 +224,14 @@ def test_a_data_set_of_any_classes_is_learned_and_a_part_held_out(tmp_path: Path
 def test_classes_of_another_data_set_take_the_place_of_the_recipes(tmp_path: Path) -> None:
     recipe = small(RECIPES["segmentation-cityscapes-w48"], own(tmp_path))
     job = prepare(recipe)
-    # Sky is common, so that the recipe's classes stay, and arms count for nothing.
+    # Sky is common, so that the recipe's classes stay, and arms are ignored.
     assert job.model.spec.class_names == CITYSCAPES
     assert any("does not know left arm, right arm" in message for message in job.messages)
     own(tmp_path, names="a\nb\nc\n")
     job = prepare(recipe)
     assert job.model.spec.class_names == ("a", "b", "c")
     assert job.model.spec.loss.class_weights == ()
-    assert any("weights of classes" in message for message in job.messages)
+    assert any("class weights" in message for message in job.messages)
 
 
 @pytest.mark.parametrize(

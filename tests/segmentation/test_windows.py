@@ -82,7 +82,7 @@ def segment(image: np.ndarray, model: SegmentationModel, forward: Network, mode:
     return Windowed(SegmentationProcessor(model.spec), mode).segment(image, arrays(forward))
 
 
-def agree(found: np.ndarray, scores: Tensor) -> None:
+def assert_same_labels(found: np.ndarray, scores: Tensor) -> None:
     """Labels are the largest scores, wherever rounding in another order of summation cannot exchange the first two."""
     best = scores.topk(2, dim=0).values
     clear = (best[0] - best[1] > 1e-4 * best.abs().max()).numpy()
@@ -181,7 +181,7 @@ def test_windows_are_the_dense_mean(height: int, width: int, flip: bool) -> None
     """Sizes: both axes, one axis, none, no multiple of 4. The network answers differently in every window."""
     image, forward = smooth_image(height, width), positions()
     found = segment(image, tiny(), forward, InferenceMode((1.0,), flip, "sliding", native=True))
-    agree(found, dense_plain(image, forward, flip))
+    assert_same_labels(found, dense_plain(image, forward, flip))
 
 
 def test_scales_are_averaged_as_probabilities() -> None:
@@ -209,7 +209,7 @@ def test_scales_are_averaged_as_probabilities() -> None:
                 c0, c1 = int(column), min(int(column) + 1, values.shape[2] - 1)
                 full[:, y, x] = line[:, c0] * (1 - (column - c0)) + line[:, c1] * (column - c0)
         total += torch.softmax(torch.from_numpy(full), 0)
-    agree(segment(image, model, forward, InferenceMode(scales)), total)
+    assert_same_labels(segment(image, model, forward, InferenceMode(scales)), total)
 
 
 def dense_published(
@@ -252,7 +252,7 @@ def test_the_published_protocol_is_the_released_computation(kind: str, align: bo
     scales = (0.5, 1.0, 1.75)
     mode = InferenceMode(scales, True, kind, published=True)  # type: ignore[arg-type]  # a parameter of the test
     total = torch.stack([dense_published(image, model, forward, scale, kind) for scale in scales]).sum(0)
-    agree(segment(image, model, forward, mode), total)
+    assert_same_labels(segment(image, model, forward, mode), total)
 
 
 def test_exponentials_are_not_probabilities() -> None:
@@ -271,8 +271,8 @@ def test_exponentials_are_not_probabilities() -> None:
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_the_mirrored_image_gives_the_mirrored_map(published: bool) -> None:
-    """With an average over mirror images, and classes that change sides."""
+def test_the_flipped_image_gives_the_flipped_map(published: bool) -> None:
+    """With a flip test, and classes that change sides."""
     model = tiny(pairs=((0, 2),))
     # The canvas's aspect; and windows that lie alike from either side.
     image, forward = smooth_image(128, 192 if published else 96 + 64), positions()

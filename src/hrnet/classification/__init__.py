@@ -1,1 +1,1 @@
-"""What an image shows, as one of K classes: HRNetV2 and the published classification head."""
+"""One of K classes for each image: HRNetV2 and the published classification head."""

@@ -33,7 +33,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """Random changes of a training sample. The defaults are those of the published training.
+    """Random augmentation of training samples; the defaults are those of the published training.
 
     Source: the released training code: torchvision's RandomResizedCrop, horizontal flip with probability 0.5; mixup
     (arXiv 1710.09412) and CutMix (arXiv 1905.04899) by their papers.
@@ -56,9 +56,11 @@ class Augment:
 
     def __post_init__(self) -> None:
         if not 0 < self.area[0] <= self.area[1] <= 1 or not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ValueError(f"area goes up within 0 to 1, aspect from a number above 0 up: {self}.")
+            raise ValueError(f"area must rise within 0 to 1, aspect from a number above 0; got {self}.")
         if min(self.mixup, self.cutmix, self.shift) < 0 or not (0 <= self.mixed <= 1 and 0 <= self.flip <= 1):
-            raise ValueError(f"mixup, cutmix and shift are not negative, mixed and flip are probabilities: {self}.")
+            raise ValueError(
+                f"mixup, cutmix and shift must not be negative, mixed and flip must be probabilities; got {self}."
+            )
 
 
 ClassificationSet = LabeledSet[ImageRecord]
@@ -78,8 +80,8 @@ open_set = partial(open_evaluation, content="classes", convert=classification_se
 def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> ClassificationSet:
     """Return a set with the model's classes, matched by name; images of other classes are left out.
 
-    Where a model's classes have no names (class_0, class_1 ...), as many classes are taken for them in the order of their
-    names: the published networks number ImageNet's so.
+    Classes without names (class_0, class_1 ...) are assigned to as many classes in the order of their names, by which the
+    published networks number ImageNet's.
 
     Raises:
         InputError: no name is common.
@@ -89,7 +91,7 @@ def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> Clas
         return replace(data, class_names=class_names)
     if len(lost) == len(labels):
         if len(labels) == len(class_names) and class_names == ClassificationSpec(num_classes=len(labels)).class_names:
-            note = f"The model's {len(labels)} classes have no names: they are taken for the folders, sorted by name."
+            note = f"The model's {len(labels)} classes have no names; they are assigned to the folders, sorted by name."
             return replace(data, class_names=class_names, notes=(*data.notes, note))
         raise no_common_name(data.class_names, class_names, "rename the folders")
     images = tuple(
@@ -98,7 +100,7 @@ def match_classes(data: ClassificationSet, class_names: tuple[str, ...]) -> Clas
         if image.label is not None and labels[image.label] >= 0
     )
     if not images:
-        raise InputError(f"No image of the data set is of a class that the model knows ({listed(class_names)}).")
+        raise InputError(f"No image of the data set belongs to a class of the model ({listed(class_names)}).")
     left = count_of(len(data.images) - len(images), "image")
     notes = [f"The model does not know {listed(lost)}: {left} left out."] if lost else []
     return replace(data, class_names=class_names, images=images, notes=(*data.notes, *notes))
@@ -162,16 +164,14 @@ class ClassificationDataset:
 
 
 def mixup(first: Image, second: Image, weight: float) -> Image:
-    """The weighted mean, rounded to bytes; `weights` is the weight of the first."""
+    """Return the weighted mean, rounded to bytes; `weight` is that of the first."""
     return np.rint(weight * first.astype(np.float32) + (1 - weight) * second.astype(np.float32)).astype(np.uint8)
 
 
 def cutmix(first: Image, second: Image, fraction: float, center: tuple[float, float]) -> tuple[Image, float]:
-    """Return the first crop with a rectangle of the second at the same place, and the fraction left of the first.
+    """Return the first crop with a rectangle of the second, of the same size, and the fraction left of the first.
 
     Args:
-        first: crop.
-        second: crop of the same size.
         fraction: fraction that would be left if the rectangle, which has the crop's aspect, lay inside it.
         center: y and x of the rectangle's center as fractions of the sides; the rectangle is cut at the borders.
     """
@@ -209,7 +209,7 @@ def _drawn_sides(sides: np.ndarray, augment: Augment, rng: np.random.Generator) 
         area = rng.uniform(*augment.area) * sides.prod()
         aspect = np.exp(rng.uniform(*np.log(augment.aspect)))
         crop = np.sqrt(area * np.array([aspect, 1 / aspect]))
-        # A whole image of just this aspect fits, whatever is rounded.
+        # A whole image of just this aspect fits in spite of rounding.
         if (crop <= sides * (1 + 1e-9)).all():
             return np.minimum(crop, sides)
     aspect = np.clip(sides[0] / sides[1], *augment.aspect)

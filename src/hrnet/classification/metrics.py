@@ -25,15 +25,7 @@ _MATRIX_TEXT = "Percentage of the images of a row's class that were predicted as
 
 
 class ClassificationEvaluator:
-    """Scores one class per image.
-
-    Args:
-        images: labeled images, in the order of the positions that `update` gets.
-        spec: spec of the model.
-
-    Attributes:
-        headline: top-1.
-    """
+    """Metrics of one class per labeled image; `update` gets the images' indices."""
 
     headline = "top-1"
 

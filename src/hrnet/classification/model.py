@@ -24,10 +24,6 @@ class ClassificationHead(nn.Module):
     """A bottleneck per map; from the highest resolution down, each map is halved and added to the next.
 
     The sums have no activation. (The paper gives the stride-2 convolutions 256 outputs; only the first has so few.)
-
-    Args:
-        widths: channels of the backbone's maps.
-        spec: network as data.
     """
 
     def __init__(self, widths: Sequence[int], spec: ClassificationSpec) -> None:

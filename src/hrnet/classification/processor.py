@@ -21,11 +21,7 @@ class ClassificationOutput(NamedTuple):
 
 
 class ClassificationProcessor(Processor[Classification]):
-    """One class per image.
-
-    Args:
-        spec: network as data.
-    """
+    """One class per image."""
 
     def __init__(self, spec: ClassificationSpec) -> None:
         self.spec = spec

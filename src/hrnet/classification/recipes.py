@@ -150,21 +150,21 @@ def prepare(recipe: ClassificationRecipe) -> Job:
 
 
 def _with_classes_of(data: ClassificationSet, spec: ClassificationSpec, messages: list[str]) -> ClassificationSpec:
-    """The spec for the classes of a data set that has none in common with it, or gives names to as many."""
+    """Return the spec with the classes of the data set, if the two have none in common."""
     names = data.class_names
     if has_common_name(names, spec.class_names):
         return spec
     if len(names) < 2:
         raise InputError(
-            f"{data.images[0].path.parent.parent} has one class only, {', '.join(names)}, so that nothing can be learned; "
-            "put the images of what is to be told from it into a second folder."
+            f"{data.images[0].path.parent.parent} has one class only, {', '.join(names)}, and a classifier needs at "
+            "least two; add a folder of images of another class."
         )
     messages.append(f"The model learns the data set's {len(names)} classes: {listed(names)}.")
     return replace(spec, class_names=names, num_classes=len(names))
 
 
 def _check_classes(images: Sequence[ImageRecord], spec: ClassificationSpec, messages: list[str]) -> None:
-    """Say of which classes nothing can be learned."""
+    """Add a message that names the classes without training images."""
     seen = {image.label for image in images}
     empty = [name for label, name in enumerate(spec.class_names) if label not in seen]
     if empty:

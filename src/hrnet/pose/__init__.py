@@ -1,1 +1,1 @@
-"""Keypoints of people, animals and things, top-down: HRNetV1 (or V2) and one heatmap a keypoint."""
+"""Keypoints of people, animals and things, top-down: HRNetV1 (or V2) and one heatmap per keypoint."""

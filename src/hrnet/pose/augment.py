@@ -95,12 +95,7 @@ def crop_labels(
 ) -> CropLabels:
     """Return the keypoints of an object in a crop; a flipped crop exchanges left and right.
 
-    Args:
-        instance: the object.
-        frame: frame of the crop.
-        skeleton: keypoints of the object.
-        cut: part of the image, x1 y1 x2 y2, outside of which the crop is black.
-        empty_outside: see `Augment`.
+    The crop is black outside of `cut`, a part x1 y1 x2 y2 of the image; for `empty_outside` see `Augment`.
     """
     points = frame.to_input(instance.keypoints)
     visibility = instance.visibility

@@ -1,4 +1,4 @@
-"""Where to look: boxes from a detector, as people have them."""
+"""Boxes of people from a detector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hrnet.inference.processor import BoxPrompts
 from hrnet.pose.skeletons import Skeleton
 from hrnet.results import Detections
 
-# What data sets call people.
+# Names of people in data sets.
 PEOPLE = ("person", "pedestrian", "people", "human")
 
 

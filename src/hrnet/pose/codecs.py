@@ -36,13 +36,7 @@ class Codec(ABC):
 
     @abstractmethod
     def __init__(self, spec: CodecSpec, input_size: Size, pairs: Pairs = ()) -> None:
-        """Make the codec for one input size.
-
-        Args:
-            spec: parameters of the codec.
-            input_size: height and width of the input; heatmaps have a quarter of it, rounded up.
-            pairs: left and right keypoints, for the flip test.
-        """
+        """Make the codec for one input size; heatmaps have a quarter of it, rounded up. `pairs` are for the flip test."""
 
     @abstractmethod
     def encode(self, points: Points, visibility: Scores) -> tuple[Heatmaps, Scores]:
@@ -70,10 +64,7 @@ class ClassicCodec(Codec):
         self.stride: tuple[float, float] = (float(STRIDE), float(STRIDE))
 
     def encode(self, points: Points, visibility: Scores) -> tuple[Heatmaps, Scores]:
-        """Return Gaussians of height 1, and the weight of each heatmap in the loss.
-
-        A weight is 0 where the keypoint is not labeled or its Gaussian, cut at three sigma, lies outside.
-        """
+        """Return Gaussians of height 1; a weight is 0 where a keypoint is not labeled or its Gaussian lies outside."""
         center = points.astype(np.float64) / np.array(self.stride)
         # Truncation, not rounding: the published networks were trained so.
         rounded = np.trunc(center + 0.5)
@@ -119,7 +110,7 @@ class ClassicCodec(Codec):
         return 0.25 * np.sign(difference) * inside
 
     def merge_flip(self, heatmaps: Heatmaps, flipped: Heatmaps) -> Heatmaps:
-        """Return the mean of heatmaps and those of the flipped inputs.
+        """Return the mean, after `flip_back`.
 
         A network of stride 4 shifts the flipped image by up to a pixel of its heatmap; the published protocol compensates
         by moving the flipped map right by one pixel, column 0 staying as it is.
@@ -169,7 +160,6 @@ class UdpCodec(ClassicCodec):
         return self._bell(center, length) * self._near(rounded, length)
 
     def flip_back(self, flipped: Heatmaps) -> Heatmaps:
-        """Return heatmaps of flipped inputs as heatmaps of the inputs."""
         return flipped[:, flip_order(flipped.shape[1], self.pairs), :, ::-1]
 
     def _refine(self, heatmaps: Heatmaps, peaks: Int[np.ndarray, "n k 2"]) -> Points:

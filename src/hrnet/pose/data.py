@@ -1,4 +1,4 @@
-"""Labeled keypoints of any data set, and the samples that a pose network is trained on."""
+"""Labeled keypoints of any data set, and the samples of a pose network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MARGIN = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image that a data set lists and that is there: its path, COCO's number of it, height and width."""
+    """An existing image of a data set: its path, COCO's id of it, height and width."""
 
     path: Path
     image_id: int
@@ -154,7 +154,7 @@ def _instance(thing: Object, image: ImageRecord, unboxed: Unboxed) -> Instance |
 
 
 def _image_id(image: ImageRecord) -> int:
-    """Its number; the text that some files have in its place is as good, as it is only compared."""
+    """Return COCO's id of an image; some files have text in its place, which is fine, as ids are only compared."""
     return image.number  # type: ignore[return-value]  # see above
 
 
@@ -192,7 +192,7 @@ def coco_truth(data: KeypointSet) -> dict[str, Any] | None:
 
 
 def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] | None:
-    """A labeled box x y w h as x1 y1 x2 y2 inside its image; None where nothing is left.
+    """Return a labeled box x y w h as x1 y1 x2 y2 inside its image; None where nothing is left.
 
     As in the published protocol the box loses one pixel in width and height: it ends on its last pixel.
     """
@@ -205,7 +205,7 @@ def clip_ground_truth(box: Sequence[float], size: Size) -> Float[np.ndarray, 4] 
 
 
 def rename_keypoints(data: KeypointSet, skeleton: Skeleton) -> KeypointSet:
-    """The same objects with the keypoints of another skeleton, matched by name; those it lacks are not labeled.
+    """Return the objects with the keypoints of another skeleton, matched by name; missing ones are not labeled.
 
     Raises:
         InputError: no name is common.
@@ -232,10 +232,10 @@ def rename_keypoints(data: KeypointSet, skeleton: Skeleton) -> KeypointSet:
 
 
 def detected_instances(data: KeypointSet, path: Path) -> tuple[tuple[Instance, ...], list[str]]:
-    """The boxes of a detection file as instances without keypoints, in the images of a data set.
+    """Return the boxes of a detection file as instances without keypoints, in the images of a data set.
 
-    As in the published protocol the boxes are used as they are. Images of the file that the set does not have are
-    passed over; the sentences are about boxes that cannot be used.
+    As in the published protocol the boxes are used as they are. Boxes of images that the set lacks are ignored; the
+    second value are sentences about boxes that cannot be used.
     """
     boxes, problems = read_boxes(path)
     table = BoxTable(boxes, path)

@@ -88,15 +88,9 @@ def crop_frame(
     rotation: float = 0.0,
     flip: bool = False,
 ) -> Frame:
-    """Return the crop of a box x1 y1 x2 y2: extended to the aspect of the input, padded, optionally rotated.
+    """Return the crop of a box: extended to the aspect of the input, padded, enlarged by a factor, rotated by degrees.
 
-    Args:
-        box: in pixels of the image, pixel centers at whole numbers.
-        spec: spec of the network.
-        source_size: height and width of the image.
-        enlarge: factor of the crop's sides.
-        rotation: degrees.
-        flip: whether the crop is flipped horizontally.
+    The box is x1 y1 x2 y2 in pixels of the image, pixel centers at whole numbers.
     """
     height, width = spec.input_size
     x1, y1, x2, y2 = (float(value) for value in box)
@@ -125,14 +119,9 @@ def join_poses(
     spec: PoseSpec,
     source: Source = None,
 ) -> Poses:
-    """Return the poses of one image's boxes as one result, duplicates removed, best first.
+    """Return the poses of one image's boxes x1 y1 x2 y2 as one result, duplicates removed, best first.
 
-    Args:
-        crops: one pose per box.
-        boxes: x1 y1 x2 y2.
-        box_scores: scores of the detector; a pose's score is this times the mean keypoint score.
-        spec: spec of the network.
-        source: the image, or its path.
+    The score of a pose is the detector's score of its box times the mean keypoint score.
     """
     skeleton = spec.skeleton
     count, joints = len(crops), len(skeleton)

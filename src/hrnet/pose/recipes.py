@@ -120,7 +120,7 @@ def _lsp() -> PoseRecipe:
 
 
 def _own() -> PoseRecipe:
-    """For any keypoints: the network gets those of the data set, of which every fifth image is held out."""
+    """Return a recipe for any keypoints: those of the data set, of which every fifth image is held out."""
     return PoseRecipe(
         name="pose-own",
         model=PoseSpec(
@@ -176,7 +176,7 @@ def prepare(recipe: PoseRecipe) -> Job:
     found = opened.sets[0].skeleton
     if not set(spec.skeleton.names) & set(found.names):
         spec = replace(spec, skeleton=found)
-        messages.append(f"The model finds the data set's {len(found)} keypoints: {', '.join(found.names)}.")
+        messages.append(f"The model learns the data set's {len(found)} keypoints: {', '.join(found.names)}.")
     train, validation = opened.finish(lambda one: rename_keypoints(one, spec.skeleton), messages)
     instances = [instance for one in train for instance in one.instances]
     if not instances or (validation is not None and not validation.instances):

@@ -1,4 +1,4 @@
-"""Images with a class for every pixel, as people have them, crops of them, and the augmentation."""
+"""Images with label maps as samples: crops and augmentation."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Augment:
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] or self.scale_step < 0:
-            raise ValueError(f"scale goes from a number above 0 up, scale_step is not negative: {self}.")
+            raise ValueError(f"scale must rise from a number above 0, scale_step must not be negative; got {self}.")
         if self.crop is not None and min(self.crop) < 32:
-            raise ValueError(f"crop is at least 32 x 32, not {self.crop}.")
+            raise ValueError(f"crop must be at least 32 x 32; got {self.crop}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ open_set = partial(open_evaluation, content="label_maps", convert=segmentation_s
 def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> SegmentationSet:
     """Return a set with the model's classes, matched by name; pixels of other classes are ignored.
 
-    Classes without names are taken for those at the same places.
+    Classes without names are the model's at the same positions.
 
     Raises:
         InputError: no name is common, or there are more classes without names than names.
@@ -95,11 +95,13 @@ def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> Segmen
     else:
         if len(data.class_names) > len(class_names):
             raise InputError(
-                f"The data set's {len(data.class_names)} classes have no names, and the model knows {len(class_names)}; "
+                f"The data set's {len(data.class_names)} classes have no names, and the model has only {len(class_names)}; "
                 "write their names into classes.txt, one per line."
             )
         labels = list(range(len(data.class_names)))
-        notes.append(f"The classes 0 to {len(labels) - 1} are taken for the model's: {', '.join(class_names[:12])}.")
+        notes.append(
+            f"The classes 0 to {len(labels) - 1} have no names; they are the model's: {', '.join(class_names[:12])}."
+        )
     table = np.array([*labels, *[IGNORE_INDEX] * (IGNORE_INDEX + 1 - len(labels))])
     meanings = {meaning: tuple(table[list(meaning)].tolist()) for meaning in {one.meaning for one in data.images}}
     return replace(
@@ -112,8 +114,8 @@ def match_classes(data: SegmentationSet, class_names: tuple[str, ...]) -> Segmen
 
 
 class SegmentationDataset:
-    """Images in the canvas of a network. Asked with a `SampleKey` it gives augmented crops with the target `labels`
-    (`h w`, bytes), with a number the whole image without a target."""
+    """Images as inputs of a network: a `SampleKey` gives an augmented crop with the target `labels` (`h w`, bytes), an index
+    the whole image without targets."""
 
     def __init__(self, images: Sequence[LabeledImage], spec: SegmentationSpec, augment: Augment, seed: int = 0) -> None:
         self.images = images
@@ -140,15 +142,15 @@ class SegmentationDataset:
         return Sample(crop, frame, {"labels": labels}, key.sample)
 
     def describe(self, index: int) -> str:
-        """The image's file."""
+        """Return the path of an image."""
         return str(self.images[index].path)
 
 
 def random_frame(size: Size, spec: SegmentationSpec, augment: Augment, rng: np.random.Generator) -> Frame:
-    """Where a training sample lies in an image of this height and width."""
+    """Draw the crop of a training sample in an image of this height and width."""
     scaled = image_frame(size, spec, _draw_scale(augment, rng))
     crop = augment.crop or spec.input_size
-    # What the image fills of its canvas.
+    # Size of the image in its canvas.
     shown = np.round(np.abs(np.diag(scaled.matrix[:, :2])) * size[::-1]).astype(int)
     room = np.maximum(shown - crop[::-1], 0)
     corner = rng.integers(0, room + 1)

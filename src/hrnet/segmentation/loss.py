@@ -26,14 +26,7 @@ def segmentation_losses(
     """Return the terms of the loss by name: `classes`, and `auxiliary`, already weighted, if there is such an output.
 
     The logits are upsampled to the labels, not the labels reduced to the logits, so that thin objects stay. A term is 0
-    if no pixel is labeled, or none is hard.
-
-    Args:
-        logits: logits before the softmax.
-        auxiliary: logits of the auxiliary classifier.
-        labels: classes; 255 is ignored.
-        spec: weights and OHEM.
-        align_corners: whether upsampling aligns the corner pixels.
+    if no pixel is labeled, or none is hard. Labels of 255 are ignored.
 
     Raises:
         InputError: a label is neither a class nor 255.

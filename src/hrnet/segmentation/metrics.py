@@ -1,4 +1,4 @@
-"""Metrics of label maps: IoU, accuracy and boundary IoU; and what a report page shows.
+"""Metrics of label maps: IoU, accuracy and boundary IoU; and the contents of a report.
 
 All metrics are percentages of sums over the whole set, not means over images. Only labeled pixels count, at the image's
 own size.
@@ -33,15 +33,7 @@ _MATRIX_TEXT = "Percentage of the pixels labeled as the row's class that are pre
 
 
 class SegmentationEvaluator:
-    """Metrics of label maps, one per image.
-
-    Args:
-        images: labeled images; `update` gets their indices.
-        spec: the model's spec.
-
-    Attributes:
-        headline: name of the first metric.
-    """
+    """Metrics of label maps, one per labeled image; `update` gets the images' indices."""
 
     headline = "mIoU"
 

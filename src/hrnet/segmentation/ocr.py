@@ -1,6 +1,6 @@
 """The OCR head: pixels attend to the object regions of the classes.
 
-An auxiliary classifier says which pixels make up the region of each class; a region is the mean of their features; the
+An auxiliary classifier predicts the region of each class; a region is the mean of their features; the
 context of a pixel is a mean of the regions, weighted by their similarity to it.
 
 Source: arXiv 1909.11065 and the released network, which works at stride 4.
@@ -23,14 +23,7 @@ from hrnet.segmentation.spec import OCRSpec
 
 
 class OCRHead(nn.Module):
-    """Head from the maps of the backbone to logits and auxiliary logits; new weights are PyTorch's defaults.
-
-    Args:
-        widths: channels of the maps.
-        outputs: number of classes.
-        spec: channels inside the head, dropout.
-        align_corners: whether the corner pixels are aligned when the maps are enlarged.
-    """
+    """Head from the maps of the backbone to logits and auxiliary logits; new weights are PyTorch's defaults."""
 
     def __init__(self, widths: Sequence[int], outputs: int, spec: OCRSpec, align_corners: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The NumPy side of segmentation: the input that shows an image, and the label map that output arrays mean."""
+"""The NumPy side of segmentation: the input of an image, and the label map from output arrays."""
 
 from __future__ import annotations
 
@@ -65,12 +65,8 @@ def image_frame(source_size: Size, spec: SegmentationSpec, scale: float = 1.0) -
     """Return the frame of a whole image in the canvas of `spec.input_size`: as large as fits, at the top left.
 
     Source: the published protocol, which resizes the long side to the base size, rounds both sides to whole pixels and
-    pads at the right and bottom; for LIP (`spec.squash`) both sides are resized to the base size instead.
-
-    Args:
-        source_size: height and width of the image.
-        spec: the network's spec.
-        scale: scale of the canvas, and so of the image in it, for multi-scale inference.
+    pads at the right and bottom; for LIP (`spec.squash`) both sides are resized to the base size instead. `scale` is that of
+    the canvas, and so of the image in it, for multi-scale inference.
     """
     canvas = [max(1, round(side * scale)) for side in spec.input_size]
     shown = canvas
@@ -86,11 +82,6 @@ def image_labels(logits: Float[np.ndarray, "k h w"], frame: Frame, align_corners
 
     The logits are interpolated once, straight at the pixels of the image, whatever the frame does: resize, crop, pad,
     flip or rotate.
-
-    Args:
-        logits: output for one input, at stride 4.
-        frame: position of the input in the image.
-        align_corners: see `logit_positions`.
     """
     logits = np.ascontiguousarray(logits)  # networks often return them channels last
     height, width = frame.source_size

@@ -128,7 +128,7 @@ def _scenes(
     rate: float,
     ocr: OCRSpec | None = None,
 ) -> SegmentationRecipe:
-    """COCO-Stuff and ADE20K, which were trained from one branch of the released code."""
+    """Return a recipe of COCO-Stuff or ADE20K, which were trained from one branch of the released code."""
     head = _OCR_HEAD_RATE if ocr and classes is COCO_STUFF else 1.0
     return SegmentationRecipe(
         name=f"segmentation-{name}",
@@ -225,7 +225,7 @@ RECIPES: dict[str, SegmentationRecipe] = {
     recipe.name: recipe
     for recipe in (
         *_PUBLISHED,
-        # People who stand: their feet are down, and their left is not told from their right.
+        # Standing people: small rotations, and classes that do not distinguish left from right.
         _ours(
             "ccp",
             (448, 288),
@@ -274,18 +274,18 @@ def prepare(recipe: SegmentationRecipe) -> Job:
 
 
 def _with_classes_of(data: SegmentationSet, spec: SegmentationSpec, messages: list[str]) -> SegmentationSpec:
-    """The spec for the classes of a data set that has none in common with it, or no names and another number of them."""
-    if has_common_name(data.class_names, spec.class_names) or (
-        not data.named and len(data.class_names) == len(spec.class_names) and spec.class_names != OWN_CLASSES
-    ):
+    """Return the spec with the classes of the data set, if these have other names, or no names and another number."""
+    names = data.class_names
+    unnamed = not data.named and len(names) == len(spec.class_names) and spec.class_names != OWN_CLASSES
+    if unnamed or has_common_name(names, spec.class_names):
         return spec
-    if len(data.class_names) < 2:
+    if len(names) < 2:
         raise InputError(
-            f"{data.images[0].labels_path.parent} has one class only, {', '.join(data.class_names)}, so that nothing "
-            "can be learned; give what surrounds it a class too."
+            f"{data.images[0].labels_path.parent} has one class only, {', '.join(names)}, and a model "
+            "needs at least two; label the background as a class too."
         )
-    messages.append(f"The model learns the data set's {len(data.class_names)} classes: {', '.join(data.class_names)}.")
+    messages.append(f"The model learns the data set's {len(names)} classes: {', '.join(names)}.")
     if spec.loss.class_weights:
-        messages.append("The recipe's weights of classes belong to other classes, and are left out.")
+        messages.append("The recipe's class weights are for other classes and are left out.")
     loss = replace(spec.loss, class_weights=())
-    return replace(spec, class_names=data.class_names, pairs=data.pairs, loss=loss)
+    return replace(spec, class_names=names, pairs=data.pairs, loss=loss)

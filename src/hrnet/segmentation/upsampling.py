@@ -7,20 +7,16 @@ from jaxtyping import Float, Real, UInt8
 
 # Positions that one matrix product interpolates between: more is more arithmetic, fewer is more calls.
 _PRODUCT_LENGTH = 32
-# Pixels whose classes are compared at once: what is held of them stays in the processor's cache.
+# Pixels whose classes are compared at once: their scores stay in the processor's cache.
 BLOCK_PIXELS = 1 << 15
 
 
 def logit_positions(
     points: Real[np.ndarray, "*n"], length: int, count: int, align_corners: bool
 ) -> Float[np.ndarray, "*n"]:
-    """Return the positions of points of an input axis among the logits that span it, clipped to the first and last.
+    """Return the positions of points on an axis of `length` pixels among its `count` logits, clipped to the first and last.
 
-    Args:
-        points: coordinates along the axis, in pixels of the input.
-        length: pixels of the axis.
-        count: logits of the axis.
-        align_corners: True if the first and last logits lie on the first and last pixels; False if their outer edges do.
+    With `align_corners` the first and last logits lie on the first and last pixels; otherwise their outer edges do.
     """
     positions = points * (count - 1) / max(length - 1, 1) if align_corners else (points + 0.5) * count / length - 0.5
     return np.clip(positions, 0, count - 1)
@@ -29,13 +25,7 @@ def logit_positions(
 def interpolate(
     values: Float[np.ndarray, "*n h w"], positions: Float[np.ndarray, " p"], axis: int
 ) -> Float[np.ndarray, "*n H W"]:
-    """Return values interpolated linearly along one of the last two axes.
-
-    Args:
-        values: maps.
-        positions: coordinates along the axis, from 0 to its length - 1, rising or falling.
-        axis: -1 or -2.
-    """
+    """Return values interpolated linearly along axis -1 or -2 at positions, rising or falling, from 0 to its length - 1."""
     if positions[0] > positions[-1]:
         return np.ascontiguousarray(np.flip(interpolate(values, positions[::-1], axis), axis))
     parts = []

@@ -72,12 +72,7 @@ class Windowed:
     batch: int | None = None  # windows per forward; None for as many as have two million pixels
 
     def segment(self, image: Image, forward: Forward) -> UInt8[np.ndarray, "h w"]:
-        """Return the label of every pixel of an image.
-
-        Args:
-            image: RGB image.
-            forward: network from images `n h w 3` of bytes to output arrays.
-        """
+        """Return the label of every pixel of an RGB image; `forward` maps images of bytes to output arrays."""
         # The published exponentials may overflow, silently as in the released code.
         with np.errstate(over="ignore", invalid="ignore"):
             height, width = image.shape[:2]
