@@ -24,14 +24,14 @@ Run = Callable[..., Iterator[tuple[int, Any]]]
 class ScoringSet:
     """Labeled images, ready to be scored."""
 
-    inputs: Sequence[Input]  # what the model runs on, in the order of the evaluator's positions
-    evaluator: Evaluator  # what scores the results
+    inputs: Sequence[Input]  # inputs of the model, in the order of the evaluator's positions
+    evaluator: Evaluator
     counts: Callable[[Sequence[int]], Mapping[str, int]]
-    """returns the numbers of images, objects ... by name, given the positions that were scored."""
+    """function from the scored positions to the numbers of images, objects ... by name"""
     messages: Sequence[str] = ()  # sentences about what was inferred or left out
     incomplete: bool = False  # whether labeled images or objects were left out
     settings: Mapping[str, Any] = field(default_factory=dict)  # further keyword arguments of the `Predictor`
-    unit: str = "images"  # what the inputs are, in the plural
+    unit: str = "images"  # name of the inputs, in the plural
     facts: Mapping[str, str] = field(default_factory=dict)  # how the model is run, for the report
 
 
@@ -40,9 +40,9 @@ class Scored:
     """Outcome of an evaluation."""
 
     evaluator: Evaluator  # evaluator with all results
-    metrics: Mapping[str, float]  # metrics by name
+    metrics: Mapping[str, float]
     counts: Mapping[str, int]  # numbers of images, objects ... that were scored
-    seconds: float  # duration
+    seconds: float
     incomplete: bool  # whether labeled images or objects were left out
     facts: Mapping[str, str]  # how the model was run, for the report
 

@@ -41,9 +41,9 @@ class Task(Generic[Spec, Data]):
     spec: type[Spec]  # type of the networks as data
     model: Callable[[], Callable[[Spec], TaskModel[Any, Any] | BackboneModel]]  # returns the type of the networks
     processor: Callable[[], Callable[[Spec], Processor[Any]]] | None = None
-    """returns the type of the NumPy side of a network; None as for `prediction`"""
+    """returns the type of the NumPy side of a network; None for tasks that predict nothing"""
     prediction: Callable[[], type[PredictionOptions[Any]]] | None = None
-    """returns the type of the options of `hrnet predict`; None for tasks that predict nothing"""
+    """returns the type of the options of `hrnet predict`; None as for `processor`"""
     evaluation: Callable[[], type[EvaluationOptions]] | None = None
     """returns the type of the options of `hrnet evaluate`; None for tasks without metrics"""
     recipes: Callable[[], Mapping[str, Recipe[Spec, Data]]] = dict

@@ -88,61 +88,57 @@ SMALL_POSE_BACKBONE = HRNetSpec(
 )
 
 
-def _lsp() -> PoseRecipe:
-    return PoseRecipe(
-        name="pose-lsp",
-        model=PoseSpec(
-            LSP,
-            SMALL_POSE_BACKBONE,
-            input_size=(192, 160),
-            codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
-            box_padding=1.15,
+_LSP = PoseRecipe(
+    name="pose-lsp",
+    model=PoseSpec(
+        LSP,
+        SMALL_POSE_BACKBONE,
+        input_size=(192, 160),
+        codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
+        box_padding=1.15,
+    ),
+    data=PoseData(
+        images=(Path("data/lsp/train"), Path("data/lspet/train")),
+        annotations=(Path("data/lsp/annotations/train.json"), Path("data/lspet/annotations/train.json")),
+        val_images=Path("data/lsp/test"),
+        val_annotations=Path("data/lsp/annotations/test.json"),
+        augment=Augment(
+            scale=0.18,
+            rotation=25.0,
+            upright=0.8,
+            shift=0.04,
+            portrait=0.04,
+            color=0.15,
+            half_body=0.0,
+            empty_outside=True,
+            antialias=True,
         ),
-        data=PoseData(
-            images=(Path("data/lsp/train"), Path("data/lspet/train")),
-            annotations=(Path("data/lsp/annotations/train.json"), Path("data/lspet/annotations/train.json")),
-            val_images=Path("data/lsp/test"),
-            val_annotations=Path("data/lsp/annotations/test.json"),
-            augment=Augment(
-                scale=0.18,
-                rotation=25.0,
-                upright=0.8,
-                shift=0.04,
-                portrait=0.04,
-                color=0.15,
-                half_body=0.0,
-                empty_outside=True,
-                antialias=True,
-            ),
-        ),
-        train=replace(OURS, batch=64),
-    )
+    ),
+    train=replace(OURS, batch=64),
+)
 
-
-def _own() -> PoseRecipe:
-    """Return a recipe for any keypoints: those of the data set, of which every fifth image is held out."""
-    return PoseRecipe(
-        name="pose-own",
-        model=PoseSpec(
-            # No data set has this one keypoint in common, so its own take its place.
-            Skeleton(("of the data set",)),
-            SMALL_POSE_BACKBONE,
-            input_size=(256, 256),
-            codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
-            box_padding=1.1,
+# Any keypoints: those of the data set, of which every fifth image is held out.
+_OWN = PoseRecipe(
+    name="pose-own",
+    model=PoseSpec(
+        # No data set has this one keypoint in common, so its own take its place.
+        Skeleton(("of the data set",)),
+        SMALL_POSE_BACKBONE,
+        input_size=(256, 256),
+        codec=CodecSpec("udp", heatmap_sigma=2.0, blur=9),
+        box_padding=1.1,
+    ),
+    data=PoseData(
+        images=(Path("images"),),
+        annotations=(Path("labels.json"),),
+        hold_out=5,
+        headline="PCK-AUC",  # on whole images of one animal PCK@0.2 is soon 100
+        augment=Augment(
+            scale=0.25, rotation=30.0, shift=0.05, color=0.25, half_body=0.0, empty_outside=True, antialias=True
         ),
-        data=PoseData(
-            images=(Path("images"),),
-            annotations=(Path("labels.json"),),
-            hold_out=5,
-            headline="PCK-AUC",  # on whole images of one animal PCK@0.2 is soon 100
-            augment=Augment(
-                scale=0.25, rotation=30.0, shift=0.05, color=0.25, half_body=0.0, empty_outside=True, antialias=True
-            ),
-        ),
-        train=replace(OURS, learning_rate=1e-3, warmup_steps=50, ema=0.99),
-    )
-
+    ),
+    train=replace(OURS, learning_rate=1e-3, warmup_steps=50, ema=0.99),
+)
 
 RECIPES: dict[str, PoseRecipe] = {
     recipe.name: recipe
@@ -153,8 +149,8 @@ RECIPES: dict[str, PoseRecipe] = {
         _coco(48, (384, 288), 0.763),
         _mpii(32, 90.3),
         _mpii(48, None),
-        _lsp(),
-        _own(),
+        _LSP,
+        _OWN,
     )
 }
 

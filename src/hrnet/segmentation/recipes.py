@@ -48,12 +48,12 @@ _SGD = TrainSpec(
 _OCR_HEAD_RATE = 10.0
 
 
-def _bilinear(backbone: HRNetSpec, *, align_corners: bool = False, norm_momentum: float = 0.1) -> HRNetSpec:
-    return replace(backbone, fusion_upsample="bilinear", align_corners=align_corners, norm_momentum=norm_momentum)
+_README = "README of the official repository: val, one scale"
 
 
-def _published(value: float, test: str) -> PublishedFigure:
-    return PublishedFigure("mIoU", value, test)
+def _bilinear(backbone: HRNetSpec, *, aligned: bool) -> HRNetSpec:
+    """Return a backbone with bilinear fusion; the published ones that do not align corners have a slower norm momentum."""
+    return replace(backbone, fusion_upsample="bilinear", align_corners=aligned, norm_momentum=0.1 if aligned else 0.01)
 
 
 def _cityscapes(
@@ -70,7 +70,7 @@ def _cityscapes(
     return SegmentationRecipe(
         name=f"segmentation-cityscapes-{name}",
         model=SegmentationSpec(
-            backbone=_bilinear(backbone, align_corners=bool(ocr), norm_momentum=0.1 if ocr else 0.01),
+            backbone=_bilinear(backbone, aligned=bool(ocr)),
             input_size=(1024, 2048),
             ocr=ocr,
             loss=loss,
@@ -78,7 +78,7 @@ def _cityscapes(
         data=SegmentationData(images=(Path("data/cityscapes"),), splits=splits, augment=Augment(crop=(512, 1024))),
         # Training on both splits starts from the weights of the training on one, at a tenth of the rate.
         train=replace(_SGD, epochs=484, batch=12, learning_rate=0.001 if again else 0.01, weight_decay=5e-4),
-        published=_published(miou, source),
+        published=PublishedFigure("mIoU", miou, source),
     )
 
 
@@ -89,14 +89,14 @@ def _lip(name: str, miou: float, ocr: OCRSpec | None = None) -> SegmentationReci
         model=SegmentationSpec(
             LIP,
             LIP_PAIRS,
-            _bilinear(hrnet(48), align_corners=bool(ocr), norm_momentum=0.1 if ocr else 0.01),
+            _bilinear(hrnet(48), aligned=bool(ocr)),
             input_size=size,
             squash=True,
             ocr=ocr,
         ),
         data=SegmentationData(images=(Path("data/lip"),), augment=Augment(crop=size, scale=(0.5, 1.6))),
         train=replace(_SGD, epochs=150, batch=40, learning_rate=0.007, weight_decay=5e-4),
-        published=_published(miou, "arXiv 1908.07919: val, flip"),
+        published=PublishedFigure("mIoU", miou, "arXiv 1908.07919: val, flip"),
     )
 
 
@@ -106,7 +106,7 @@ def _pascal_context(name: str, classes: tuple[str, ...], miou: float, ocr: OCRSp
         name=f"segmentation-context-{len(classes)}-{name}",
         model=SegmentationSpec(
             classes,
-            backbone=_bilinear(hrnet(48), align_corners=bool(ocr), norm_momentum=0.1 if ocr else 0.01),
+            backbone=_bilinear(hrnet(48), aligned=bool(ocr)),
             input_size=(520, 520),
             ocr=ocr,
         ),
@@ -114,7 +114,7 @@ def _pascal_context(name: str, classes: tuple[str, ...], miou: float, ocr: OCRSp
         train=replace(
             _SGD, epochs=200, batch=16, learning_rate=0.001 if ocr else 0.004, head_rate=_OCR_HEAD_RATE if ocr else 1.0
         ),
-        published=_published(miou, "arXiv 1908.07919: val, scales 0.5 to 2 and flip"),
+        published=PublishedFigure("mIoU", miou, "arXiv 1908.07919: val, scales 0.5 to 2 and flip"),
     )
 
 
@@ -134,18 +134,17 @@ def _scenes(
         name=f"segmentation-{name}",
         model=SegmentationSpec(
             classes,
-            backbone=_bilinear(hrnet(48), align_corners=True),
+            backbone=_bilinear(hrnet(48), aligned=True),
             input_size=(520, 520),
             ocr=ocr,
             loss=RELEASED_HARD_LOSS if ocr else HARD_LOSS,
         ),
         data=SegmentationData(images=(Path(folder),), augment=Augment(crop=(520, 520))),
         train=replace(_SGD, epochs=epochs, batch=16, learning_rate=rate, head_rate=head),
-        published=_published(miou, "README of the official repository: val, one scale"),
+        published=PublishedFigure("mIoU", miou, _README),
     )
 
 
-_README = "README of the official repository: val, one scale"
 _HARD = replace(HARD_LOSS, class_weights=CITYSCAPES_WEIGHTS)
 _OCR = OCRSpec()
 _PUBLISHED = (
