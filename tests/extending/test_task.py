@@ -236,7 +236,10 @@ def test_train_evaluate_predict_and_report(photos: Path, tmp_path: Path, capsys:
 
 
 def test_training_learns_brightness(photos: Path, tmp_path: Path) -> None:
-    overrides = {"train.epochs": 30, "train.optimizer": "adam", "train.evaluate_every": 30}
+    # All images in one batch and a falling rate: the evaluation's running statistics then approach the batch's, and whatever
+    # the seed, the model learns (seeds 0 to 2: errors of 0.04 to 0.11).
+    overrides = {"train.epochs": 80, "train.batch": 8, "train.evaluate_every": 80}
+    overrides |= {"train.optimizer": "adam", "train.learning_rate": 3e-3, "train.schedule": "cosine"}
     run = hrnet.train("brightness-own", data=photos, out=tmp_path / "run", device="cpu", overrides=overrides)
     # A constant at the mean of the labels is off by 0.235 on average.
     assert run.metrics["MAE"] < 0.15
