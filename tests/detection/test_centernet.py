@@ -112,7 +112,7 @@ def test_receptive_field_of_center_pooling() -> None:
     assert reach[15:, 10].any()
 
 
-# ---- what is learned
+# ---- targets and losses
 
 
 @pytest.mark.parametrize("iou", [0.3, 0.7])
@@ -249,7 +249,7 @@ def test_crowds_are_ignored(objects_of) -> None:
     assert (heatmaps.grad[:, :, 0, :8] != 0).all()
 
 
-# ---- what is found
+# ---- detections
 
 
 def peaks(points: list[list[float]], embeddings: list[float], labels: list[int], scores: list[float]) -> Peaks:
@@ -293,7 +293,7 @@ def test_soft_nms_is_that_of_the_paper(random_boxes) -> None:
     boxes = torch.stack([random_boxes(60, 40), random_boxes(60, 40)])
     scores, labels = torch.rand(2, 60), torch.randint(3, (2, 60))
     scores[1, 5:] = 0
-    found_boxes, found_scores, found_labels = soft_nms(boxes, scores, labels, 80, 0.5)
+    found_boxes, found_scores, found_labels, _ = soft_nms(boxes, scores, labels, 80, 0.5)
     assert found_boxes.shape == (2, 80, 4)
     for image in range(2):
         left = [

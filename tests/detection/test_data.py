@@ -122,7 +122,7 @@ def test_images_and_labels_can_be_named_apart(tmp_path: Path) -> None:
 
 
 def test_masks_and_crowds_are_kept(tmp_path: Path) -> None:
-    """Outlines, run lengths as numbers; a crowd stays one, for it counts for nothing but is there."""
+    """Outlines, run lengths as numbers; a crowd stays a crowd: it is kept, and ignored."""
     counts = [5 * 30 + 4, 6, 24, 6, 30 * 40 - (5 * 30 + 4) - 36]
     data = open_set(coco(tmp_path, segmentation={"size": [30, 40], "counts": counts}, iscrowd=1), split="train")
     thing = data.images[0].objects[0]

@@ -42,7 +42,7 @@ def grid_of(size: int) -> Grid:
     return Grid(torch.tensor(points), torch.tensor(strides), torch.tensor(limits))
 
 
-# ---- what is learned
+# ---- targets and losses
 
 
 @pytest.mark.parametrize("radius", [None, 1.5])
@@ -135,7 +135,7 @@ def test_loss_is_that_of_the_paper(small, random_boxes, objects_of) -> None:
     assert terms["centerness"].item() == pytest.approx(center / count, rel=1e-5)
 
 
-# ---- what is found
+# ---- detections
 
 
 def perfect(assigned: PointTargets, num_classes: int, size: int) -> FCOSMaps:

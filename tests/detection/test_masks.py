@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-from hrnet.detection.mask_crops import CROP_CELLS, crop_mask
-from hrnet.detection.masks import MaskHead, MaskHeads, mask_loss, mask_targets, select_class
+from hrnet.detection.masks import CROP_CELLS, MaskHead, MaskHeads, crop_mask, mask_loss, mask_targets, select_class
 from hrnet.detection.processor import paste_masks
 from hrnet.detection.semantic import SemanticHead, semantic_loss, semantic_targets
 from hrnet.formats.records import Runs

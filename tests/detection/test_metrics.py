@@ -180,7 +180,7 @@ def test_labels_as_predictions_are_perfect() -> None:
     evaluator = DetectionEvaluator(images, spec_of(names))
     evaluator.update(range(12), [labeled_detections(image, names, masks=True) for image in images])
     metrics = evaluator.compute()
-    recalls = {"AR1", "AR10", "mask-AR1", "mask-AR10"}  # with so many boxes an image not all can be found
+    recalls = {"AR1", "AR10", "mask-AR1", "mask-AR10"}  # some images have more objects than 10 per class
     assert {name for name, value in metrics.items() if value != pytest.approx(1)} <= recalls
     assert evaluator.headline in metrics
     (matrix,) = evaluator.findings().matrices

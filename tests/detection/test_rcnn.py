@@ -136,16 +136,17 @@ def test_losses_of_a_stage() -> None:
     objects = [objects_of(2), objects_of(0), objects_of(3)]
     regions = torch.cat([torch.tensor([[0.0], [0], [1], [2], [2]]), torch.rand(5, 4)], 1)
     regions[:, 3:] += 20
-    owners = torch.tensor([1, -1, -1, 2, 0])
+    owners = torch.tensor([1, -1, -1, 4, 2])
+    labels, boxes = (torch.cat([getattr(one, name) for one in objects]) for name in ("labels", "boxes"))
     logits, deltas = torch.randn(5, 4), torch.randn(5, 3, 4)
     samples = SampledRegions(regions, owners, torch.zeros(5, dtype=torch.bool))
     found = model._box_losses(logits, deltas, samples, objects, CASCADE[0])
     entropy, distance = 0.0, 0.0
-    for i, (number, owner) in enumerate(zip(regions[:, 0].long().tolist(), owners.tolist(), strict=True)):
-        label = 3 if owner < 0 else int(objects[number].labels[owner])
+    for i, owner in enumerate(owners.tolist()):
+        label = 3 if owner < 0 else int(labels[owner])
         entropy -= logits[i].log_softmax(0)[label].item()
         if owner >= 0:
-            x1, y1, x2, y2 = objects[number].boxes[owner].tolist()
+            x1, y1, x2, y2 = boxes[owner].tolist()
             a1, b1, a2, b2 = regions[i, 1:].tolist()
             ground_truth = [
                 ((x1 + x2) - (a1 + a2)) / 2 / (a2 - a1) / 0.1,

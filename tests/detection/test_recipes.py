@@ -68,7 +68,7 @@ def test_every_published_run_is_listed() -> None:
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if "centernet" not in name])
 def test_published_runs_have_the_published_settings(name: str) -> None:
-    """Oracle: the protocol as written down in the facts, for 16 images a step."""
+    """Oracle: the published protocol, for batches of 16."""
     recipe = RECIPES[f"detection-coco-{name}"]
     train, spec, augment = recipe.train, recipe.model, recipe.data.augment
     family, rest = name.split("-w")

@@ -141,7 +141,7 @@ def test_ideal_maps_have_no_loss_and_propose_the_objects() -> None:
 
 
 def test_background_in_a_crowd_is_ignored() -> None:
-    """Oracle: with a crowd over everything only anchors on objects are left, so sure logits there cost nothing."""
+    """Oracle: with a crowd over everything only anchors on objects are left, so logits of 30 there cost nothing."""
     found = maps_of(1)
     found.logits[0][:], found.logits[1][:] = 30.0, 30.0
     boxes, everything = torch.tensor([[10.0, 10, 42, 42]]), torch.tensor([[-999.0, -999, 999, 999]])

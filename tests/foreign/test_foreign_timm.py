@@ -1,5 +1,5 @@
-"""Oracle: timm's nine HRNets, with random weights, both ways. In double precision, where the order of sums counts for
-nothing and all else would show: 1e-5 relative is asked for, and 1e-9 is held."""
+"""Oracle: timm's nine HRNets, with random weights, both ways. In double precision, where the order of sums has no
+effect and any error would show: 1e-5 relative is asked for, and 1e-9 is held."""
 
 from __future__ import annotations
 

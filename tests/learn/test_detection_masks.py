@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hrnet.detection import spec as detection
-from hrnet.detection.mask_crops import crop_mask
+from hrnet.detection.masks import crop_mask
 from hrnet.detection.model import DetectionModel
 from hrnet.detection.spec import DetectionSpec, RCNNSpec
 from hrnet.io.geometry import Frame

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from hrnet.detection.mask_crops import CROP_CELLS, crop_mask
+from hrnet.detection.masks import CROP_CELLS, crop_mask
 from hrnet.detection.processor import boxes_to_input, boxes_to_source, image_frame
 from hrnet.detection.semantic import STRIDE
 from hrnet.detection.spec import DetectionSpec
@@ -104,7 +104,7 @@ class VisibleObject:
         region = clip_boxes(boxes_to_source(self.box[None], self.frame), self.frame.source_size)[0]
         outline = self.annotation.polygons or self.annotation.runs
         assert outline is not None
-        return crop_mask(outline, region, cells, flip=_is_flipped(self.frame))
+        return crop_mask(outline, region, cells, flip=bool(self.frame.matrix[0, 0] < 0))
 
     def pixels(self, size: Size) -> Bool[np.ndarray, "h w"]:
         """Return the visible mask in pixels of the input."""
@@ -121,14 +121,8 @@ class VisibleObject:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """An input with its labels; the frame of a mosaic is that of its first image.
-
-    Attributes:
-        image: image of the input.
-        frame: frame of the input.
-        objects: visible objects.
-        stuff: semantic label map, 255 ignored; None for images without one.
-    """
+    """An input with its visible objects and its semantic label map, 255 ignored; the frame of a mosaic is that of its
+    first image."""
 
     image: Image
     frame: Frame
@@ -144,15 +138,7 @@ class View:
 def augmented(
     images: Sequence[ImageRecord], index: int, spec: DetectionSpec, augment: Augment, rng: np.random.Generator
 ) -> View:
-    """Return an augmented training sample of an image.
-
-    Args:
-        images: records of the data set, from which mosaics and pasted objects are taken.
-        index: index of the image.
-        spec: spec of the model.
-        augment: augmentation.
-        rng: random generator.
-    """
+    """Return an augmented training sample of an image; mosaics and pasted objects come from the other images."""
     sized = _draw_size(spec, augment, rng)
     plain = image_frame(images[index].size, sized)
     if rng.random() < augment.mosaic:
@@ -167,20 +153,11 @@ def augmented(
 
 
 def random_frame(plain: Frame, augment: Augment, rng: np.random.Generator, canvas: Size | None = None) -> Frame:
-    """Return the random frame of a training sample.
-
-    Args:
-        plain: frame without augmentation.
-        augment: augmentation.
-        rng: random generator.
-        canvas: height and width of the input; None for those of `plain`.
-    """
+    """Return the random frame of a training sample, from that without augmentation; `canvas` is the size of the input."""
     canvas = canvas or plain.size
-    moved = (
-        replace(plain, size=canvas)
-        if augment.scale == (1.0, 1.0)
-        else _scale_and_place(plain, canvas, augment.scale, rng)
-    )
+    moved = replace(plain, size=canvas)
+    if augment.scale != (1.0, 1.0):
+        moved = _scale_and_place(plain, canvas, augment.scale, rng)
     return _flip(moved) if rng.random() < augment.flip else moved
 
 
@@ -212,10 +189,6 @@ def _flip(frame: Frame) -> Frame:
     matrix[:, 2] += matrix[:, 0] * (width - 1)
     matrix[:, 0] *= -1
     return replace(frame, matrix=matrix)
-
-
-def _is_flipped(frame: Frame) -> bool:
-    return bool(frame.matrix[0, 0] < 0)
 
 
 def _view(record: ImageRecord, frame: Frame, spec: DetectionSpec, augment: Augment, rng: np.random.Generator) -> View:
@@ -277,14 +250,7 @@ def _mosaic(
 
 
 def paste_objects(view: View, other: View, keep: float, rng: np.random.Generator) -> View:
-    """Paste objects of another view into a view of the same size, and update the masks and boxes of occluded objects.
-
-    Args:
-        view: view in the background.
-        other: view whose objects with masks are pasted, each with a probability of a half.
-        keep: see `Augment.keep`.
-        rng: random generator.
-    """
+    """Paste objects of another view into a view of the same size, and update the masks and boxes of occluded objects."""
     chosen = [one for one in other.objects if one.has_mask and not one.ignored and rng.random() < _PASTE_PROBABILITY]
     size = (view.image.shape[0], view.image.shape[1])
     front = np.zeros(size, bool)
@@ -319,11 +285,6 @@ def _bounds(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, 4]:
 
 def targets_of(view: View, spec: DetectionSpec, stuff: bool = False) -> dict[str, np.ndarray]:
     """Return the training targets of a view with k objects.
-
-    Args:
-        view: view of an image or a mosaic.
-        spec: spec of the model.
-        stuff: True to include semantic label maps.
 
     Returns:
         `count`; `boxes` (`k 4`) in pixels of the input; `labels` (`k`); `crowd` (`k`): True for ignored objects; for models

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from hrnet.io.geometry import Size
 from hrnet.nn.task import Batch
 
 # Source: published R-CNNs: no box delta scales a side by more than 62.5.
@@ -46,12 +47,12 @@ class GroundTruth:
     def from_batch(cls, batch: Batch) -> list[GroundTruth]:
         """Return the ground truth of every input of a batch, without boxes of zero area."""
         targets = batch.targets
+        masks, stuff = targets.get("masks"), targets.get("stuff")
         ground_truths: list[GroundTruth] = []
         for index, count in enumerate(targets["count"].tolist()):
             boxes, crowd = targets["boxes"][index, :count].float(), targets["crowd"][index, :count].bool()
             valid = (boxes[:, 2:] > boxes[:, :2]).all(-1)
             kept = valid & ~crowd
-            masks, stuff = targets.get("masks"), targets.get("stuff")
             ground_truths.append(
                 cls(
                     boxes=boxes[kept],
@@ -65,21 +66,28 @@ class GroundTruth:
         return ground_truths
 
 
+def take_rows(values: Float[Tensor, "n m c"], rows: Int[Tensor, "n k"]) -> Float[Tensor, "n k c"]:
+    """Return some rows of each input."""
+    return values.gather(1, rows[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def cell_points(size: Size, stride: int, like: Tensor, at: float = 0.5) -> Float[Tensor, "p 2"]:
+    """Return a point (x, y) of each cell of a map of this height and width, row by row, in pixels of the input; `at` is its
+    place in the cell: 0.5 for the center."""
+    y, x = ((torch.arange(length, device=like.device, dtype=like.dtype) + at) * stride for length in size)
+    return torch.stack([x.repeat(size[0]), y.repeat_interleave(size[1])], 1)
+
+
 # ---- overlaps and coding
 
 
 def separate(
     boxes: Float[Tensor, "*n 4"], groups: Int[Tensor, "*n"], extent: int | float | Float[Tensor, ""]
 ) -> Float[Tensor, "*n 4"]:
-    """Shift boxes so that those of different groups do not overlap, for one NMS over all groups.
+    """Shift boxes from 0 to `extent` so that those of different groups do not overlap, for one NMS over all groups.
 
     `torchvision.ops.batched_nms` puts groups in one row, where 80 classes round coordinates to 1/128 pixel, and loops over
     the classes of more than 1000 boxes, which cannot be traced. Here groups lie in a square grid.
-
-    Args:
-        boxes: x1 y1 x2 y2, from 0 to `extent`.
-        groups: group numbers from 0.
-        extent: maximum of the coordinates.
     """
     shift = torch.stack([groups % _COLUMNS, groups // _COLUMNS], -1) * (extent + 1.0)
     return boxes + torch.cat([shift, shift], -1)
@@ -116,10 +124,7 @@ def encode_boxes(
 ) -> Float[Tensor, "m 4"]:
     """Return the box deltas (dx, dy, dw, dh) from regions to boxes: shifts of the center in sides, logarithms of scales.
 
-    Args:
-        boxes: boxes of nonzero area.
-        regions: regions of nonzero area.
-        stds: standard deviations by which the deltas are divided.
+    No area may be zero. The deltas are divided by `stds`.
     """
     sides = regions[:, 2:] - regions[:, :2]
     shifts = (boxes[:, :2] + boxes[:, 2:] - regions[:, :2] - regions[:, 2:]) / 2 / sides

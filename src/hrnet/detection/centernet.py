@@ -20,12 +20,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hrnet.detection.boxes import GroundTruth, pairwise_iou
+from hrnet.detection.boxes import GroundTruth, pairwise_iou, take_rows
 from hrnet.detection.processor import DetectionOutput
 from hrnet.detection.spec import CenterNetSpec
 from hrnet.io.geometry import Size
-from hrnet.nn.backbone import ConvBN, conv_bn
+from hrnet.nn.backbone import ConvBN, Maps, conv_bn
 from hrnet.nn.representation import MapsSequential, concat_conv_bn
+from hrnet.nn.task import Losses
 
 STRIDE = 4
 # Source: arXiv 1808.01244, section 3.2 and 3.3: exponents of the focal loss; margin of the push loss.
@@ -44,13 +45,8 @@ Direction = Literal["left", "right", "up", "down"]
 
 
 class TripletMaps(NamedTuple):
-    """Outputs of the network at every cell, for top-left corners, bottom-right corners and centers, in this order.
-
-    Attributes:
-        heatmaps: logits.
-        embeddings: embeddings of corners, similar for the two corners of an object.
-        offsets: offsets (x, y) of the point in its cell, in cells.
-    """
+    """Outputs of the network at every cell, for top-left corners, bottom-right corners and centers, in this order: logits;
+    embeddings, similar for the two corners of an object; offsets (x, y) of the point in its cell, in cells."""
 
     heatmaps: Float[Tensor, "n 3 k h w"]
     embeddings: Float[Tensor, "n 2 h w"]
@@ -67,13 +63,7 @@ class Peaks(NamedTuple):
 
 
 class CenterNet(nn.Module):
-    """The detector over the maps of the backbone.
-
-    Args:
-        widths: channels of the maps.
-        num_classes: number of classes.
-        spec: everything else.
-    """
+    """The detector over the maps of the backbone, whose channels are `widths`."""
 
     def __init__(self, widths: Sequence[int], num_classes: int, spec: CenterNetSpec) -> None:
         super().__init__()
@@ -90,7 +80,7 @@ class CenterNet(nn.Module):
         self.embeddings: nn.ModuleList = nn.ModuleList(_outputs(width, 1) for _ in range(2))
         self.offsets: nn.ModuleList = nn.ModuleList(_outputs(width, 2) for _ in range(3))
 
-    def forward_maps(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> TripletMaps:
+    def forward_maps(self, maps: Maps) -> TripletMaps:
         """Return the outputs at every cell."""
         x = self.reduce(maps)
         points = [branch(x) for branch in self.branches]
@@ -101,13 +91,11 @@ class CenterNet(nn.Module):
             torch.stack([layers(y) for layers, y in zip(self.offsets, points, strict=True)], 1),
         )
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size) -> DetectionOutput:
+    def forward(self, maps: Maps, size: Size) -> DetectionOutput:
         """Return the detections of inputs of this height and width, best first."""
         return decode_triplets(self.forward_maps(maps), self.spec)
 
-    def loss(
-        self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size, objects: Sequence[GroundTruth]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, maps: Maps, size: Size, objects: Sequence[GroundTruth]) -> Losses:
         """Return the focal losses of corners and of centers, the pull and push losses, and the offset loss."""
         return triplet_loss(self.forward_maps(maps), objects, self.spec)
 
@@ -152,12 +140,7 @@ class _Pooling(nn.Module):
 
 
 class CascadePooling(_Pooling):
-    """Cascade corner pooling: maxima along both edges of the object, to which those of its inside are added.
-
-    Args:
-        width: channels.
-        directions: directions of the two edges from the corner.
-    """
+    """Cascade corner pooling: maxima along the two edges from the corner, to which those of the object's inside are added."""
 
     def __init__(self, width: int, directions: tuple[Direction, Direction]) -> None:
         super().__init__(width)
@@ -204,12 +187,8 @@ class Keypoints(NamedTuple):
 
 
 def encode_points(boxes: Float[Tensor, "k 4"], size: Size) -> Keypoints:
-    """Return the corners and centers of boxes.
-
-    Args:
-        boxes: x1 y1 x2 y2 in pixels of the input.
-        size: height and width of the heatmaps; points on the right or bottom edge belong to the last cell.
-    """
+    """Return the corners and centers of boxes in heatmaps of this size; points on the right or bottom edge belong to the
+    last cell."""
     first, second = boxes[:, :2], boxes[:, 2:]
     points = torch.stack([first, second, (first + second) / 2]) / STRIDE
     last = boxes.new_tensor([size[1] - 1, size[0] - 1])
@@ -234,15 +213,8 @@ def gaussian_radius(sides: Float[Tensor, "k 2"], iou: float) -> Float[Tensor, " 
 def heatmap_targets(
     boxes: Float[Tensor, "k 4"], labels: Int[Tensor, " k"], num_classes: int, size: Size, iou: float
 ) -> Float[Tensor, "3 c h w"]:
-    """Return heatmaps with 1 at the cells of the points and a Gaussian of a third of the radius around them.
-
-    Args:
-        boxes: x1 y1 x2 y2 in pixels of the input.
-        labels: classes of the boxes.
-        num_classes: number of heatmaps per kind of point.
-        size: height and width of the heatmaps.
-        iou: see `gaussian_radius`.
-    """
+    """Return heatmaps of this size with 1 at the cells of the points and a Gaussian of a third of the `gaussian_radius`
+    around them."""
     height, width = size
     targets = boxes.new_zeros(3, num_classes, height, width)
     cells = encode_points(boxes, size).cells
@@ -267,10 +239,7 @@ def focal_loss(
 ) -> Float[Tensor, ""]:
     """Return the sum of CornerNet's focal loss, which penalizes false positives near a point less.
 
-    Args:
-        logits: before the sigmoid.
-        targets: 1 at points, lower around them.
-        ignored: True for cells without loss, unless they hold a point.
+    Targets are 1 at points and lower around them. Ignored cells have no loss, unless they hold a point.
     """
     scores = logits.sigmoid()
     points = (1 - scores) ** FOCAL_ALPHA * functional.logsigmoid(logits)
@@ -288,9 +257,7 @@ def embedding_loss(embeddings: Float[Tensor, "2 k"]) -> tuple[Float[Tensor, ""],
     return pull, push
 
 
-def triplet_loss(
-    outputs: TripletMaps, objects: Sequence[GroundTruth], spec: CenterNetSpec
-) -> dict[str, Float[Tensor, ""]]:
+def triplet_loss(outputs: TripletMaps, objects: Sequence[GroundTruth], spec: CenterNetSpec) -> Losses:
     """Return the losses of `CenterNet.loss`; heatmaps and offsets are per object, embeddings per image."""
     heatmaps, embeddings, offsets = (value.float() for value in outputs)
     num_classes, size = heatmaps.shape[2], (heatmaps.shape[-2], heatmaps.shape[-1])
@@ -329,27 +296,20 @@ def decode_triplets(outputs: TripletMaps, spec: CenterNetSpec) -> DetectionOutpu
     boxes, scores, labels = pair_corners(first, second, spec.embedding_distance)
     scores = confirm_centers(boxes, scores, labels, centers)
     best = scores.topk(min(max(NUM_CONFIRMED, spec.num_detections), scores.shape[1]), dim=1)
-    boxes = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4))
-    found = soft_nms(boxes, best.values, labels.gather(1, best.indices), spec.num_detections, spec.nms_sigma)
-    return DetectionOutput(*found, None)
+    boxes, labels = take_rows(boxes, best.indices), labels.gather(1, best.indices)
+    return soft_nms(boxes, best.values, labels, spec.num_detections, spec.nms_sigma)
 
 
 def find_peaks(outputs: TripletMaps, kind: int, count: int) -> Peaks:
-    """Return the `count` highest local maxima, padded with the score 0.
-
-    Args:
-        outputs: outputs of the network.
-        kind: 0 for top-left corners, 1 for bottom-right corners, 2 for centers.
-        count: maximum number of peaks.
-    """
+    """Return the `count` highest local maxima, padded with the score 0, of one kind of point, in the order of the maps."""
     scores = outputs.heatmaps[:, kind].float().sigmoid()
     highest = functional.max_pool2d(scores, 3, 1, padding=1)
     _, num_classes, height, width = scores.shape
     cells = height * width
     best = (scores * (scores == highest)).flatten(1).topk(min(count, num_classes * cells), dim=1)
     labels, indices = best.indices // cells, best.indices % cells
-    offsets = outputs.offsets[:, kind].float().flatten(2).gather(2, indices[:, None].expand(-1, 2, -1))
-    points = (torch.stack([indices % width, indices // width], -1) + offsets.transpose(1, 2)) * STRIDE
+    offsets = take_rows(outputs.offsets[:, kind].float().flatten(2).transpose(1, 2), indices)
+    points = (torch.stack([indices % width, indices // width], -1) + offsets) * STRIDE
     embeddings = torch.zeros_like(best.values)
     if kind < 2:
         embeddings = outputs.embeddings[:, kind].float().flatten(1).gather(1, indices)
@@ -374,13 +334,7 @@ def pair_corners(
     best = scores.topk(min(NUM_PAIRS, scores.shape[1]), dim=1)
     others = second.scores.shape[1]
     starts, ends = best.indices // others, best.indices % others
-    boxes = torch.cat(
-        [
-            first.points.gather(1, starts[..., None].expand(-1, -1, 2)),
-            second.points.gather(1, ends[..., None].expand(-1, -1, 2)),
-        ],
-        -1,
-    )
+    boxes = torch.cat([take_rows(first.points, starts), take_rows(second.points, ends)], -1)
     return boxes, best.values, first.labels.gather(1, starts)
 
 
@@ -403,7 +357,7 @@ def confirm_centers(
 
 def soft_nms(
     boxes: Float[Tensor, "n p 4"], scores: Float[Tensor, "n p"], labels: Int[Tensor, "n p"], count: int, sigma: float
-) -> tuple[Float[Tensor, "n d 4"], Float[Tensor, "n d"], Int[Tensor, "n d"]]:
+) -> DetectionOutput:
     """Select the best box again and again, and multiply the scores of its class by exp(-IoU^2 / sigma) each time.
 
     Source: arXiv 1704.04503, equation 4.
@@ -413,8 +367,8 @@ def soft_nms(
     for _ in range(count):
         score, index = scores.max(1, keepdim=True)
         best.append((score, index))
-        lowered = scores * factors.gather(1, index[..., None].expand(-1, -1, scores.shape[1]))[:, 0]
+        lowered = scores * take_rows(factors, index)[:, 0]
         # Selected.
         scores = lowered.scatter(1, index, -1.0)
     kept, indices = (torch.cat(values, 1) for values in zip(*best, strict=True))
-    return boxes.gather(1, indices[..., None].expand(-1, -1, 4)), kept.clamp(min=0), labels.gather(1, indices)
+    return DetectionOutput(take_rows(boxes, indices), kept.clamp(min=0), labels.gather(1, indices))

@@ -9,8 +9,8 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_masks
 from jaxtyping import Float
 
+from hrnet.detection.matching import Annotations
 from hrnet.detection.spec import COCO
-from hrnet.detection.voc import Annotations, Predictions
 from hrnet.formats.records import ImageRecord, Object
 from hrnet.results import Detections, Masks
 
@@ -19,27 +19,13 @@ _UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 
 
 def coco_entries(
-    predictions: Predictions | Detections,
-    masks: list[dict[str, Any]] | None,
-    image_id: int | str,
-    category_ids: Sequence[int],
+    found: Detections, masks: list[dict[str, Any]] | None, image_id: int | str, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return the entries of one image in a COCO results list.
-
-    Args:
-        predictions: boxes, scores and labels.
-        masks: RLE of each mask, as `compressed` returns them; None for boxes only.
-        image_id: COCO id of the image.
-        category_ids: COCO category id of each class.
-    """
+    """Return the entries of one image in a COCO results list, with masks as `compressed` returns them, or boxes only."""
+    columns = zip(found.labels.tolist(), to_xywh(found.boxes.astype(float)), found.scores.tolist(), strict=True)
     entries = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
-        for label, box, score in zip(
-            predictions.labels.tolist(),
-            to_xywh(predictions.boxes.astype(float)),
-            predictions.scores.tolist(),
-            strict=True,
-        )
+        for label, box, score in columns
     ]
     if masks is None:
         return entries
@@ -56,13 +42,7 @@ def default_ids(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def labeled_detections(image: ImageRecord, names: tuple[str, ...], *, masks: bool) -> Detections:
-    """Return the labeled objects of an image as detections with the score 1, without crowds.
-
-    Args:
-        image: record of the image.
-        names: names of the classes.
-        masks: True to include masks, if every object has one.
-    """
+    """Return the labeled objects of an image as detections with the score 1, without crowds; masks if every one has one."""
     objects = [one for one in image.objects if one.box is not None and not one.crowd]
     outlined = masks and all(one.polygons or one.runs is not None for one in objects)
     return Detections(
@@ -85,13 +65,8 @@ def compressed(masks: Masks) -> list[dict[str, Any]]:
     """Return COCO's compressed RLE of each mask, as text for JSON."""
     height, width = masks.size
     plain = [{"size": [height, width], "counts": masks.runs(index).tolist()} for index in range(len(masks))]
-    return [{"size": [height, width], "counts": _text(one["counts"])} for one in _compress(plain, height, width)]
-
-
-def _compress(plain: list[dict[str, Any]], height: int, width: int) -> list[dict[str, Any]]:
-    runs = coco_masks.frPyObjects(plain, height, width) if plain else []
-    assert isinstance(runs, list)
-    return runs
+    found: Any = coco_masks.frPyObjects(plain, height, width) if plain else []
+    return [{"size": [height, width], "counts": _text(one["counts"])} for one in found]
 
 
 def _text(letters: bytes | str) -> str:
@@ -136,7 +111,8 @@ def ground_truth_entries(image: ImageRecord, index: int, kind: Literal["bbox", "
             "iscrowd": int(is_ignored(one)),
         }
         if kind == "segm":
-            entry["segmentation"] = _segmentation(one) or [_outline(one.box)]
+            x1, y1, x2, y2 = one.box.astype(float).tolist()
+            entry["segmentation"] = _segmentation(one) or [[x1, y1, x1, y2, x2, y2, x2, y1]]
         entries.append(entry)
     return entries
 
@@ -146,11 +122,6 @@ def _segmentation(one: Object) -> Any:
     if one.runs is not None:
         return {"size": list(one.runs.size), "counts": one.runs.counts.tolist()}
     return [polygon.astype(float).ravel().tolist() for polygon in one.polygons]
-
-
-def _outline(box: Float[np.ndarray, 4]) -> list[float]:
-    x1, y1, x2, y2 = box.astype(float).tolist()
-    return [x1, y1, x1, y2, x2, y2, x2, y1]
 
 
 def _area(one: Object, image: ImageRecord) -> float:

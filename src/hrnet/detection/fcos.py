@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
 
-from hrnet.detection.boxes import GroundTruth, separate
+from hrnet.detection.boxes import GroundTruth, cell_points, separate, take_rows
 from hrnet.detection.processor import DetectionOutput
 from hrnet.detection.spec import FCOSSpec
 from hrnet.io.geometry import Size
+from hrnet.nn.backbone import Maps
 from hrnet.nn.representation import Pyramid
+from hrnet.nn.task import Losses
 
 # Source: arXiv 1904.01355 and the released settings; mmdetection has the same.
 NORM_GROUPS, MIN_GROUP_WIDTH = 32, 8
@@ -33,13 +35,8 @@ _INITIAL_DISTANCE, _INITIAL_LOG, _MAX_LOG = 24.0, 4.0, 11.0
 
 
 class FCOSMaps(NamedTuple):
-    """Outputs of the network at every point, level by level, from fine to coarse.
-
-    Attributes:
-        logits: class logits.
-        distances: distances to the left, top, right and bottom edge of the object, pixels of the input.
-        centerness: center-ness logits.
-    """
+    """Outputs of the network at every point, level by level, from fine to coarse: class logits, distances to the left, top,
+    right and bottom edge of the object in pixels of the input, center-ness logits."""
 
     logits: list[Float[Tensor, "n k _ _"]]
     distances: list[Float[Tensor, "n 4 _ _"]]
@@ -47,13 +44,7 @@ class FCOSMaps(NamedTuple):
 
 
 class FCOS(nn.Module):
-    """The detector over the maps of the backbone.
-
-    Args:
-        widths: channels of the maps.
-        num_classes: number of classes.
-        spec: everything else.
-    """
+    """The detector over the maps of the backbone, whose channels are `widths`."""
 
     def __init__(self, widths: Sequence[int], num_classes: int, spec: FCOSSpec) -> None:
         super().__init__()
@@ -71,7 +62,7 @@ class FCOS(nn.Module):
             for low, high in spec.ranges
         )
 
-    def forward_maps(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> FCOSMaps:
+    def forward_maps(self, maps: Maps) -> FCOSMaps:
         """Return the outputs at every point."""
         outputs = FCOSMaps([], [], [])
         for level, scale in zip(self.pyramid(maps), self.scales, strict=True):
@@ -88,7 +79,7 @@ class FCOS(nn.Module):
         with torch.autocast(edges.device.type, enabled=False):
             return self.regress(edges.float())
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size) -> DetectionOutput:
+    def forward(self, maps: Maps, size: Size) -> DetectionOutput:
         """Return the detections of inputs of this height and width, best first."""
         return self.decode(self.forward_maps(maps), size)
 
@@ -98,9 +89,7 @@ class FCOS(nn.Module):
         parts = [self._candidates(logits, edges, center, stride) for logits, edges, center, stride in levels]
         boxes, scores, labels = (torch.cat(values, 1) for values in zip(*parts, strict=True))
         boxes = clip_boxes_to_image(boxes, size)
-        return DetectionOutput(
-            *suppress(boxes, scores, labels, self.spec.nms_iou, self.spec.num_detections, max(size)), None
-        )
+        return suppress(boxes, scores, labels, self.spec.nms_iou, self.spec.num_detections, max(size))
 
     def class_layers(self, prefix: str) -> tuple[str, ...]:
         """Return the names, after the prefix, of the layers with one output per class."""
@@ -126,17 +115,15 @@ class FCOS(nn.Module):
         scores = best.values.sigmoid()
         weights = centerness.float().flatten(1).gather(1, points).sigmoid()
         scores = scores * weights * (scores > self.spec.score_threshold)
-        edges = distances.flatten(2).gather(2, points[:, None].expand(-1, 4, -1)).transpose(1, 2)
+        edges = take_rows(distances.flatten(2).transpose(1, 2), points)
         centers = (torch.stack([points % width, points // width], -1) + 0.5) * stride
         return torch.cat([centers - edges[..., :2], centers + edges[..., 2:]], -1), scores, labels
 
-    def loss(
-        self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size, objects: Sequence[GroundTruth]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, maps: Maps, size: Size, objects: Sequence[GroundTruth]) -> Losses:
         """Return the losses; see `maps_loss`."""
         return self.maps_loss(self.forward_maps(maps), objects)
 
-    def maps_loss(self, outputs: FCOSMaps, objects: Sequence[GroundTruth]) -> dict[str, Float[Tensor, ""]]:
+    def maps_loss(self, outputs: FCOSMaps, objects: Sequence[GroundTruth]) -> Losses:
         """Return the focal loss of the classes, -ln IoU of the boxes and the cross entropy of the center-ness.
 
         The first and the last are per positive point, the second is weighted by the target center-ness.
@@ -162,7 +149,7 @@ class FCOS(nn.Module):
         }
 
     def _grid(self, sizes: Sequence[Size], like: Tensor) -> Grid:
-        parts = [_points(size, stride, like) for size, stride in zip(sizes, self.strides, strict=True)]
+        parts = [cell_points(size, stride, like) for size, stride in zip(sizes, self.strides, strict=True)]
         counts = torch.tensor([len(part) for part in parts], device=like.device)
         limits = like.new_tensor(self.spec.ranges).repeat_interleave(counts, 0)
         return Grid(torch.cat(parts), like.new_tensor(self.strides).repeat_interleave(counts), limits)
@@ -193,23 +180,11 @@ def _tower(width: int, num_convs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _points(size: Size, stride: int, like: Tensor) -> Float[Tensor, "p 2"]:
-    """Return the points (x, y) of a level of this height and width, pixels of the input, row by row."""
-    y, x = ((torch.arange(length, device=like.device, dtype=like.dtype) + 0.5) * stride for length in size)
-    return torch.stack([x.repeat(size[0]), y.repeat_interleave(size[1])], 1)
-
-
 # ---- targets
 
 
 class Grid(NamedTuple):
-    """The points of all levels, one after another.
-
-    Attributes:
-        points: (x, y) in pixels of the input.
-        strides: stride of each point's level.
-        limits: range of distances of each point's level.
-    """
+    """The points (x, y) of all levels in pixels of the input, with the stride and the range of distances of their level."""
 
     points: Float[Tensor, "p 2"]
     strides: Float[Tensor, " p"]
@@ -217,13 +192,8 @@ class Grid(NamedTuple):
 
 
 class PointTargets(NamedTuple):
-    """Targets of the points of an image.
-
-    Attributes:
-        labels: class of the object at the point, -1 for background.
-        distances: distances to the left, top, right and bottom edge of the object; arbitrary for background.
-        ignored: True for background inside a crowd.
-    """
+    """Targets of the points of an image: labels, -1 for background; distances to the left, top, right and bottom edge of
+    the object, arbitrary for background; `ignored`: True for background inside a crowd."""
 
     labels: Int[Tensor, " p"]
     distances: Float[Tensor, "p 4"]
@@ -233,11 +203,7 @@ class PointTargets(NamedTuple):
 def assign(grid: Grid, objects: GroundTruth, radius: float | None) -> PointTargets:
     """Assign to every point the smallest object around it whose farthest edge is within the limits of its level.
 
-    Args:
-        grid: points of all levels.
-        objects: labeled objects of one image.
-        radius: center sampling: maximum distance of a point from the center of its object along both axes, in strides;
-            None for the whole box.
+    With a `radius`, in strides, only points that near to the center of the object, along both axes (center sampling).
     """
     boxes = objects.boxes
     if len(boxes) == 0:
@@ -296,16 +262,10 @@ def suppress(
     iou: float,
     count: int,
     extent: int,
-) -> tuple[Float[Tensor, "n d 4"], Float[Tensor, "n d"], Int[Tensor, "n d"]]:
-    """Return the best boxes, scores and labels of every image after the per-class NMS, padded with the score 0.
+) -> DetectionOutput:
+    """Return the best `count` boxes of every image after the per-class NMS, padded with the score 0.
 
-    Args:
-        boxes: x1 y1 x2 y2, inside the image.
-        scores: 0 for boxes to drop.
-        labels: classes of the boxes.
-        iou: IoU threshold of the NMS.
-        count: number of boxes per image.
-        extent: longer side of the images.
+    Boxes lie in the image, whose longer side is `extent`; the score 0 drops a box.
     """
     images = torch.arange(scores.shape[0], device=scores.device)[:, None]
     moved = separate(boxes, labels * scores.shape[0] + images, extent).flatten(0, 1)
@@ -317,4 +277,4 @@ def suppress(
     missing = max(count - scores.shape[1], 0)
     best = functional.pad(remaining, (0, missing)).topk(count, dim=1)
     index = best.indices.clamp(max=scores.shape[1] - 1)
-    return boxes.gather(1, index[..., None].expand(-1, -1, 4)), best.values, labels.gather(1, index)
+    return DetectionOutput(take_rows(boxes, index), best.values, labels.gather(1, index))

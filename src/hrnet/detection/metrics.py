@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
@@ -18,18 +19,41 @@ from hrnet.detection.coco_entries import (
     ground_truth_entries,
     is_ignored,
     labeled_detections,
-    to_xywh,
 )
-from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
+from hrnet.detection.matching import (
+    Annotations,
+    average_precision,
+    confusion_matrix,
+    count_pairs,
+    in_words,
+    match_predictions,
+    precision_recall,
+)
 from hrnet.detection.spec import DetectionSpec
-from hrnet.detection.voc import Annotations, Predictions, average_precision, match_predictions, precision_recall
 from hrnet.engine.coco_metrics import coco_evaluation
-from hrnet.engine.evaluator import Case, Chart, Findings, Matrix, Measure, Series
+from hrnet.engine.evaluator import Case, Chart, Findings, Measure, Series
 from hrnet.formats.records import ImageRecord
 from hrnet.results import Detections
 
 # COCO's twelve metrics, in its order.
-FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
+FIGURES = {
+    "AP": "COCO's average precision of boxes, mean over IoU thresholds from 0.5 to 0.95 and over classes",
+    "AP50": "AP at IoU 0.5",
+    "AP75": "AP at IoU 0.75",
+    "APS": "AP of objects below 32 x 32 pixels",
+    "APM": "AP of objects between 32 x 32 and 96 x 96 pixels",
+    "APL": "AP of larger objects",
+    "AR1": "recall with one box per class and image, mean over IoU thresholds and classes",
+    "AR10": "recall with 10 boxes per class and image",
+    "AR100": "recall with 100 boxes per class and image",
+    "ARS": "AR100 of objects below 32 x 32 pixels",
+    "ARM": "AR100 of objects between 32 x 32 and 96 x 96 pixels",
+    "ARL": "AR100 of larger objects",
+}
+_VOC_FIGURES = {
+    "VOC-AP50": "VOC's average precision of boxes at IoU 0.5, mean over classes",
+    "VOC07-AP50": "VOC's average precision at eleven recalls, as until VOC 2009",
+}
 # Images on a report page: the worst ones and random ones.
 _NUM_WORST, _NUM_RANDOM = 12, 18
 # Maximum number of lines in a chart.
@@ -60,7 +84,7 @@ class DetectionEvaluator:
         self.images = images
         self.spec = spec
         self.category_ids: tuple[int, ...] = tuple(category_ids) if category_ids else default_ids(spec.class_names)
-        self._predictions: dict[int, Predictions] = {}
+        self._predictions: dict[int, Detections] = {}
         # COCO's compressed RLE of the masks of each image, much smaller than the masks.
         self._masks: dict[int, list[dict[str, Any]]] = {}
 
@@ -68,9 +92,8 @@ class DetectionEvaluator:
         for index, result in zip(indices, results, strict=True):
             if index in self._predictions:
                 continue
-            self._predictions[index] = Predictions(
-                result.boxes.astype(float), result.scores.astype(float), result.labels
-            )
+            boxes, scores = result.boxes.astype(float), result.scores.astype(float)
+            self._predictions[index] = Detections(boxes, scores, result.labels, self.spec.class_names)
             if result.masks is not None:
                 size = self.images[index].size
                 if result.masks.size != size:
@@ -78,7 +101,7 @@ class DetectionEvaluator:
                 self._masks[index] = compressed(result.masks)
 
     def compute(self) -> dict[str, float]:
-        """Return the metrics of `_MEANINGS`, and `AP/NAME` and `mask-AP/NAME` of each labeled class.
+        """Return the metrics of `FIGURES`, and `AP/NAME` and `mask-AP/NAME` of each labeled class.
 
         Metrics without labeled objects are left out.
         """
@@ -110,23 +133,18 @@ class DetectionEvaluator:
         return bool(self._masks) and all(one.polygons or one.runs is not None for one in objects)
 
     def _evaluation(self, kind: Literal["bbox", "segm"]) -> Any:
-        order = sorted(self._predictions)
+        order, classes = sorted(self._predictions), range(1, len(self.spec.class_names) + 1)
         results: list[dict[str, Any]] = []
         for index in order:
-            predictions, masks = self._predictions[index], self._masks.get(index)
-            if kind == "segm" and masks is None:
-                continue
-            for position, label in enumerate(predictions.labels.tolist()):
-                entry = {"image_id": index, "category_id": label + 1, "score": float(predictions.scores[position])}
-                # Not both: COCO's code would take the area of the box for that of the mask.
-                if masks is not None and kind == "segm":
-                    entry["segmentation"] = dict(masks[position])
-                else:
-                    entry["bbox"] = to_xywh(predictions.boxes[[position]])[0]
-                results.append(entry)
+            entries = coco_entries(self._predictions[index], self._masks.get(index), index, classes)
+            if kind == "bbox":
+                results += [{key: value for key, value in entry.items() if key != "segmentation"} for entry in entries]
+            elif index in self._masks:
+                # Without boxes: COCO's code would take their areas for those of the masks.
+                results += [{key: value for key, value in entry.items() if key != "bbox"} for entry in entries]
         ground_truth = [entry for index in order for entry in ground_truth_entries(self.images[index], index, kind)]
         sizes = {index: self.images[index].size for index in order}
-        return coco_evaluation(kind, sizes, range(1, len(self.spec.class_names) + 1), ground_truth, results)
+        return coco_evaluation(kind, sizes, classes, ground_truth, results)
 
     def _coco(self, kind: Literal["bbox", "segm"]) -> dict[str, float]:
         evaluation = self._evaluation(kind)
@@ -140,15 +158,12 @@ class DetectionEvaluator:
 
     def _matches(self, ground_truths: dict[int, Annotations]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return scores, matches and labels of all boxes, image after image."""
-        predictions = [self._predictions[index] for index in ground_truths]
-        matches = [
-            match_predictions(ground_truth, self._predictions[index]) for index, ground_truth in ground_truths.items()
-        ]
-        return (
-            np.concatenate([one.scores for one in predictions]),
-            np.concatenate(matches),
-            np.concatenate([one.labels for one in predictions]),
-        )
+        rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for index, ground_truth in ground_truths.items():
+            found = self._predictions[index]
+            rows.append((found.scores, match_predictions(ground_truth, found), found.labels))
+        scores, matches, labels = map(np.concatenate, zip(*rows, strict=True))
+        return scores, matches, labels
 
     def _voc(self, ground_truths: dict[int, Annotations]) -> dict[str, float]:
         scores, matches, labels = self._matches(ground_truths)
@@ -168,22 +183,28 @@ class DetectionEvaluator:
 
     def measures(self) -> dict[str, Measure]:
         """Return how to read the metrics."""
-        return _measures()
+        masks = {
+            f"mask-{name}": text.replace("boxes", "masks").replace("box", "mask") for name, text in FIGURES.items()
+        }
+        return {name: Measure(1, meaning) for name, meaning in (FIGURES | masks | _VOC_FIGURES).items()}
 
     def findings(self) -> Findings:
         """Return precision-recall curves, the confusion matrix, and the worst and some random images."""
         ground_truths = self._annotations()
         if not any(ground_truth.counted.any() for ground_truth in ground_truths.values()):
-            return Findings(measures=_measures())
-        threshold = self.best_threshold(ground_truths)
-        cases = self._cases(ground_truths, threshold)
+            return Findings(measures=self.measures())
+        threshold, names = self.best_threshold(ground_truths), self.spec.class_names
+        counts = {
+            index: count_pairs(ground_truth, self._predictions[index].above(threshold), len(names))
+            for index, ground_truth in ground_truths.items()
+        }
         return Findings(
             charts=self._charts(ground_truths),
-            matrices=(self._matrix(ground_truths, threshold),),
-            cases=cases,
+            matrices=(confusion_matrix(np.sum(list(counts.values()), axis=0), names),),
+            cases=self._cases(counts, threshold),
             judged=len(ground_truths),
             legend=f"{_LEGEND} Detections with a score of at least {threshold:.2f} are shown, where F1 is highest.",
-            measures=_measures(),
+            measures=self.measures(),
         )
 
     def best_threshold(self, ground_truths: dict[int, Annotations] | None = None) -> float:
@@ -197,14 +218,14 @@ class DetectionEvaluator:
         return float(reached[best])
 
     def _charts(self, ground_truths: dict[int, Annotations]) -> tuple[Chart, ...]:
-        kinds: list[tuple[Literal["bbox", "segm"], str]] = [("bbox", "boxes")]
+        kinds: dict[Literal["bbox", "segm"], str] = {"bbox": "boxes"}
         if self._has_masks():
-            kinds.append(("segm", "masks"))
+            kinds["segm"] = "masks"
         counts = self._counts(ground_truths)
         frequent = np.argsort(-counts, kind="stable")[:_MAX_LINES]
         names = self.spec.class_names
         charts: list[Chart] = []
-        for kind, what in kinds:
+        for kind, what in kinds.items():
             # IoU thresholds from 0.5 to 0.95, recalls, classes.
             precision = self._evaluation(kind).eval["precision"][:, :, :, 0, -1]
             mean = precision[:, :, counts > 0].mean(2)
@@ -216,73 +237,24 @@ class DetectionEvaluator:
                 charts.append(_chart(f"{title} per class, IoU 0.5", classes, _of_classes(len(names))))
         return tuple(charts)
 
-    def _matrix(self, ground_truths: dict[int, Annotations], threshold: float) -> Matrix:
-        classes = len(self.spec.class_names)
-        total = np.zeros((classes + 1, classes + 1), int)
-        for index, ground_truth in ground_truths.items():
-            total += count_pairs(ground_truth, _above(self._predictions[index], threshold), classes)
-        return confusion_matrix(total, self.spec.class_names)
-
-    def _cases(self, ground_truths: dict[int, Annotations], threshold: float) -> tuple[Case, ...]:
+    def _cases(self, counts: dict[int, Int[np.ndarray, "_ _"]], threshold: float) -> tuple[Case, ...]:
         """Return the worst and some random images, in order."""
-        classes = len(self.spec.class_names)
-        errors: dict[int, float] = {}
-        words: dict[int, str] = {}
-        for index, ground_truth in ground_truths.items():
-            counts = count_pairs(ground_truth, _above(self._predictions[index], threshold), classes)
-            named = counts.sum()
-            right = int(np.trace(counts[:classes, :classes]))
-            errors[index] = 1 - right / named if named else 0.0
-            words[index] = in_words(counts, self.spec.class_names)
+        # Fraction of the pairs that are wrong; 0 for images without objects and predictions.
+        errors = {index: 1 - np.trace(one[:-1, :-1]) / one.sum() if one.any() else 0.0 for index, one in counts.items()}
         shown = set(sorted(errors, key=lambda index: (-errors[index], index))[:_NUM_WORST])
         rest = [index for index in errors if index not in shown]
         shown |= set(Random(0).sample(rest, min(_NUM_RANDOM, len(rest))))
-        return tuple(self._case(index, errors[index], words[index], threshold) for index in sorted(shown))
+        words = {index: in_words(counts[index], self.spec.class_names) for index in sorted(shown)}
+        return tuple(self._case(index, errors[index], text, threshold) for index, text in words.items())
 
     def _case(self, index: int, error: float, words: str, threshold: float) -> Case:
         image, predictions = self.images[index], self._predictions[index]
-        kept = _above(predictions, threshold)
-        masks = None
-        if index in self._masks:
-            masks = decoded(
-                [self._masks[index][position] for position in np.flatnonzero(predictions.scores >= threshold)],
-                image.size,
-            )
-        shown = Detections(kept.boxes, kept.scores, kept.labels, self.spec.class_names, masks, image.path)
+        masks = decoded(self._masks[index], image.size) if index in self._masks else None
+        shown = replace(predictions, masks=masks, source=image.path).above(threshold)
         ground_truth = labeled_detections(image, self.spec.class_names, masks=self.spec.has_masks)
         height, width = image.size
         region = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
         return Case(image.path, image.size, region, ground_truth, shown, error, words)
-
-
-_MEANINGS = {
-    "AP": "COCO's average precision of boxes, mean over IoU thresholds from 0.5 to 0.95 and over classes",
-    "AP50": "AP at IoU 0.5",
-    "AP75": "AP at IoU 0.75",
-    "APS": "AP of objects below 32 x 32 pixels",
-    "APM": "AP of objects between 32 x 32 and 96 x 96 pixels",
-    "APL": "AP of larger objects",
-    "AR1": "recall with one box per class and image, mean over IoU thresholds and classes",
-    "AR10": "recall with 10 boxes per class and image",
-    "AR100": "recall with 100 boxes per class and image",
-    "ARS": "AR100 of objects below 32 x 32 pixels",
-    "ARM": "AR100 of objects between 32 x 32 and 96 x 96 pixels",
-    "ARL": "AR100 of larger objects",
-}
-
-
-def _measures() -> dict[str, Measure]:
-    masks = {f"mask-{name}": text.replace("boxes", "masks").replace("box", "mask") for name, text in _MEANINGS.items()}
-    voc = {
-        "VOC-AP50": "VOC's average precision of boxes at IoU 0.5, mean over classes",
-        "VOC07-AP50": "VOC's average precision at eleven recalls, as until VOC 2009",
-    }
-    return {name: Measure(1, meaning) for name, meaning in (_MEANINGS | masks | voc).items()}
-
-
-def _above(predictions: Predictions, threshold: float) -> Predictions:
-    keep = predictions.scores >= threshold
-    return Predictions(predictions.boxes[keep], predictions.scores[keep], predictions.labels[keep])
 
 
 def _chart(title: str, lines: Sequence[tuple[str, np.ndarray]], text: str) -> Chart:

@@ -16,7 +16,7 @@ from hrnet.detection.rcnn import RCNN
 from hrnet.detection.spec import CenterNetSpec, DetectionSpec, FCOSSpec, RCNNSpec
 from hrnet.io.geometry import Size
 from hrnet.nn.backbone import set_norm_momentum
-from hrnet.nn.task import Batch, TaskModel, traceable
+from hrnet.nn.task import Batch, Losses, TaskModel, traceable
 from hrnet.results import Detections
 
 
@@ -57,7 +57,7 @@ class DetectionModel(TaskModel[DetectionSpec, Detections]):
             return self.detector.finish(cast(Sequence[Tensor], outputs), size)
         return cast(DetectionOutput, outputs)
 
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, batch: Batch) -> Losses:
         """Return the detector's losses; `augment.targets_of` makes the targets."""
         return self.detector.loss(
             self.features(batch.images), (batch.images.shape[-2], batch.images.shape[-1]), GroundTruth.from_batch(batch)

@@ -74,12 +74,7 @@ class DetectionProcessor(Processor[Detections]):
 
 
 def image_frame(source_size: Size, spec: DetectionSpec) -> Frame:
-    """Return the frame of a whole image: at the top left, its aspect ratio kept up to whole pixels.
-
-    Args:
-        source_size: height and width of the image.
-        spec: network spec; see `DetectionSpec.fit`.
-    """
+    """Return the frame of a whole image: at the top left, aspect ratio kept up to whole pixels; see `DetectionSpec.fit`."""
     if spec.fit == "sides":
         short, long = spec.input_size
         ratio = min(short / min(source_size), long / max(source_size))

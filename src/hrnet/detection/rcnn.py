@@ -18,27 +18,24 @@ from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image, nms
 
 from hrnet.detection.boxes import GroundTruth, decode_boxes, encode_boxes, separate
-from hrnet.detection.masks import MaskHeads, mask_loss, mask_targets
+from hrnet.detection.masks import MaskHeads, mask_loss, mask_targets, select_class
 from hrnet.detection.processor import DetectionOutput
 from hrnet.detection.regions import pool, pool_regions
 from hrnet.detection.rpn import BACKGROUND, RPN, RPNMaps, exclude_crowd, match, sample
 from hrnet.detection.semantic import STRIDE as SEMANTIC_STRIDE
-from hrnet.detection.semantic import SemanticHead, SemanticOutput, semantic_loss, semantic_targets
+from hrnet.detection.semantic import SemanticHead, semantic_loss, semantic_targets
 from hrnet.detection.spec import BoxStage, RCNNSpec
 from hrnet.io.geometry import Size
-from hrnet.nn.representation import Pyramid
+from hrnet.nn.backbone import Maps
+from hrnet.nn.representation import Levels, Pyramid
+from hrnet.nn.task import Losses
 
 BOX_CELLS, MASK_CELLS = 7, 14
 POSITIVE_FRACTION = 0.25
 
 
 class BoxHead(nn.Module):
-    """Two fully connected layers that classify regions and regress their boxes.
-
-    Args:
-        num_classes: number of classes without the background, which is the last logit.
-        spec: spec of the detector.
-    """
+    """Two fully connected layers that classify regions and regress their boxes; the background is the last logit."""
 
     def __init__(self, num_classes: int, spec: RCNNSpec) -> None:
         super().__init__()
@@ -66,12 +63,8 @@ class BoxHead(nn.Module):
 
 
 class RegionPredictions(NamedTuple):
-    """Predictions of the box heads for the regions of a batch.
-
-    Attributes:
-        logits: mean over the stages; the last is the background.
-        boxes: boxes of the last stage, per class or one for all, clipped to the input.
-    """
+    """Predictions for the regions of a batch: mean logits of the stages, the last of which is the background, and boxes of
+    the last stage, per class or one for all, clipped to the input."""
 
     logits: Float[Tensor, "r k1"]
     boxes: Float[Tensor, "r b 4"]
@@ -83,7 +76,7 @@ class SampledRegions:
 
     Attributes:
         regions: index of the input, x1 y1 x2 y2.
-        matches: index of the matched object of the input, -1 for background.
+        matches: index of the matched object among those of all inputs, -1 for background.
         labeled: True for the labeled boxes themselves.
     """
 
@@ -93,13 +86,7 @@ class SampledRegions:
 
 
 class RCNN(nn.Module):
-    """The detector over the maps of the backbone.
-
-    Args:
-        widths: channels of the maps.
-        num_classes: number of classes.
-        spec: everything else.
-    """
+    """The detector over the maps of the backbone, whose channels are `widths`."""
 
     def __init__(self, widths: Sequence[int], num_classes: int, spec: RCNNSpec) -> None:
         super().__init__()
@@ -119,11 +106,11 @@ class RCNN(nn.Module):
             SemanticHead(spec.semantic_classes, width, spec.num_levels) if spec.semantic_classes else None
         )
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size) -> DetectionOutput:
+    def forward(self, maps: Maps, size: Size) -> DetectionOutput:
         """Return the detections of inputs of this height and width, best first."""
         return self.finish(self.dense(maps), size)
 
-    def dense(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> tuple[Float[Tensor, "n _ _ _"], ...]:
+    def dense(self, maps: Maps) -> tuple[Float[Tensor, "n _ _ _"], ...]:
         """Return the outputs whose shapes depend on the input size only: pyramid levels, RPN maps, semantic features."""
         levels = self.levels(maps)
         rpn_maps = self.rpn(levels)
@@ -151,41 +138,43 @@ class RCNN(nn.Module):
         masks = self.mask_heads.ensemble(features, output.labels.flatten()[rows])
         return output._replace(masks=_scatter_rows(masks, rows, output.scores.shape))
 
-    def levels(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
+    def levels(self, maps: Maps) -> list[Float[Tensor, "n c _ _"]]:
         """Return the pyramid in single precision, like the boxes of the regions that are pooled from it."""
         return [level.float() for level in self.pyramid(maps)]
 
     def predict_regions(
-        self,
-        levels: Sequence[Float[Tensor, "n c _ _"]],
-        semantic: Float[Tensor, "n c _ _"] | None,
-        regions: Float[Tensor, "r 5"],
-        size: Size,
+        self, levels: Levels, semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"], size: Size
     ) -> RegionPredictions:
         """Return the predictions of all stages; each runs on the boxes of the stage before."""
         total: list[Tensor] = []
         boxes = regions[:, None, 1:]
         for stage, head in zip(self.spec.stages, self.box_heads, strict=True):
             logits, deltas = head(self.box_features(levels, semantic, regions))
-            boxes = clip_boxes_to_image(decode_boxes(deltas, regions[:, None, 1:], stage.stds), size)
-            regions = torch.cat([regions[:, :1], _best_boxes(boxes, logits)], 1)
+            boxes, regions = _refine(regions, logits, deltas, stage, size)
             total.append(logits)
         # Source: mmdetection: logits are averaged, not probabilities.
         return RegionPredictions(torch.stack(total).mean(0), boxes)
 
     def box_features(
-        self, levels: Sequence[Tensor], semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"]
+        self, levels: Levels, semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """Return the features of regions for a box head."""
-        features = pool_regions(levels, regions, BOX_CELLS, self.spec.legacy)
-        return features if semantic is None else features + _pool_semantic(semantic, regions, BOX_CELLS)
+        return self._pool(levels, semantic, regions, BOX_CELLS)
 
     def mask_features(
-        self, levels: Sequence[Tensor], semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"]
+        self, levels: Levels, semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"]
     ) -> Float[Tensor, "r c h w"]:
         """Return the features of regions for a mask head."""
-        features = pool_regions(levels, regions, MASK_CELLS, self.spec.legacy)
-        return features if semantic is None else features + _pool_semantic(semantic, regions, MASK_CELLS)
+        return self._pool(levels, semantic, regions, MASK_CELLS)
+
+    def _pool(
+        self, levels: Levels, semantic: Float[Tensor, "n c _ _"] | None, regions: Float[Tensor, "r 5"], cells: int
+    ) -> Float[Tensor, "r c {cells} {cells}"]:
+        features = pool_regions(levels, regions, cells, self.spec.legacy)
+        if semantic is None:
+            return features
+        # Source: mmdetection: the cells of masks, averaged to those of the box head.
+        return features + pool(semantic.float(), regions, cells, SEMANTIC_STRIDE, merge=MASK_CELLS // cells)
 
     def _select(
         self, boxes: Float[Tensor, "p b 4"], scores: Float[Tensor, "p k"]
@@ -204,19 +193,16 @@ class RCNN(nn.Module):
 
     # ---- training
 
-    def loss(
-        self, maps: Sequence[Float[Tensor, "n _ _ _"]], size: Size, objects: Sequence[GroundTruth]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, maps: Maps, size: Size, objects: Sequence[GroundTruth]) -> Losses:
         """Return the losses of the RPN, of classes, boxes and masks of all stages, and of the semantic branch."""
         levels = self.levels(maps)
         rpn_maps = self.rpn(levels)
         losses = self.rpn.loss(rpn_maps, objects)
         semantic = None
         if self.semantic_head is not None:
-            output = self.semantic_head(levels)
-            semantic = output.features
-            targets = self._semantic_targets(output, objects)
-            losses["semantic"] = self.spec.semantic_weight * semantic_loss(output.logits, targets)
+            logits, semantic = self.semantic_head(levels)
+            targets = self._semantic_targets((logits.shape[-2], logits.shape[-1]), objects)
+            losses["semantic"] = self.spec.semantic_weight * semantic_loss(logits, targets)
         with torch.no_grad():
             proposals = self.rpn.propose(rpn_maps, size, self.spec.train_proposals)
         regions = to_regions(proposals.boxes)[proposals.valid.flatten()]
@@ -227,7 +213,8 @@ class RCNN(nn.Module):
             for name, term in self._box_losses(logits, deltas, samples, objects, stage).items():
                 terms[name].append(stage.weight * term)
             with torch.no_grad():
-                regions = self._refine(samples, logits, deltas, stage, size)
+                # The next stage adds the labeled boxes again.
+                regions = _refine(samples.regions, logits, deltas, stage, size)[1][~samples.labeled]
             if self.mask_heads is not None:
                 if self.spec.masks == "interleaved":
                     samples = self.sample_regions(regions, objects, stage)
@@ -239,6 +226,7 @@ class RCNN(nn.Module):
     ) -> SampledRegions:
         """Sample the regions that a stage is trained on, from the regions and the labeled boxes."""
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        before = 0
         for index, one in enumerate(objects):
             boxes = torch.cat([one.boxes, regions[regions[:, 0] == index, 1:]])
             matches = match(boxes, one.boxes, stage.iou, stage.iou)
@@ -246,7 +234,9 @@ class RCNN(nn.Module):
             positives = (matches >= 0).nonzero()[:, 0]
             chosen = torch.cat(sample(positives, negatives, self.spec.region_samples, POSITIVE_FRACTION))
             indices = boxes.new_full((len(chosen), 1), index)
-            parts.append((torch.cat([indices, boxes[chosen]], 1), matches[chosen], chosen < len(one.boxes)))
+            matches = torch.where(matches >= 0, matches + before, BACKGROUND)[chosen]
+            parts.append((torch.cat([indices, boxes[chosen]], 1), matches, chosen < len(one)))
+            before += len(one)
         return SampledRegions(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def _box_losses(
@@ -256,81 +246,52 @@ class RCNN(nn.Module):
         samples: SampledRegions,
         objects: Sequence[GroundTruth],
         stage: BoxStage,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Losses:
         """Return the cross entropy of the classes and the smooth L1 loss of positive boxes, both per sampled region."""
         positive = samples.matches >= 0
-        boxes, labels = self._matched(samples, objects)
+        matches = samples.matches[positive]
+        boxes, labels = torch.cat([one.boxes for one in objects]), torch.cat([one.labels for one in objects])[matches]
         classes = torch.full_like(samples.matches, self.num_classes).masked_scatter(positive, labels)
-        targets = encode_boxes(boxes, samples.regions[positive, 1:], stage.stds)
+        targets = encode_boxes(boxes[matches], samples.regions[positive, 1:], stage.stds)
         chosen = deltas[positive]
-        chosen = (
-            chosen[:, 0] if chosen.shape[1] == 1 else chosen[torch.arange(len(labels), device=chosen.device), labels]
-        )
+        chosen = chosen[:, 0] if chosen.shape[1] == 1 else select_class(chosen, labels)
         count = max(len(classes), 1)
         return {
             "classes": functional.cross_entropy(logits, classes, reduction="sum") / count,
             "boxes": functional.smooth_l1_loss(chosen, targets, reduction="sum") / count,
         }
 
-    def _matched(
-        self, samples: SampledRegions, objects: Sequence[GroundTruth]
-    ) -> tuple[Float[Tensor, "p 4"], Int[Tensor, " p"]]:
-        """Return boxes and labels of the objects that the positive regions are matched to."""
-        rows = _rows(samples, objects)
-        return torch.cat([one.boxes for one in objects])[rows], torch.cat([one.labels for one in objects])[rows]
-
-    def _refine(
-        self,
-        samples: SampledRegions,
-        logits: Float[Tensor, "s k1"],
-        deltas: Float[Tensor, "s b 4"],
-        stage: BoxStage,
-        size: Size,
-    ) -> Float[Tensor, "r 5"]:
-        """Return the regions with the boxes of a stage, without the labeled boxes, which the next stage adds again."""
-        boxes = clip_boxes_to_image(decode_boxes(deltas, samples.regions[:, None, 1:], stage.stds), size)
-        return torch.cat([samples.regions[:, :1], _best_boxes(boxes, logits)], 1)[~samples.labeled]
-
     def _mask_loss(
         self,
-        levels: Sequence[Tensor],
+        levels: Levels,
         semantic: Float[Tensor, "n c _ _"] | None,
         samples: SampledRegions,
         objects: Sequence[GroundTruth],
         stage: int,
     ) -> Float[Tensor, ""]:
         assert self.mask_heads is not None
-        positives = samples.regions[samples.matches >= 0]
-        boxes, labels = self._matched(samples, objects)
-        crops = torch.cat([_mask_crops(one) for one in objects])[_rows(samples, objects)]
-        logits = self.mask_heads(self.mask_features(levels, semantic, positives), stage).float()
-        return mask_loss(logits, mask_targets(crops, boxes, positives[:, 1:], logits.shape[-1]), labels)
+        positive = samples.matches >= 0
+        regions, matches = samples.regions[positive], samples.matches[positive]
+        boxes, labels = torch.cat([one.boxes for one in objects]), torch.cat([one.labels for one in objects])
+        crops = torch.cat([_mask_crops(one) for one in objects])
+        logits = self.mask_heads(self.mask_features(levels, semantic, regions), stage).float()
+        targets = mask_targets(crops[matches], boxes[matches], regions[:, 1:], logits.shape[-1])
+        return mask_loss(logits, targets, labels[matches])
 
-    def _semantic_targets(self, semantic: SemanticOutput, objects: Sequence[GroundTruth]) -> Int[Tensor, "n h w"]:
-        size = (semantic.logits.shape[-2], semantic.logits.shape[-1])
-        return torch.stack(
-            [
-                semantic_targets(one.boxes, one.labels, _mask_crops(one), one.crowd, size, self.num_classes)
-                if one.stuff is None
-                else one.stuff
-                for one in objects
-            ]
-        )
+    def _semantic_targets(self, size: Size, objects: Sequence[GroundTruth]) -> Int[Tensor, "n h w"]:
+        targets = [
+            semantic_targets(one.boxes, one.labels, _mask_crops(one), one.crowd, size, self.num_classes)
+            if one.stuff is None
+            else one.stuff
+            for one in objects
+        ]
+        return torch.stack(targets)
 
 
 def _mask_crops(ground_truth: GroundTruth) -> UInt8[Tensor, "k m m"]:
     if ground_truth.masks is None:
         raise ValueError("This model is trained on masks, and these objects have none.")
     return ground_truth.masks
-
-
-def _rows(samples: SampledRegions, objects: Sequence[GroundTruth]) -> Int[Tensor, " p"]:
-    """Return the index of each positive region's object among the objects of all inputs."""
-    starts = [0]
-    for one in objects[:-1]:
-        starts.append(starts[-1] + len(one))
-    positive = samples.matches >= 0
-    return samples.matches[positive] + samples.matches.new_tensor(starts)[samples.regions[positive, 0].long()]
 
 
 def to_regions(boxes: Float[Tensor, "n p 4"]) -> Float[Tensor, "n*p 5"]:
@@ -347,16 +308,14 @@ def _scatter_rows(
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values).unflatten(0, (shape[0], shape[1]))
 
 
-def _pool_semantic(
-    semantic: Float[Tensor, "n c _ _"], regions: Float[Tensor, "r 5"], cells: int
-) -> Float[Tensor, "r c {cells} {cells}"]:
-    # Source: mmdetection: the cells of masks, averaged to those of the box head.
-    return pool(semantic.float(), regions, cells, SEMANTIC_STRIDE, merge=MASK_CELLS // cells)
-
-
-def _best_boxes(boxes: Float[Tensor, "r b 4"], logits: Float[Tensor, "r k1"]) -> Float[Tensor, "r 4"]:
-    """Return the box of each region's most probable class."""
-    if boxes.shape[1] == 1:
-        return boxes[:, 0]
-    best = logits[:, :-1].argmax(1)
-    return boxes[torch.arange(len(best), device=best.device), best]
+def _refine(
+    regions: Float[Tensor, "r 5"],
+    logits: Float[Tensor, "r k1"],
+    deltas: Float[Tensor, "r b 4"],
+    stage: BoxStage,
+    size: Size,
+) -> tuple[Float[Tensor, "r b 4"], Float[Tensor, "r 5"]]:
+    """Return the boxes of a stage, clipped to the input, and as regions those of the most probable classes."""
+    boxes = clip_boxes_to_image(decode_boxes(deltas, regions[:, None, 1:], stage.stds), size)
+    best = boxes[:, 0] if boxes.shape[1] == 1 else select_class(boxes, logits[:, :-1].argmax(1))
+    return boxes, torch.cat([regions[:, :1], best], 1)

@@ -7,30 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from hrnet.detection import spec as detection
 from hrnet.detection.augment import Augment
-from hrnet.detection.data import (
-    DetectionDataset,
-    DetectionSet,
-    detection_set,
-    match_classes,
-    with_stuff,
-)
+from hrnet.detection.data import DetectionDataset, DetectionSet, detection_set, match_classes, with_stuff
 from hrnet.detection.metrics import DetectionEvaluator
 from hrnet.detection.model import DetectionModel
-from hrnet.detection.spec import (
-    COCO,
-    MAX_SEMANTIC_CLASSES,
-    DetectionSpec,
-    DetectorSpec,
-    RCNNSpec,
-    cascade_mask_rcnn,
-    cascade_rcnn,
-    centernet,
-    faster_rcnn,
-    fcos,
-    hybrid_task_cascade,
-    mask_rcnn,
-)
+from hrnet.detection.spec import COCO, MAX_SEMANTIC_CLASSES, DetectionSpec, DetectorSpec, RCNNSpec
 from hrnet.engine.recipe import OURS, SMALL_BACKBONE, PublishedFigure, Recipe, TrainSpec
 from hrnet.engine.task import Job
 from hrnet.errors import InputError
@@ -58,9 +40,18 @@ class DetectionData(DataSource):
 
 DetectionRecipe = Recipe[DetectionSpec, DetectionData]
 
+DETECTORS: dict[str, DetectorSpec] = {
+    "faster": detection.faster_rcnn(),
+    "cascade": detection.cascade_rcnn(),
+    "mask": detection.mask_rcnn(),
+    "cascade-mask": detection.cascade_mask_rcnn(),
+    "htc": detection.hybrid_task_cascade(),
+    "fcos": detection.fcos(),
+    "centernet": detection.centernet(),
+}
 
 Schedule = Literal["1x", "2x", "20e", "28e"]
-# Source: the released configurations: epochs and milestones. Those of mmdetection's own 2x are 16 and 22.
+# Source: the released configurations: epochs and milestones.
 SCHEDULES: dict[Schedule, tuple[int, tuple[int, int]]] = {
     "1x": (12, (8, 11)),
     "2x": (24, (20, 23)),
@@ -103,44 +94,30 @@ def _figure(percent: float, source: str) -> PublishedFigure:
 
 def _coco(
     family: str,
-    detector: DetectorSpec,
     width: int,
     schedule: Schedule,
     ap: float,
     source: str,
     *,
-    train: TrainSpec = _SGD,
-    augment: Augment | None = None,
+    multi_scale: bool = False,
     sync_norm: bool = False,
 ) -> DetectionRecipe:
-    model = DetectionSpec(COCO, detector, hrnet(width), frozen_norms=not sync_norm)
+    model = DetectionSpec(COCO, DETECTORS[family], hrnet(width), frozen_norms=not sync_norm)
+    train, scales = (_SGD_FCOS, _MULTI_SCALE_FCOS) if family == "fcos" else (_SGD, _MULTI_SCALE)
     epochs, milestones = SCHEDULES[schedule]
-    ending = ("-syncbn" if sync_norm else "") + ("-ms" if augment else "")
+    if (family, schedule) == ("fcos", "2x"):
+        # As mmdetection's; and as the steps of FCOS's own code: 120 000 and 160 000 of 180 000.
+        milestones = (16, 22)
+    ending = ("-syncbn" if sync_norm else "") + ("-ms" if multi_scale else "")
     return DetectionRecipe(
         name=f"detection-coco-{family}-w{width}-{schedule}{ending}",
         model=model,
-        data=replace(_COCO_DATA, augment=augment or Augment(), stuff=(_STUFF,) * bool(model.semantic_classes)),
+        data=replace(
+            _COCO_DATA, augment=scales if multi_scale else Augment(), stuff=(_STUFF,) * bool(model.semantic_classes)
+        ),
         train=replace(train, epochs=epochs, milestones=milestones, sync_norm=sync_norm),
         published=_figure(ap, source),
     )
-
-
-def _faster(
-    width: int, schedule: Schedule, ap: float, source: str, sync_norm: bool = False, multi_scale: bool = False
-) -> DetectionRecipe:
-    augment = _MULTI_SCALE if multi_scale else None
-    return _coco("faster", faster_rcnn(), width, schedule, ap, source, sync_norm=sync_norm, augment=augment)
-
-
-def _fcos(
-    width: int, schedule: Schedule, ap: float, source: str, multi_scale: bool = False, sync_norm: bool = False
-) -> DetectionRecipe:
-    augment = _MULTI_SCALE_FCOS if multi_scale else None
-    recipe = _coco("fcos", fcos(), width, schedule, ap, source, train=_SGD_FCOS, augment=augment, sync_norm=sync_norm)
-    if schedule == "2x":
-        # As mmdetection's; and as the steps of FCOS's own code: 120 000 and 160 000 of 180 000.
-        return replace(recipe, train=replace(recipe.train, milestones=(16, 22)))
-    return recipe
 
 
 def _centernet(width: int, ap: float) -> DetectionRecipe:
@@ -148,7 +125,9 @@ def _centernet(width: int, ap: float) -> DetectionRecipe:
     used in CenterNet was never published; its norms are trained here."""
     return DetectionRecipe(
         name=f"detection-coco-centernet-w{width}",
-        model=DetectionSpec(COCO, centernet(), hrnet(width), input_size=(511, 511), fit="canvas", frozen_norms=False),
+        model=DetectionSpec(
+            COCO, DETECTORS["centernet"], hrnet(width), input_size=(511, 511), fit="canvas", frozen_norms=False
+        ),
         data=replace(_COCO_DATA, augment=Augment(scale=(0.6, 1.4), color=0.4)),
         train=TrainSpec(
             epochs=195, batch=48, learning_rate=2.5e-4, milestones=(183,), sync_norm=True, evaluate_every=5
@@ -158,50 +137,50 @@ def _centernet(width: int, ap: float) -> DetectionRecipe:
 
 
 _PUBLISHED = (
-    _faster(18, "1x", 36.2, f"{_PAPER}; {_README}: 36.1; {_MMDET}: 36.9"),
-    _faster(18, "2x", 38.0, f"{_PAPER}; {_README}: 38.1; {_MMDET}: 38.9"),
-    _faster(32, "1x", 39.6, f"{_PAPER}; {_README}: 39.5; {_MMDET}: 40.2"),
-    _faster(32, "2x", 40.9, f"{_PAPER}; {_README}: 40.8; {_MMDET}: 41.4"),
-    _faster(40, "1x", 40.4, f"{_README}; {_MMDET}: 41.2"),
-    _faster(40, "2x", 41.4, f"{_README}; {_MMDET}: 42.1"),
-    _faster(48, "1x", 41.3, f"{_PAPER}; {_README}: 40.9, a run of mmdetection's authors"),
-    _faster(48, "2x", 41.8, f"{_PAPER}; {_README}: 41.5, a run of mmdetection's authors"),
-    _faster(18, "1x", 37.2, _README, sync_norm=True),
-    _faster(18, "1x", 37.6, _README, sync_norm=True, multi_scale=True),
-    _faster(18, "2x", 39.4, _README, sync_norm=True, multi_scale=True),
-    _faster(32, "1x", 41.0, _README, sync_norm=True, multi_scale=True),
-    _faster(32, "2x", 42.6, _README, sync_norm=True, multi_scale=True),
-    _coco("cascade", cascade_rcnn(), 18, "20e", 41.3, f"{_PAPER}; {_README} and {_MMDET}: 41.2"),
-    _coco("cascade", cascade_rcnn(), 32, "20e", 43.7, f"{_PAPER}; {_MMDET}: 43.3"),
-    _coco("cascade", cascade_rcnn(), 40, "20e", 43.8, _MMDET),
-    _coco("cascade", cascade_rcnn(), 48, "20e", 44.6, _PAPER),
-    _coco("mask", mask_rcnn(), 18, "1x", 37.1, f"{_PAPER}: masks 33.8, another run 37.3 / 34.2; {_MMDET}: 37.7 / 34.2"),
-    _coco("mask", mask_rcnn(), 18, "2x", 39.2, f"{_PAPER}: masks 35.3, another run 35.7; {_MMDET}: 39.8 / 36.0"),
-    _coco("mask", mask_rcnn(), 32, "1x", 40.9, f"{_PAPER}: masks 36.7, another run 40.7 / 36.8; {_MMDET}: 41.2 / 37.1"),
-    _coco("mask", mask_rcnn(), 32, "2x", 42.3, f"{_PAPER}: masks 37.6; {_README}: 42.1 / 37.6; {_MMDET}: 42.5 / 37.8"),
-    _coco("mask", mask_rcnn(), 40, "1x", 42.1, f"{_MMDET}: masks 37.5"),
-    _coco("mask", mask_rcnn(), 40, "2x", 42.8, f"{_MMDET}: masks 38.2"),
-    _coco("mask", mask_rcnn(), 48, "1x", 42.4, f"{_README}: masks 38.1, the columns being swapped there"),
-    _coco("mask", mask_rcnn(), 48, "2x", 42.9, f"{_README}: masks 38.3, the columns being swapped there"),
-    _coco("cascade-mask", cascade_mask_rcnn(), 18, "20e", 41.9, f"{_PAPER}: masks 36.4; {_MMDET}: 41.6 / 36.4"),
-    _coco("cascade-mask", cascade_mask_rcnn(), 32, "20e", 44.5, f"{_PAPER}: masks 38.5; {_MMDET}: 44.3 / 38.6"),
-    _coco("cascade-mask", cascade_mask_rcnn(), 40, "20e", 45.1, f"{_MMDET}: masks 39.3"),
-    _coco("cascade-mask", cascade_mask_rcnn(), 48, "20e", 46.0, f"{_PAPER}: masks 39.5"),
-    _coco("htc", hybrid_task_cascade(), 18, "20e", 43.1, f"{_PAPER}: masks 37.9; {_MMDET}: 42.8 / 37.9"),
-    _coco("htc", hybrid_task_cascade(), 32, "20e", 45.3, f"{_PAPER}: masks 39.6; {_MMDET}: 45.4 / 39.9"),
-    _coco("htc", hybrid_task_cascade(), 40, "20e", 46.4, f"{_MMDET}: masks 40.8"),
-    _coco("htc", hybrid_task_cascade(), 48, "20e", 46.8, f"{_PAPER}: masks 40.7"),
-    _coco("htc", hybrid_task_cascade(), 48, "28e", 47.0, f"{_PAPER}: masks 41.0"),
-    _fcos(18, "1x", 35.2, f"{_PAPER}, appendix; {_MMDET}: 35.3"),
-    _fcos(18, "2x", 37.7, f"{_PAPER}; {_README} and {_MMDET}: 38.2"),
-    _fcos(32, "1x", 38.2, f"{_PAPER}, appendix; {_README}: 37.7; {_MMDET}: 39.5"),
-    _fcos(32, "2x", 40.3, f"{_PAPER}, appendix; {_MMDET}: 40.8"),
-    _fcos(18, "2x", 38.1, f"{_PAPER}, appendix; {_MMDET}: 38.3", multi_scale=True),
-    _fcos(32, "2x", 41.4, f"{_PAPER}, appendix; its table and {_MMDET}: 41.9", multi_scale=True),
-    _fcos(40, "2x", 42.7, f"{_MMDET}, in a row that says W48", multi_scale=True),
-    _fcos(48, "2x", 42.9, f"{_PAPER}, appendix", multi_scale=True),
-    _fcos(18, "2x", 39.4, "README of HRNet-FCOS: five levels", multi_scale=True, sync_norm=True),
-    _fcos(32, "2x", 42.5, "README of HRNet-FCOS: five levels", multi_scale=True, sync_norm=True),
+    _coco("faster", 18, "1x", 36.2, f"{_PAPER}; {_README}: 36.1; {_MMDET}: 36.9"),
+    _coco("faster", 18, "2x", 38.0, f"{_PAPER}; {_README}: 38.1; {_MMDET}: 38.9"),
+    _coco("faster", 32, "1x", 39.6, f"{_PAPER}; {_README}: 39.5; {_MMDET}: 40.2"),
+    _coco("faster", 32, "2x", 40.9, f"{_PAPER}; {_README}: 40.8; {_MMDET}: 41.4"),
+    _coco("faster", 40, "1x", 40.4, f"{_README}; {_MMDET}: 41.2"),
+    _coco("faster", 40, "2x", 41.4, f"{_README}; {_MMDET}: 42.1"),
+    _coco("faster", 48, "1x", 41.3, f"{_PAPER}; {_README}: 40.9, a run of mmdetection's authors"),
+    _coco("faster", 48, "2x", 41.8, f"{_PAPER}; {_README}: 41.5, a run of mmdetection's authors"),
+    _coco("faster", 18, "1x", 37.2, _README, sync_norm=True),
+    _coco("faster", 18, "1x", 37.6, _README, sync_norm=True, multi_scale=True),
+    _coco("faster", 18, "2x", 39.4, _README, sync_norm=True, multi_scale=True),
+    _coco("faster", 32, "1x", 41.0, _README, sync_norm=True, multi_scale=True),
+    _coco("faster", 32, "2x", 42.6, _README, sync_norm=True, multi_scale=True),
+    _coco("cascade", 18, "20e", 41.3, f"{_PAPER}; {_README} and {_MMDET}: 41.2"),
+    _coco("cascade", 32, "20e", 43.7, f"{_PAPER}; {_MMDET}: 43.3"),
+    _coco("cascade", 40, "20e", 43.8, _MMDET),
+    _coco("cascade", 48, "20e", 44.6, _PAPER),
+    _coco("mask", 18, "1x", 37.1, f"{_PAPER}: masks 33.8, another run 37.3 / 34.2; {_MMDET}: 37.7 / 34.2"),
+    _coco("mask", 18, "2x", 39.2, f"{_PAPER}: masks 35.3, another run 35.7; {_MMDET}: 39.8 / 36.0"),
+    _coco("mask", 32, "1x", 40.9, f"{_PAPER}: masks 36.7, another run 40.7 / 36.8; {_MMDET}: 41.2 / 37.1"),
+    _coco("mask", 32, "2x", 42.3, f"{_PAPER}: masks 37.6; {_README}: 42.1 / 37.6; {_MMDET}: 42.5 / 37.8"),
+    _coco("mask", 40, "1x", 42.1, f"{_MMDET}: masks 37.5"),
+    _coco("mask", 40, "2x", 42.8, f"{_MMDET}: masks 38.2"),
+    _coco("mask", 48, "1x", 42.4, f"{_README}: masks 38.1, the columns being swapped there"),
+    _coco("mask", 48, "2x", 42.9, f"{_README}: masks 38.3, the columns being swapped there"),
+    _coco("cascade-mask", 18, "20e", 41.9, f"{_PAPER}: masks 36.4; {_MMDET}: 41.6 / 36.4"),
+    _coco("cascade-mask", 32, "20e", 44.5, f"{_PAPER}: masks 38.5; {_MMDET}: 44.3 / 38.6"),
+    _coco("cascade-mask", 40, "20e", 45.1, f"{_MMDET}: masks 39.3"),
+    _coco("cascade-mask", 48, "20e", 46.0, f"{_PAPER}: masks 39.5"),
+    _coco("htc", 18, "20e", 43.1, f"{_PAPER}: masks 37.9; {_MMDET}: 42.8 / 37.9"),
+    _coco("htc", 32, "20e", 45.3, f"{_PAPER}: masks 39.6; {_MMDET}: 45.4 / 39.9"),
+    _coco("htc", 40, "20e", 46.4, f"{_MMDET}: masks 40.8"),
+    _coco("htc", 48, "20e", 46.8, f"{_PAPER}: masks 40.7"),
+    _coco("htc", 48, "28e", 47.0, f"{_PAPER}: masks 41.0"),
+    _coco("fcos", 18, "1x", 35.2, f"{_PAPER}, appendix; {_MMDET}: 35.3"),
+    _coco("fcos", 18, "2x", 37.7, f"{_PAPER}; {_README} and {_MMDET}: 38.2"),
+    _coco("fcos", 32, "1x", 38.2, f"{_PAPER}, appendix; {_README}: 37.7; {_MMDET}: 39.5"),
+    _coco("fcos", 32, "2x", 40.3, f"{_PAPER}, appendix; {_MMDET}: 40.8"),
+    _coco("fcos", 18, "2x", 38.1, f"{_PAPER}, appendix; {_MMDET}: 38.3", multi_scale=True),
+    _coco("fcos", 32, "2x", 41.4, f"{_PAPER}, appendix; its table and {_MMDET}: 41.9", multi_scale=True),
+    _coco("fcos", 40, "2x", 42.7, f"{_MMDET}, in a row that says W48", multi_scale=True),
+    _coco("fcos", 48, "2x", 42.9, f"{_PAPER}, appendix", multi_scale=True),
+    _coco("fcos", 18, "2x", 39.4, "README of HRNet-FCOS: five levels", multi_scale=True, sync_norm=True),
+    _coco("fcos", 32, "2x", 42.5, "README of HRNet-FCOS: five levels", multi_scale=True, sync_norm=True),
     _centernet(48, 43.4),
     _centernet(64, 44.0),
 )
@@ -235,7 +214,7 @@ def _standing(detector: DetectorSpec) -> DetectorSpec:
 
 # Four levels, as no object of a small canvas needs a fifth. Center sampling helps where there are few images.
 SMALL_FCOS = replace(
-    fcos(),
+    detection.fcos(),
     pyramid_width=96,
     tower_convs=2,
     ranges=((-1.0, 48.0), (48.0, 96.0), (96.0, 192.0), (192.0, 1e8)),
@@ -244,13 +223,9 @@ SMALL_FCOS = replace(
     nms_iou=0.6,
 )
 SMALL: dict[str, DetectorSpec] = {
-    "faster": _small(faster_rcnn()),
-    "cascade": _small(cascade_rcnn()),
-    "mask": _small(mask_rcnn()),
-    "cascade-mask": _small(cascade_mask_rcnn()),
-    "htc": _small(hybrid_task_cascade()),
+    **{family: _small(detector) for family, detector in DETECTORS.items() if isinstance(detector, RCNNSpec)},
     "fcos": SMALL_FCOS,
-    "centernet": replace(centernet(), width=64, reduce_kernel=1),
+    "centernet": replace(detection.centernet(), width=64, reduce_kernel=1),
 }
 
 
@@ -347,38 +322,38 @@ def prepare(recipe: DetectionRecipe) -> Job:
 def _with_classes_of(
     data: DetectionSet, spec: DetectionSpec, where: DetectionData, messages: list[str]
 ) -> DetectionSpec:
-    """The spec for the classes of a data set that has none in common with it."""
+    """Return the spec for the classes of a data set that has none in common with it."""
     if has_common_name((*data.class_names, *(alias for _, alias in where.aliases)), spec.class_names):
         return spec
     names = data.class_names
     messages.append(f"The model learns the data set's {len(names)} classes: {', '.join(names)}.")
     detector = spec.detector
     if isinstance(detector, RCNNSpec) and detector.semantic_classes:
-        # The objects' classes, and what is none of them; beyond what a map of pixels can tell apart, HTC works without.
+        # The objects' classes and the background; beyond the number that a label map can hold, HTC works without.
         classes = max(len(names) + 1, detector.semantic_classes if where.stuff else 0)
         if classes > MAX_SEMANTIC_CLASSES:
-            messages.append("The semantic branch is left out: it tells at most 254 classes of objects apart.")
+            messages.append("The semantic branch is left out: it supports at most 254 classes of objects.")
             classes = 0
         detector = replace(detector, semantic_classes=classes)
     return replace(spec, class_names=names, detector=detector)
 
 
 def _with_stuff(sets: Sequence[DetectionSet], spec: DetectionSpec, data: DetectionData) -> list[DetectionSet]:
-    """The sets with the maps of their pixels' classes."""
+    """Return the sets with their semantic label maps."""
     if not spec.semantic_classes:
-        raise InputError(
-            "Maps of pixels' classes (--data.stuff) are for networks with a semantic branch; leave them out."
-        )
+        raise InputError("Label maps (--data.stuff) are for networks with a semantic branch; leave them out.")
     if len(data.stuff) != len(data.images):
-        raise InputError(
-            f"{len(data.images)} folders of images and {len(data.stuff)} of maps of pixels' classes: give one for each."
-        )
+        raise InputError(f"{len(data.images)} folders of images, {len(data.stuff)} of label maps: give one for each.")
     folders = [folder for folder in data.stuff for _ in data.splits]
     return [with_stuff(one, folder) for one, folder in zip(sets, folders, strict=True)]
 
 
 def _check_objects(images: Sequence[ImageRecord], spec: DetectionSpec, messages: list[str]) -> None:
-    """Say how much there is to learn from; raises InputError where it is nothing."""
+    """Add a message about the number of objects.
+
+    Raises:
+        InputError: there are none to learn from.
+    """
     things = [thing for image in images for thing in image.objects]
     ignored = sum(thing.crowd or thing.difficult for thing in things)
     outlined = sum(bool(thing.polygons) or thing.runs is not None for thing in things)

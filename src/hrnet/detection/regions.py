@@ -7,7 +7,6 @@ an image are two matrix products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from hrnet.nn.representation import Levels
+
 # Source: mmdetection's settings: regions are pooled from the first four levels, with sides below 112 pixels from the first.
 REGION_LEVELS, FINEST_SIDE = 4, 56
 # Pixels of a map up to which the matrix products are faster. Source: docs/performance.md.
@@ -24,16 +25,9 @@ _MAX_MAP_PIXELS = 96 * 128
 
 
 def pool_regions(
-    levels: Sequence[Float[Tensor, "n c _ _"]], regions: Float[Tensor, "r 5"], cells: int, legacy: bool = False
+    levels: Levels, regions: Float[Tensor, "r 5"], cells: int, legacy: bool = False
 ) -> Float[Tensor, "r c {cells} {cells}"]:
-    """Return the features of regions, each from the level that fits its size.
-
-    Args:
-        levels: pyramid levels from stride 4 on.
-        regions: index of the input, x1 y1 x2 y2 in pixels of the input.
-        cells: cells along each side of the result.
-        legacy: see `RCNNSpec`.
-    """
+    """Return the features of regions (index of the input, x1 y1 x2 y2), each from the level that fits its size."""
     read = levels[:REGION_LEVELS]
     sides = (regions[:, 3:] - regions[:, 1:3]).clamp(min=0).prod(-1).sqrt()
     numbers = (sides / FINEST_SIDE + 1e-6).log2().floor().clamp(0, len(read) - 1)
@@ -54,11 +48,7 @@ def pool(
     *,
     merge: int = 1,
 ) -> Float[Tensor, "r c {cells} {cells}"]:
-    """Return the RoIAlign of one map of this stride; the other arguments are those of `pool_regions`.
-
-    Args:
-        merge: each cell is the mean of merge x merge smaller cells, each with its own sampling points.
-    """
+    """Return the RoIAlign of one map; each cell is the mean of merge x merge smaller ones with their own sampling points."""
     small = level.shape[2] * level.shape[3] <= _MAX_MAP_PIXELS
     if level.device.type == "cpu" and small and torch.is_grad_enabled() and level.requires_grad:
         pooled: Tensor = _Pool.apply(level, regions, cells, stride, legacy, merge)

@@ -13,11 +13,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from torchvision.ops import clip_boxes_to_image, nms
 
-from hrnet.detection.boxes import GroundTruth, covered_fractions, decode_boxes, encode_boxes, pairwise_iou
+from hrnet.detection.boxes import GroundTruth, cell_points, covered_fractions, decode_boxes, encode_boxes, pairwise_iou
 from hrnet.detection.spec import RCNNSpec
 from hrnet.io.geometry import Size
+from hrnet.nn.representation import Levels
+from hrnet.nn.task import Losses
 
 # Stride of the first level; it doubles from level to level.
 STRIDE = 4
@@ -33,24 +36,14 @@ IOU_CHUNK_ELEMENTS = 1 << 24
 
 
 class RPNMaps(NamedTuple):
-    """Outputs of the network, level by level, from fine to coarse.
-
-    Attributes:
-        logits: objectness of each anchor.
-        deltas: box deltas, four per anchor, anchor after anchor.
-    """
+    """Outputs of the network, level by level, from fine to coarse: objectness and four box deltas of each anchor in turn."""
 
     logits: list[Float[Tensor, "n a _ _"]]
     deltas: list[Float[Tensor, "n _ _ _"]]
 
 
 class Proposals(NamedTuple):
-    """Proposed boxes of each input, best first, padded with zeros.
-
-    Attributes:
-        boxes: pixels of the input.
-        valid: False for padding.
-    """
+    """Proposed boxes of each input, best first, in its pixels; padded with zeros, which are not valid."""
 
     boxes: Float[Tensor, "n p 4"]
     valid: Bool[Tensor, "n p"]
@@ -71,7 +64,7 @@ class RPN(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> RPNMaps:
+    def forward(self, levels: Levels) -> RPNMaps:
         inner = [functional.relu(self.conv(level), inplace=True) for level in levels]
         return RPNMaps([self.classify(x).float() for x in inner], [self.regress(x).float() for x in inner])
 
@@ -85,19 +78,15 @@ class RPN(nn.Module):
     def propose(self, maps: RPNMaps, size: Size, limits: tuple[int, int]) -> Proposals:
         """Return the best boxes of each input after the NMS, which runs level by level.
 
-        Args:
-            maps: outputs of the network.
-            size: height and width of the input.
-            limits: number of candidates per level, and of proposals per input.
+        The limits are the number of candidates per level, and of proposals per input.
         """
         logits, deltas = _flat(maps)
         anchors = self.anchors(maps)
-        images = [
+        found = [
             self._propose([x[i] for x in logits], [x[i] for x in deltas], anchors, size, limits)
-            for i in range(maps.logits[0].shape[0])
+            for i in range(logits[0].shape[0])
         ]
-        boxes, valid = zip(*images, strict=True)
-        return Proposals(torch.stack(boxes), torch.stack(valid))
+        return Proposals(*map(torch.stack, zip(*found, strict=True)))
 
     def _propose(
         self,
@@ -127,7 +116,7 @@ class RPN(nn.Module):
         valid = torch.cat([torch.ones_like(kept, dtype=torch.bool), kept.new_zeros(limits[1], dtype=torch.bool)])
         return torch.cat([boxes[kept], boxes.new_zeros(limits[1], 4)])[: limits[1]], valid[: limits[1]]
 
-    def loss(self, maps: RPNMaps, objects: Sequence[GroundTruth]) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, maps: RPNMaps, objects: Sequence[GroundTruth]) -> Losses:
         """Return the cross entropy of sampled anchors and the smooth L1 loss of positive boxes, both per sampled anchor."""
         logits, deltas = (torch.cat(list(levels), 1) for levels in _flat(maps))
         anchors = torch.cat(self.anchors(maps))
@@ -140,13 +129,9 @@ class RPN(nn.Module):
             chosen = torch.cat([positives, negatives])
             labels = torch.zeros_like(image_logits[chosen])
             labels[: len(positives)] = 1
-            entropy = entropy + functional.binary_cross_entropy_with_logits(
-                image_logits[chosen], labels, reduction="sum"
-            )
-            targets = encode_boxes(one.boxes[matches[positives]], anchors[positives])
-            distance = distance + functional.smooth_l1_loss(
-                image_deltas[positives], targets, beta=SMOOTH_L1_BETA, reduction="sum"
-            )
+            entropy = entropy + binary_cross_entropy_with_logits(image_logits[chosen], labels, reduction="sum")
+            targets, found = encode_boxes(one.boxes[matches[positives]], anchors[positives]), image_deltas[positives]
+            distance = distance + smooth_l1_loss(found, targets, beta=SMOOTH_L1_BETA, reduction="sum")
             count += len(chosen)
         return {"objectness": entropy / max(count, 1), "proposals": distance / max(count, 1)}
 
@@ -165,8 +150,7 @@ def level_anchors(size: Size, stride: int, spec: RCNNSpec, like: Tensor) -> Floa
     reach = torch.stack([side / ratios, side * ratios], -1) / 2
     shapes = torch.cat([-reach, reach], -1)
     middle = 0.5 if spec.legacy else 0.0
-    y, x = ((torch.arange(length, device=like.device, dtype=torch.float32) + middle) * stride for length in size)
-    centers = torch.stack([x.repeat(size[0]), y.repeat_interleave(size[1])], -1).repeat(1, 2)
+    centers = cell_points(size, stride, like.float(), middle).repeat(1, 2)
     return (centers[:, None] + shapes).reshape(-1, 4)
 
 
@@ -186,13 +170,9 @@ def match(
 ) -> Int[Tensor, " m"]:
     """Return the index of the object that each region overlaps most, -1 for background, -2 for ignored regions.
 
-    Args:
-        regions: pixels of the input.
-        boxes: boxes of the objects.
-        positive_iou: minimum IoU of a positive region.
-        negative_iou: regions below this IoU with all objects are background.
-        best_of_objects: True to also match the regions with the highest IoU of each object, if it is at least
-            `negative_iou`; a region that is the best of several objects is matched to the last one.
+    Regions of at least `positive_iou` are positive; those below `negative_iou` with all objects are background. With
+    `best_of_objects` the regions with the highest IoU of each object are matched too, if it is at least `negative_iou`; a
+    region that is the best of several objects is matched to the last one.
     """
     best = regions.new_zeros(len(regions))
     matches = torch.zeros(len(regions), dtype=torch.long, device=regions.device)

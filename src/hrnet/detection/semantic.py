@@ -5,7 +5,6 @@ Source: arXiv 1901.07518, section 3.3, and the published networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hrnet.io.geometry import Size
+from hrnet.nn.representation import Levels
 from hrnet.results import IGNORE_INDEX
 
 # Pyramid level whose size the branch has, and its stride.
@@ -34,14 +34,7 @@ class SemanticOutput(NamedTuple):
 
 
 class SemanticHead(nn.Module):
-    """The sum of all levels at the size of the second, 3x3 convolutions, and two 1x1 convolutions for logits and features.
-
-    Args:
-        num_classes: semantic classes.
-        channels: width of the levels and of the hidden layers.
-        num_levels: pyramid levels.
-        num_convs: 3x3 convolutions.
-    """
+    """The sum of all levels at the size of the second, 3x3 convolutions, and two 1x1 convolutions for logits and features."""
 
     def __init__(self, num_classes: int, channels: int = 256, num_levels: int = 5, num_convs: int = 4) -> None:
         super().__init__()
@@ -57,7 +50,7 @@ class SemanticHead(nn.Module):
         # As in `masks.MaskHead`: by the rule above the logits of two or three classes would be several units large.
         nn.init.normal_(self.logits.weight, std=0.01)
 
-    def forward(self, levels: Sequence[Float[Tensor, "n c _ _"]]) -> SemanticOutput:
+    def forward(self, levels: Levels) -> SemanticOutput:
         size = levels[LEVEL].shape[-2:]
         x = torch.zeros_like(levels[LEVEL])
         for level, lateral in zip(levels, self.laterals, strict=True):
@@ -70,13 +63,9 @@ class SemanticHead(nn.Module):
 
 
 def semantic_loss(logits: Float[Tensor, "n k h w"], targets: Int[Tensor, "n h w"]) -> Float[Tensor, ""]:
-    """Return the cross entropy, averaged over the pixels that are not ignored; 0 without such pixels.
+    """Return the cross entropy, averaged over the pixels that are not ignored (255); 0 without such pixels.
 
     The published training divides by all pixels, so that the padding of a batch makes the loss smaller.
-
-    Args:
-        logits: before the softmax.
-        targets: classes, 255 ignored.
     """
     total = functional.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / (targets != IGNORE_INDEX).sum().clamp(min=1)

@@ -49,11 +49,7 @@ class BoxStage:
 
 
 # Source: arXiv 1712.00726 and mmdetection's settings.
-CASCADE = (
-    BoxStage(),
-    BoxStage(0.6, (0.05, 0.05, 0.1, 0.1), 0.5),
-    BoxStage(0.7, (0.033, 0.033, 0.067, 0.067), 0.25),
-)
+CASCADE = (BoxStage(), BoxStage(0.6, (0.05, 0.05, 0.1, 0.1), 0.5), BoxStage(0.7, (0.033, 0.033, 0.067, 0.067), 0.25))
 
 
 @dataclass(frozen=True, slots=True)

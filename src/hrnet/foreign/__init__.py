@@ -19,8 +19,8 @@ shapes cannot tell is assumed as published, and is a field of the spec that `hrn
 """
 
 from hrnet.foreign.matching import Recognized, describe, identify, read_backbone, read_foreign, recognize
+from hrnet.foreign.origins import timm_state
 from hrnet.foreign.reading import read_weights
-from hrnet.foreign.timm_names import timm_state
 
 __all__ = [
     "Recognized",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hrnet.errors import InputError
-from hrnet.foreign.origins import ORIGINS, Origin
+from hrnet.foreign.origins import ORIGINS, Origin, translate
 from hrnet.foreign.reading import read_weights
 from hrnet.foreign.shapes import State, backbone_spec
 from hrnet.io.checkpoint import check_finite, check_state
@@ -32,9 +32,7 @@ _IMAGENET_POSE = "head.0.0.0.conv1.weight"
 _IMAGENET_CLASSES = 1000
 # Source: the epsilon of all norms here, and torch's default.
 _EPS = 1e-5
-_REFUSED = (
-    ("a bottom-up pose network", re.compile(r"(final|deconv)_layers\.|(keypoint_)?head\.(final|deconv)_layers\.")),
-)
+_BOTTOM_UP = re.compile(r"(final|deconv)_layers\.|(keypoint_)?head\.(final|deconv)_layers\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +66,8 @@ def describe_backbone(spec: HRNetSpec) -> str:
     maps = "V1 (the stride-4 map)" if spec.high_resolution_only else "V2 (all four maps)"
     modules = "-".join(str(stage.modules) for stage in spec.stages)
     blocks = "-".join(str(stage.blocks) for stage in spec.stages)
-    corners = ", corners aligned" if spec.align_corners else ""
-    return (
-        f"width {spec.widths[0]}, {maps}, {modules} modules of {blocks} blocks, fusion {spec.fusion_upsample}{corners}"
-    )
+    fusion = spec.fusion_upsample + (", corners aligned" if spec.align_corners else "")
+    return f"width {spec.widths[0]}, {maps}, {modules} modules of {blocks} blocks, fusion {fusion}"
 
 
 def identify(path: Path) -> Recognized:
@@ -103,12 +99,11 @@ def match(state: Mapping[str, Tensor], source: str) -> Recognized:
         source: name of their file, for messages.
     """
     bare, dropped = _unwrap_names(state, source)
-    for kind, sign in _REFUSED:
-        if any(sign.match(name) for name in bare):
-            raise InputError(
-                f"{source} is {kind}, which this version cannot load; take a pose, face, classification, "
-                "segmentation or detection network."
-            )
+    if any(map(_BOTTOM_UP.match, bare)):
+        raise InputError(
+            f"{source} is a bottom-up pose network, which this version cannot load; take a pose, face, classification, "
+            "segmentation or detection network."
+        )
     origin = next((origin for origin in ORIGINS if origin.sign in bare), None)
     if origin is None or _IMAGENET_POSE in bare:
         return _without_head(bare, dropped, source)
@@ -120,7 +115,8 @@ def match(state: Mapping[str, Tensor], source: str) -> Recognized:
             f"{source} looks like {origin.name}, but is not complete or not an HRNet ({error}); get the file again, or "
             "start a training from its backbone alone with --init."
         ) from None
-    expected = _on_meta(spec)
+    with torch.device("meta"):
+        expected = create_model(spec).state_dict()
     check_state(expected, renamed, f"{source}, by its names {origin.name},")
     check_finite(renamed, source)
     native = {name: _native(renamed[name], expected[name]) for name in expected}
@@ -180,7 +176,7 @@ def _is_imagenet_head(bare: State, others: tuple[str, ...]) -> bool:
 
 
 def _fitting(origin: Origin, names: Iterable[str]) -> int:
-    return sum(any(re.fullmatch(pattern, name) for pattern, _ in origin.names) for name in names)
+    return sum(translate(name, origin.names) is not None for name in names)
 
 
 def _unknown_head(spec: HRNetSpec, others: tuple[str, ...], source: str) -> str:
@@ -193,11 +189,6 @@ def _unknown_head(spec: HRNetSpec, others: tuple[str, ...], source: str) -> str:
         f"classification, segmentation or detection network; its other tensors begin with {_some(others)}{near}; start "
         "a training from it with --init, or name the checkpoint of a whole network."
     )
-
-
-def _on_meta(spec: ModelSpec) -> dict[str, Tensor]:
-    with torch.device("meta"):
-        return create_model(spec).state_dict()
 
 
 def _some(names: tuple[str, ...] | list[str], count: int = 3) -> str:
@@ -240,8 +231,7 @@ def _rename(state: State, origin: Origin) -> State:
     renamed: State = {}
     for name, value in state.items():
         backbone = _BACKBONE.fullmatch(name)
-        heads = (re.sub(pattern, ours, name) for pattern, ours in origin.names if re.fullmatch(pattern, name))
-        ours = f"backbone.{backbone[1]}" if backbone else next(heads, None)
+        ours = f"backbone.{backbone[1]}" if backbone else translate(name, origin.names)
         if ours is None or ours in renamed:
             raise ValueError(f"{name} has no place in it")
         renamed[ours] = value

@@ -24,23 +24,21 @@ from hrnet.segmentation.spec import OCRSpec, SegmentationSpec
 State = dict[str, Tensor]
 
 # Source: the settings of the published data sets, by their number of classes.
-_SEGMENTATION_SIZES = {
-    19: (1024, 2048),
-    20: (473, 473),
-    59: (520, 520),
-    60: (520, 520),
-    150: (520, 520),
-    171: (520, 520),
-}
+_SEGMENTATION_SIZES = {19: (1024, 2048), 20: (473, 473), **dict.fromkeys((59, 60, 150, 171), (520, 520))}
 _ALIGNED_CLASSES = (150, 171)
+
+
+def _count(state: State, pattern: str) -> int:
+    """Return how many different indices the group of a pattern finds at the beginnings of the names."""
+    found = (re.match(pattern, name) for name in state)
+    return len({match[1] for match in found if match})
 
 
 def backbone_spec(state: State, upsample: Upsample = "nearest", align_corners: bool = False) -> HRNetSpec:
     """Return the spec of the backbone. Indices are counted, so that a wrong one is reported as missing."""
 
     def count(pattern: str) -> int:
-        found = (re.match(rf"backbone\.{pattern}", name) for name in state)
-        return len({match[1] for match in found if match})
+        return _count(state, rf"backbone\.{pattern}")
 
     def width(name: str) -> int:
         return state[f"backbone.{name}.weight"].shape[0]
@@ -98,11 +96,7 @@ def pose(state: State, *, per_axis: bool = False) -> PoseSpec:
     )
 
 
-def mmpose(state: State) -> PoseSpec:
-    return pose(state, per_axis=True)
-
-
-def _v2_pose(state: State, codec: CodecSpec) -> PoseSpec:
+def v2_pose(state: State, codec: CodecSpec) -> PoseSpec:
     weight = state["head.classify.weight"]
     return PoseSpec(
         skeleton=_skeleton(weight.shape[0]),
@@ -116,17 +110,12 @@ def _v2_pose(state: State, codec: CodecSpec) -> PoseSpec:
 
 def face(state: State) -> PoseSpec:
     # Source: HRNet-Facial-Landmark-Detection: sigma 1 for the 68 points of 300W, 1.5 for WFLW, COFW and AFLW.
-    spec = _v2_pose(state, CodecSpec(heatmap_sigma=1.0 if state["head.classify.weight"].shape[0] == 68 else 1.5))
+    spec = v2_pose(state, CodecSpec(heatmap_sigma=1.0 if state["head.classify.weight"].shape[0] == 68 else 1.5))
     return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
 
 
-def mmpose_v2(state: State) -> PoseSpec:
-    return _v2_pose(state, CodecSpec(per_axis=True))
-
-
 def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
-    ocr = _ocr(state)
-    weight = state["head.classify.weight"]
+    weight, query = state["head.classify.weight"], state.get("head.query.reduce.conv.weight")
     count = weight.shape[0]
     known = {len(CITYSCAPES): CITYSCAPES, len(LIP): LIP}
     return SegmentationSpec(
@@ -136,32 +125,21 @@ def segmentation(state: State, align_corners: bool = False) -> SegmentationSpec:
         input_size=_SEGMENTATION_SIZES.get(count, (512, 512)),
         head_kernel=weight.shape[-1],
         squash=count == len(LIP),
-        ocr=ocr,
+        ocr=None if query is None else OCRSpec(channels=query.shape[1], key_channels=query.shape[0]),
     )
-
-
-def _ocr(state: State) -> OCRSpec | None:
-    weight = state.get("head.query.reduce.conv.weight")
-    return None if weight is None else OCRSpec(channels=weight.shape[1], key_channels=weight.shape[0])
 
 
 def official_segmentation(state: State) -> SegmentationSpec:
     return segmentation(state, align_corners=state["head.classify.weight"].shape[0] in _ALIGNED_CLASSES)
 
 
-def official_ocr(state: State) -> SegmentationSpec:
-    return segmentation(state, align_corners=True)
-
-
 def activated_segmentation(state: State) -> SegmentationSpec:
-    """Without OCR, of the PyTorch 0.4 era. Those of 150 and 171 classes were made by the code that had OCR beside.
+    """Return the spec of a network without OCR of the PyTorch 0.4 era, whose norms have another momentum.
 
-    Source: the published configurations of both branches.
+    Source: the published configurations of both branches. Those of 150 and 171 classes come from the code with OCR.
     """
     spec = official_segmentation(state)
-    if spec.backbone.align_corners:
-        return spec
-    return replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
+    return spec if spec.backbone.align_corners else replace(spec, backbone=replace(spec.backbone, norm_momentum=0.01))
 
 
 def _object_names(count: int) -> tuple[str, ...]:
@@ -169,17 +147,15 @@ def _object_names(count: int) -> tuple[str, ...]:
 
 
 def rcnn(state: State, **changes: Any) -> DetectionSpec:
-    """The R-CNN of these names and shapes, with other values of some fields of its detector."""
-    found = (re.match(r"detector\.box_heads\.(\d+)\.", name) for name in state)
-    stages = len({match[1] for match in found if match})
+    """Return the spec of an R-CNN, with other values of some fields of its detector."""
+    stages = _count(state, r"detector\.box_heads\.(\d+)\.")
     masks = "detector.mask_heads.stages.0.logits.weight" in state
     pixels = state.get("detector.semantic_head.logits.weight")
-    cascades = detection.hybrid_task_cascade() if pixels is not None else detection.cascade_mask_rcnn()
-    singles = detection.mask_rcnn() if masks else detection.faster_rcnn()
     known: dict[tuple[int, bool], RCNNSpec] = {
-        (1, masks): singles,
-        (3, True): cascades,
+        (1, False): detection.faster_rcnn(),
+        (1, True): detection.mask_rcnn(),
         (3, False): detection.cascade_rcnn(),
+        (3, True): detection.cascade_mask_rcnn() if pixels is None else detection.hybrid_task_cascade(),
     }
     if (stages, masks) not in known:
         raise ValueError(f"{stages} stages are not 1 or 3")
@@ -198,37 +174,20 @@ def rcnn(state: State, **changes: Any) -> DetectionSpec:
     return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
 
 
-def first_rcnn(state: State) -> DetectionSpec:
-    """As `rcnn`, with the conventions of the code before mmdetection 2.
-
-    Source: HRNet-Object-Detection's settings: 2000 proposals, in training and afterwards.
-    """
-    return rcnn(state, legacy=True, train_proposals=(2000, 2000), test_proposals=(2000, 2000))
-
-
-def benchmark_rcnn(state: State) -> DetectionSpec:
-    """As `first_rcnn`.
-
-    Source: HRNet-MaskRCNN-Benchmark's settings: 1000 proposals afterwards, before and after NMS.
-    """
-    return rcnn(state, legacy=True, train_proposals=(2000, 2000), test_proposals=(1000, 1000))
-
-
 def fcos(state: State, detector: FCOSSpec | None = None) -> DetectionSpec:
-    towers = (re.match(r"detector\.class_tower\.(\d+)\.", name) for name in state)
     spec = replace(
         detector or detection.fcos(),
         pyramid_width=state["detector.pyramid.reduce.weight"].shape[0],
-        tower_convs=len({match[1] for match in towers if match}),
+        tower_convs=_count(state, r"detector\.class_tower\.(\d+)\."),
     )
     classes = state["detector.classify.weight"].shape[0]
     return DetectionSpec(class_names=_object_names(classes), detector=spec, backbone=backbone_spec(state))
 
 
 def benchmark_fcos(state: State) -> DetectionSpec:
-    """HRNet-FCOS with five levels from stride 8, or with six from stride 4. Source: that repository's settings."""
-    detector, levels = replace(detection.fcos(), nms_iou=0.6), len([name for name in state if ".scales." in name])
-    if levels == len(detector.ranges) + 1:
+    """Return the spec of HRNet-FCOS: five levels from stride 8, or six from stride 4. Source: that repository's settings."""
+    detector = replace(detection.fcos(), nms_iou=0.6)
+    if _count(state, r"detector\.scales\.(\d+)") == len(detector.ranges) + 1:
         finest = ((-1.0, 32.0), (32.0, 64.0))
         detector = replace(detector, pyramid_stride=1, ranges=finest + detector.ranges[1:])
     return fcos(state, detector)

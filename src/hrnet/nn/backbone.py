@@ -114,11 +114,10 @@ def _branch_out(transition: nn.ModuleList, maps: Maps) -> list[Tensor]:
 
 
 def _stage(spec: HRNetSpec, stage: StageSpec, last: bool) -> nn.Sequential:
-    modules: list[nn.Module] = []
-    for module in range(stage.modules):
-        only_high = spec.high_resolution_only and last and module == stage.modules - 1
-        outputs = 1 if only_high else len(stage.widths)
-        modules.append(HighResolutionModule(stage, spec.fusion_upsample, spec.align_corners, outputs))
+    outputs = [len(stage.widths)] * stage.modules
+    if spec.high_resolution_only and last:
+        outputs[-1] = 1
+    modules = [HighResolutionModule(stage, spec.fusion_upsample, spec.align_corners, count) for count in outputs]
     return nn.Sequential(*modules)
 
 
@@ -240,13 +239,8 @@ class ConvBN(nn.Sequential):
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool, bias: bool = False) -> ConvBN:
     """Build a convolution with batch norm and, if wanted, ReLU; padded so that stride 1 keeps the size."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias),
-        nn.BatchNorm2d(outputs),
-    ]
-    if relu:
-        layers.append(nn.ReLU(inplace=True))
-    return ConvBN(*layers)
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+    return ConvBN(conv, nn.BatchNorm2d(outputs), *([nn.ReLU(inplace=True)] if relu else []))
 
 
 def _numbered(layers: Sequence[nn.Module | None]) -> nn.ModuleList:

@@ -152,36 +152,20 @@ def _geometry(conv: nn.Conv2d) -> tuple[Any, ...]:
 
 
 def chunked_norm_relu_conv(
-    project: nn.Module,
-    norm: nn.BatchNorm2d,
-    conv: nn.Conv2d,
-    maps: Sequence[Float[Tensor, "n _ _ _"]],
+    project: nn.Module, norm: nn.BatchNorm2d, conv: nn.Conv2d, maps: Sequence[Float[Tensor, "n _ _ _"]]
 ) -> Float[Tensor, "n k h w"]:
     """Return ``conv(relu(norm(project(maps))))`` without gradients, some channels of the wide map after the other.
 
-    Args:
-        project: convolution of the maps, `ConcatConv2d`, whose `channels` chooses those of the wide map.
-        norm: batch norm of the wide map, in evaluation mode.
-        conv: convolution of the wide map, of one group; it sums over the chunks.
-        maps: maps of the backbone.
+    `project` is a `ConcatConv2d`, the norm in evaluation mode, and `conv`, of one group, sums over the chunks.
     """
     mean, variance = _statistics(norm)
     total: Tensor | None = None
     for start in range(0, conv.in_channels, _CHUNK_CHANNELS):
         chunk = slice(start, start + _CHUNK_CHANNELS)
-        y = functional.batch_norm(
-            project(*maps, channels=chunk),
-            mean[chunk],
-            variance[chunk],
-            norm.weight[chunk],
-            norm.bias[chunk],
-            False,
-            0.0,
-            norm.eps,
-        )
+        statistics = mean[chunk], variance[chunk], norm.weight[chunk], norm.bias[chunk]
+        y = functional.batch_norm(project(*maps, channels=chunk), *statistics, False, 0.0, norm.eps)
         bias = None if start else conv.bias
-        y = functional.relu(y, inplace=True)
-        part = functional.conv2d(y, conv.weight[:, chunk], bias, *_geometry(conv))
+        part = functional.conv2d(functional.relu(y, inplace=True), conv.weight[:, chunk], bias, *_geometry(conv))
         total = part if total is None else total.add_(part)
     assert total is not None
     return total

@@ -17,10 +17,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from hrnet.io.geometry import Size
+from hrnet.nn.backbone import Maps
 from hrnet.nn.kernels import chunked_norm_relu_conv, is_exporting, is_observed, is_plain, norm_relu_conv
 
+Levels = Sequence[Float[Tensor, "n c _ _"]]
 
-def concatenate(maps: Sequence[Float[Tensor, "n _ _ _"]], align_corners: bool = False) -> Float[Tensor, "n c h w"]:
+
+def concatenate(maps: Maps, align_corners: bool = False) -> Float[Tensor, "n c h w"]:
     """Return V2: all maps, from high to low resolution, at the size of the first."""
     size = maps[0].shape[-2:]
     coarse = [functional.interpolate(x, size=size, mode="bilinear", align_corners=align_corners) for x in maps[1:]]
@@ -70,13 +73,8 @@ class PixelHead(nn.Module):
     """A value for each pixel of the V2 representation: 1x1 convolution, batch norm, ReLU, convolution.
 
     The paper says "a linear classifier"; the released networks have the first three layers before it, with a bias that
-    the batch norm makes redundant. Takes the maps of the backbone.
-
-    Args:
-        widths: channels of the maps.
-        outputs: values of each pixel.
-        kernel: size of the last convolution.
-        align_corners: True to align the corner pixels when the maps are enlarged.
+    the batch norm makes redundant. Takes the maps of the backbone, whose channels are `widths`; `kernel` is that of the last
+    convolution.
     """
 
     def __init__(self, widths: Sequence[int], outputs: int, kernel: int = 1, align_corners: bool = False) -> None:
@@ -85,7 +83,7 @@ class PixelHead(nn.Module):
         self.norm: nn.BatchNorm2d = nn.BatchNorm2d(sum(widths))
         self.classify: nn.Conv2d = nn.Conv2d(sum(widths), outputs, kernel, padding=kernel // 2)
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n k h w"]:
+    def forward(self, maps: Maps) -> Float[Tensor, "n k h w"]:
         chunked = is_plain(self.classify, self.norm) and self.classify.groups == 1
         chunked = chunked and type(self.project) is ConcatConv2d and not is_observed(self.project)
         if torch.is_grad_enabled() or self.training or not chunked:
@@ -96,7 +94,7 @@ class PixelHead(nn.Module):
 class MapsSequential(nn.Sequential):
     """Layers in a row, of which the first takes all maps."""
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # takes maps
+    def forward(self, maps: Maps) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  # takes maps
         first, *others = self
         x = first(*maps)
         for layer in others:
@@ -145,7 +143,7 @@ class Pyramid(nn.Module):
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, maps: Sequence[Float[Tensor, "n _ _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
+    def forward(self, maps: Maps) -> list[Float[Tensor, "n c _ _"]]:
         finest = self.reduce(*maps)
         pool = functional.avg_pool2d if self.pooling == "average" else functional.max_pool2d
         return [

@@ -79,11 +79,8 @@ class HRNetSpec:
 
 def _stages(width: int, blocks: int, modules: tuple[int, int, int]) -> tuple[StageSpec, StageSpec, StageSpec]:
     widths = tuple(width * 2**branch for branch in range(4))
-    return (
-        StageSpec(widths[:2], blocks, modules[0]),
-        StageSpec(widths[:3], blocks, modules[1]),
-        StageSpec(widths, blocks, modules[2]),
-    )
+    second, third, fourth = (StageSpec(widths[: 2 + stage], blocks, modules[stage]) for stage in range(3))
+    return second, third, fourth
 
 
 def hrnet(
@@ -160,12 +157,7 @@ class ModelSpec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BackboneSpec:
-    """A backbone alone.
-
-    Attributes:
-        backbone: backbone as data.
-        input_size: height and width of the inputs.
-    """
+    """A backbone alone."""
 
     backbone: HRNetSpec = field(default_factory=lambda: hrnet(18))
     input_size: tuple[int, int] = (224, 224)

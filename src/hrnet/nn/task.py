@@ -23,13 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SampleKey(NamedTuple):
-    """All that the random choices of a sample may depend on.
-
-    Attributes:
-        epoch: number of the epoch.
-        sample: index in the data set.
-        repetition: how often the epoch had this sample before.
-    """
+    """All that the random choices of a sample may depend on; `repetition` counts how often the epoch had it before."""
 
     epoch: int
     sample: int
@@ -56,14 +50,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples stacked.
-
-    Attributes:
-        images: inputs; bytes as stacked, floats in [0, 1] after `to`.
-        frames: one per input.
-        targets: tensors by name.
-        indices: positions in the data set.
-    """
+    """Samples stacked; images are bytes as stacked, floats in [0, 1] after `to`."""
 
     images: Num[Tensor, "n c h w"]
     frames: tuple[Frame, ...]
@@ -125,6 +112,8 @@ def scale_images(images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return images.float().div_(255)
 
 
+# Named terms, whose sum is minimized.
+Losses = dict[str, Float[Tensor, ""]]
 Outputs = TypeVar("Outputs", bound=tuple[Any, ...])
 
 
@@ -218,7 +207,7 @@ class TaskModel(HRNetModel[Spec], ABC, Generic[Spec, Result]):
         return outputs
 
     @abstractmethod
-    def loss(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def loss(self, batch: Batch) -> Losses:
         """Return named terms; their sum is minimized."""
 
     def predict(self, images: Float[Tensor, "n c h w"], frames: Sequence[Frame]) -> list[Result]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hrnet.detection.confusion import confusion_matrix, count_pairs, in_words
-from hrnet.detection.voc import (
+from hrnet.detection.matching import (
     Annotations,
     Match,
-    Predictions,
     average_precision,
+    confusion_matrix,
+    count_pairs,
+    in_words,
     iou_matrix,
     match_predictions,
     precision_recall,
 )
+from hrnet.results import Detections
+
+
+def detections(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Detections:
+    return Detections(boxes, scores, labels, tuple("abcdefgh"))
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -22,7 +28,7 @@ def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([corners, corners + rng.uniform(5, 30, (count, 2))], axis=1)
 
 
-def random_image(rng: np.random.Generator, classes: int) -> tuple[Annotations, Predictions]:
+def random_image(rng: np.random.Generator, classes: int) -> tuple[Annotations, Detections]:
     """Return objects and predictions: most near an object, some of another class, some duplicates, some random."""
     count = int(rng.integers(0, 8))
     ground_truth = Annotations(
@@ -32,7 +38,7 @@ def random_image(rng: np.random.Generator, classes: int) -> tuple[Annotations, P
     boxes = np.concatenate([near, random_boxes(rng, 4)])
     labels = np.concatenate([np.repeat(ground_truth.labels, 2), rng.integers(0, classes, 4)])
     keep = rng.random(len(boxes)) < 0.8
-    return ground_truth, Predictions(boxes[keep], rng.permutation(len(boxes))[keep] / len(boxes), labels[keep])
+    return ground_truth, detections(boxes[keep], rng.permutation(len(boxes))[keep] / len(boxes), labels[keep])
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
@@ -44,7 +50,7 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return width * height / (areas - width * height)
 
 
-def slow_ap(images: list[tuple[Annotations, Predictions]], label: int, eleven: bool) -> float:
+def slow_ap(images: list[tuple[Annotations, Detections]], label: int, eleven: bool) -> float:
     """Return the AP by VOC's rules, box by box, best first over all images."""
     predictions = [
         (float(predictions.scores[i]), number, predictions.boxes[i])
@@ -82,7 +88,7 @@ def test_average_precision_equals_the_slow_reference(seed: int, eleven: bool) ->
     images = [random_image(rng, 3) for _ in range(12)]
     # Scores differ between images, so that ties do not matter.
     images = [
-        (ground_truth, Predictions(predictions.boxes, predictions.scores + number * 1e-5, predictions.labels))
+        (ground_truth, detections(predictions.boxes, predictions.scores + number * 1e-5, predictions.labels))
         for number, (ground_truth, predictions) in enumerate(images)
     ]
     for label in range(3):
@@ -128,7 +134,7 @@ def test_iou_equals_pixel_counts() -> None:
 
 def test_predictions_inside_a_crowd_are_ignored() -> None:
     ground_truth = Annotations(np.array([[0, 0, 100, 100.0]]), np.array([0]), np.array([True]), np.array([False]))
-    predictions = Predictions(
+    predictions = detections(
         np.array([[0, 0, 10, 10], [95, 95, 120, 120], [0, 0, 10, 10.0]]), np.ones(3), np.array([0, 0, 1])
     )
     assert match_predictions(ground_truth, predictions).tolist() == [
@@ -147,7 +153,7 @@ def test_confusion_in_closed_form() -> None:
         np.zeros(4, bool),
         np.array([False, False, False, True]),
     )
-    predictions = Predictions(np.stack([box, box + 20, box + 60, box + 80]), np.ones(4), np.array([0, 1, 1, 1]))
+    predictions = detections(np.stack([box, box + 20, box + 60, box + 80]), np.ones(4), np.array([0, 1, 1, 1]))
     counts = count_pairs(ground_truth, predictions, 2)
     assert counts.tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]
     matrix = confusion_matrix(counts, ("cat", "dog"))
@@ -166,7 +172,7 @@ def test_confusion_of_empty_images(num_labels: int, num_predictions: int) -> Non
     ground_truth = Annotations(
         random_boxes(rng, num_labels), np.zeros(num_labels, int), np.zeros(num_labels, bool), np.zeros(num_labels, bool)
     )
-    predictions = Predictions(
+    predictions = detections(
         random_boxes(rng, num_predictions), np.ones(num_predictions), np.zeros(num_predictions, int)
     )
     assert count_pairs(ground_truth, predictions, 1).tolist() == [[0, num_labels], [num_predictions, 0]]
