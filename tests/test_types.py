@@ -1,4 +1,6 @@
-"""A program that uses hrnet sees its types."""
+"""Types and shapes: they are checked in every test, and a program that uses hrnet sees them."""
+
+from __future__ import annotations
 
 import inspect
 import json
@@ -12,7 +14,13 @@ import venv
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
 import hrnet
+from hrnet.engine.optim import MovingAverage
+from hrnet.nn.task import scale_images
 
 # Why a public signature may hold Any.
 TASK = "a name or file gives a model of a task that is known at run time only; so do models of all tasks"
@@ -28,6 +36,15 @@ REASONS = {
     "dict[str, Any]": JSON,
     "Any": OPTIONAL,
 }
+
+
+def test_shapes_and_types_are_checked_in_every_test() -> None:
+    """Images are `n c h w`: one image without its batch is refused on its way in, though the code would take it."""
+    assert scale_images(torch.zeros(1, 3, 4, 5)).shape == (1, 3, 4, 5)
+    with pytest.raises(TypeCheckError, match="'images'"):
+        scale_images(torch.zeros(3, 4, 5))
+    with pytest.raises(TypeCheckError, match="'decay'"):
+        MovingAverage(torch.nn.Linear(1, 1), "0.9")  # pyright: ignore[reportArgumentType]  # on purpose
 
 
 def test_type_checkers_know_the_types_of_the_installed_package(tmp_path: Path) -> None:
