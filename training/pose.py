@@ -34,8 +34,8 @@ from hrnet.io.geometry import Frame, flip_order
 from hrnet.io.images import read_image
 from hrnet.nn.task import Batch, SampleKey
 from hrnet.pose.augment import CropLabels
+from hrnet.pose.boxes import Instance
 from hrnet.pose.data import PoseDataset, open_set, rename_keypoints
-from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
 from hrnet.pose.model import PoseModel
 from hrnet.pose.recipes import RECIPES

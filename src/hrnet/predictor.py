@@ -203,7 +203,8 @@ class Predictor(Generic[Result]):
             from hrnet.io.zoo import load
 
             model = load(model)
-        model = _unwrapped(model)
+        if not hasattr(model, "processor"):
+            model = cast("TaskModel[Any, Result]", getattr(model, "module", model))  # of DataParallel
         processor: Processor[Result] | None = getattr(model, "processor", None)
         if processor is None:
             cure = "train from it with `hrnet train RECIPE --init`, or take its maps with hrnet.features_only(model)"
@@ -409,9 +410,7 @@ class Predictor(Generic[Result]):
 def _each(images: Iterable[AnyImage] | AnyImage) -> Iterable[AnyImage]:
     """Return the images of an argument that is one image, several in an array or tensor, or any iterable of them."""
     single = isinstance(images, str | Path | bytes | PIL.Image.Image) or getattr(images, "ndim", 4) == 3
-    if single or not isinstance(images, Iterable):
-        return [images]
-    return images
+    return images if isinstance(images, Iterable) and not single else [images]
 
 
 def _with_boxes(
@@ -429,11 +428,6 @@ def _with_boxes(
             on_error(cast(ImageSource, image), error)
         else:
             yield given
-
-
-def _unwrapped(model: TaskModel[Any, Result]) -> TaskModel[Any, Result]:
-    """Return the model inside `torch.nn.DataParallel`."""
-    return model if hasattr(model, "processor") else getattr(model, "module", model)
 
 
 def _source(source: ImageSource) -> Path | np.ndarray:

@@ -256,7 +256,7 @@ def test_unusable_label_maps_are_one_message(tmp_path: Path) -> None:
     Image.fromarray(np.full((48, 64), 200, np.uint8)).save(maps / "0.png")
     with pytest.raises(InputError, match=r"0.png has the value 200 in 3072 pixels, expected 0 to 182 or 255"):
         prepare(recipe).train[SampleKey(0, 0)]
-    with pytest.raises(InputError, match="1 folders of images and 2 of maps"):
+    with pytest.raises(InputError, match="1 folders of images, 2 of label maps"):
         prepare(replace(recipe, data=replace(recipe.data, stuff=(maps, maps))))
     other = small(RECIPES["detection-own-mask"], folder, stuff=(maps,))
     with pytest.raises(InputError, match="for networks with a semantic branch"):

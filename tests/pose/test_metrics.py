@@ -11,7 +11,7 @@ from pycocotools.coco import COCO as ReferenceCoco
 from pycocotools.cocoeval import COCOeval as ReferenceEval
 
 from hrnet.io.geometry import flip_order
-from hrnet.pose.instances import Instance
+from hrnet.pose.boxes import Instance
 from hrnet.pose.metrics import PoseEvaluator, pck, pck_auc, reference_length
 from hrnet.pose.oks import FIGURES, oks_ap, oks_evaluation, precision_by_recall
 from hrnet.pose.skeletons import COCO, LSP, Skeleton

@@ -27,9 +27,7 @@ KINDS: dict[str, Kind] = {
     "set-empty": Kind("fatal", "a split without usable images", "fix the other defects, or name another folder"),
     "image-missing": Kind("fatal", "a missing image", "copy it to its place, or take it off the list"),
     "image-unreadable": Kind("fatal", "an image that cannot be read", "copy or export it again, or remove it"),
-    "image-size": Kind(
-        "fatal", "an image of another size than labeled", "label it as stored, or upright by its EXIF tag"
-    ),
+    "image-size": Kind("fatal", "an image of another size than labeled", "label it as stored, or upright by EXIF"),
     "image-leak": Kind("fatal", "the same image in two splits", "remove it from one: it falsifies the metrics"),
     "image-twice": Kind("note", "the same image twice in one split", "remove one, unless it is meant to count twice"),
     "image-contradiction": Kind("fatal", "the same image in two classes", "decide which, and remove the other"),
@@ -47,13 +45,9 @@ KINDS: dict[str, Kind] = {
     "class-untrained": Kind("warning", "classes without labels in the training split", "label some there"),
     "classes-unnamed": Kind("note", "classes without names", "write them into classes.txt, one per line"),
     "heads-missing": Kind("note", "missing head boxes of MPII", "copy gt_valid.mat beside the json"),
-    "class-imbalance": Kind(
-        "note", "classes of very different frequency", "label more of the rare one; expect low scores"
-    ),
+    "class-imbalance": Kind("note", "classes of very different frequency", "label more of the rare one"),
     "box-degenerate": Kind("fatal", "a box without area", "draw it again, or remove the object"),
-    "box-missing": Kind(
-        "note", "an object without a box", "--data.unboxed chooses: whole image, or around the keypoints"
-    ),
+    "box-missing": Kind("note", "an object without a box", "--data.unboxed: the whole image, or around the keypoints"),
     "box-dropped": Kind("warning", "a box that is none", "draw it again; the rest of the object is used"),
     "box-outside": Kind("warning", "a box that reaches beyond its image", "clip it to the image"),
     "box-lost": Kind("fatal", "a box entirely outside its image", "correct it, or remove the object"),
@@ -66,23 +60,17 @@ KINDS: dict[str, Kind] = {
     "keypoints-unnamed": Kind("note", "keypoints without names", "name them where the format has a place for it"),
     "keypoints-several": Kind("note", "several classes with keypoints", "keep each in a file of its own"),
     "visibility-value": Kind("warning", "a visibility other than 0, 1, 2", "write 0 unlabeled, 1 hidden, 2 visible"),
-    "sides-unpaired": Kind(
-        "warning", "a left or right keypoint without partner", "name both alike: left_ear and right_ear"
-    ),
+    "sides-unpaired": Kind("warning", "a left or right keypoint without partner", "name both alike: left_x, right_x"),
     "links-malformed": Kind("fatal", "a skeleton or pairs of unknown keypoints", "count keypoints as the format does"),
     "outline-malformed": Kind("fatal", "a malformed outline", "give at least three points, x and y each"),
     "outline-outside": Kind("warning", "an outline that reaches beyond its image", "clip it to the image"),
-    "outline-dropped": Kind(
-        "warning", "an outline that encloses nothing", "draw it again; the rest of the object is used"
-    ),
+    "outline-dropped": Kind("warning", "an outline that encloses nothing", "draw it again; the object is used"),
     "mask-dropped": Kind("warning", "a mask that does not fit", "encode it again; the rest of the object is used"),
     "mask-malformed": Kind("fatal", "a mask that does not fit its image", "encode it again"),
     "label-missing": Kind("fatal", "an image without its label file", "add the file, or remove the image"),
     "label-orphan": Kind("fatal", "a label file without its image", "add the image, or remove the file"),
     "label-unused": Kind("warning", "a label file that is not used", "merge it with the used one, or remove it"),
-    "filename-stale": Kind(
-        "warning", "an xml that names another image", "correct filename; the image of the xml's name is used"
-    ),
+    "filename-stale": Kind("warning", "an xml that names another image", "correct it; the xml's own name is used"),
     "label-unreadable": Kind("fatal", "a label map that cannot be read", "copy or export it again"),
     "label-size": Kind("fatal", "a label map whose size differs from its image", "export it at the size of its image"),
     "label-colors": Kind("fatal", "a label map that stores colors", "save class numbers, as gray or with a palette"),

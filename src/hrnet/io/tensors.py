@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -11,28 +14,23 @@ from hrnet.errors import InputError
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return the header and the tensors of a safetensors file.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
+    """Return the header and the tensors of a safetensors file; raises InputError where it is missing or damaged."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the name.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not an intact .safetensors file ({error}); copy it again.") from None
+    with _opened(path) as file:
+        return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """Return the header of a safetensors file without its tensors.
+    """Return the header of a safetensors file without its tensors; raises InputError where it is damaged."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
-    Raises:
-        InputError: the file is damaged.
-    """
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not an intact .safetensors file ({error}); copy it again.") from None

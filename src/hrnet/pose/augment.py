@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from hrnet.engine.photometric import recolor
 from hrnet.io.geometry import Frame, Image, flip_order, warp
+from hrnet.pose.boxes import Instance
 from hrnet.pose.codecs import Codec
-from hrnet.pose.instances import Instance
 from hrnet.pose.processor import crop_frame
 from hrnet.pose.skeletons import Skeleton
 from hrnet.pose.spec import PoseSpec

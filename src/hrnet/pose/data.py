@@ -24,8 +24,8 @@ from hrnet.io.geometry import Frame, Image, Size, warp
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import Sample, SampleKey, random_generator
 from hrnet.pose.augment import Augment, Box, CropLabels, crop_labels, random_crop
+from hrnet.pose.boxes import Instance
 from hrnet.pose.codecs import make_codec
-from hrnet.pose.instances import Instance
 from hrnet.pose.processor import crop_frame
 from hrnet.pose.skeletons import Skeleton, infer_oks_sigmas, infer_upper
 from hrnet.pose.spec import PoseSpec

@@ -16,8 +16,8 @@ from hrnet.inference.processor import BoxPrompts, Input
 from hrnet.io.atomic import write_text
 from hrnet.io.images import read_labeled
 from hrnet.nn.task import TaskModel
+from hrnet.pose.boxes import Instance
 from hrnet.pose.data import detected_instances, keypoint_set, open_set, read_ground_truth, rename_keypoints
-from hrnet.pose.instances import Instance
 from hrnet.pose.metrics import PoseEvaluator
 
 

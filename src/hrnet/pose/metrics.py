@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from hrnet.engine.evaluator import Case, Chart, Findings, Measure, Series
 from hrnet.formats.coco import image_number
 from hrnet.io.geometry import flip_order
-from hrnet.pose.instances import Instance
+from hrnet.pose.boxes import Instance
 from hrnet.pose.oks import oks_ap, oks_evaluation, precision_by_recall, results_to_coco
 from hrnet.pose.processor import join_poses
 from hrnet.pose.skeletons import Skeleton, left_right

@@ -70,10 +70,7 @@ def _cityscapes(
     return SegmentationRecipe(
         name=f"segmentation-cityscapes-{name}",
         model=SegmentationSpec(
-            backbone=_bilinear(backbone, aligned=bool(ocr)),
-            input_size=(1024, 2048),
-            ocr=ocr,
-            loss=loss,
+            backbone=_bilinear(backbone, aligned=bool(ocr)), input_size=(1024, 2048), ocr=ocr, loss=loss
         ),
         data=SegmentationData(images=(Path("data/cityscapes"),), splits=splits, augment=Augment(crop=(512, 1024))),
         # Training on both splits starts from the weights of the training on one, at a tenth of the rate.
@@ -87,12 +84,7 @@ def _lip(name: str, miou: float, ocr: OCRSpec | None = None) -> SegmentationReci
     return SegmentationRecipe(
         name=f"segmentation-lip-{name}",
         model=SegmentationSpec(
-            LIP,
-            LIP_PAIRS,
-            _bilinear(hrnet(48), aligned=bool(ocr)),
-            input_size=size,
-            squash=True,
-            ocr=ocr,
+            LIP, LIP_PAIRS, _bilinear(hrnet(48), aligned=bool(ocr)), input_size=size, squash=True, ocr=ocr
         ),
         data=SegmentationData(images=(Path("data/lip"),), augment=Augment(crop=size, scale=(0.5, 1.6))),
         train=replace(_SGD, epochs=150, batch=40, learning_rate=0.007, weight_decay=5e-4),
@@ -105,10 +97,7 @@ def _pascal_context(name: str, classes: tuple[str, ...], miou: float, ocr: OCRSp
     return SegmentationRecipe(
         name=f"segmentation-context-{len(classes)}-{name}",
         model=SegmentationSpec(
-            classes,
-            backbone=_bilinear(hrnet(48), aligned=bool(ocr)),
-            input_size=(520, 520),
-            ocr=ocr,
+            classes, backbone=_bilinear(hrnet(48), aligned=bool(ocr)), input_size=(520, 520), ocr=ocr
         ),
         data=SegmentationData(images=(Path("data/pascal_context"),), augment=Augment(crop=(side, side))),
         train=replace(
