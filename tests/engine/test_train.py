@@ -169,6 +169,7 @@ def spoil_model(model: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["image", "label", "weight", "loss", "gradient"])
+@pytest.mark.usefixtures("unchecked")  # an image of floats
 def test_what_is_not_finite_stops_the_run_before_the_step_and_is_named(runs: Any, tmp_path: Path, where: str) -> None:
     # The samples of the sixth step, the second of the third epoch, by the rule that orders them.
     rng = np.random.default_rng(np.random.SeedSequence((0, 2), spawn_key=(1,)))
@@ -219,6 +220,7 @@ def test_runs_of_different_precision_follow_one_another_in_a_process(runs: Any, 
         assert trainer.accelerator.mixed_precision == named
 
 
+@pytest.mark.usefixtures("unchecked")  # an image of floats
 def test_a_batch_of_one_pixel_is_refused_in_a_sentence(runs: Any, tmp_path: Path) -> None:
     # Oracle: 32 pixels at the lowest resolution, 1/32, are one, and the variance of one number says nothing.
     trainer = runs.make_trainer(tmp_path, replace(runs.TRAIN, batch=1))

@@ -134,7 +134,9 @@ def paste_masks(
     return Masks(tuple(crops), low, size)
 
 
-def _weights(start: int, stop: int, low: float, high: float, cells: int) -> Float[np.ndarray, "pixels cells"]:
+def _weights(
+    start: int, stop: int, low: float | np.floating[Any], high: float | np.floating[Any], cells: int
+) -> Float[np.ndarray, "pixels cells"]:
     """Return the bilinear weights of the cells between `low` and `high` in the pixels from `start` to `stop`."""
     centers = np.arange(start, stop) + 0.5
     extent = high - low
