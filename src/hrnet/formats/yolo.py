@@ -199,13 +199,12 @@ def _label_places(path: Path) -> list[Path]:
     return [folder / f"{path.stem}{ending}" for folder in [*folders, path.parent] for ending in (".txt", ".TXT")]
 
 
-def _label_file(path: Path, draft: Draft | None = None) -> Path:
+def _label_file(path: Path, draft: Draft) -> Path:
     """Return the label file of an image, or where it should be; a second one is named."""
     places = _label_places(path)
     # On file systems that ignore case several names are one file.
     found = list({place.stat().st_ino: place for place in reversed(places) if is_file(place)}.values())[::-1]
-    for other in found[1:] if draft is not None else ():
-        assert draft is not None
+    for other in found[1:]:
         draft.add("label-unused", f"is not used: the labels of {path.name} are in {found[0]}", file=other)
     return found[0] if found else places[0]
 
