@@ -101,10 +101,16 @@ def reading(samples: SampleSource, batches: Iterable[list[Any]], workers: int) -
     )
     try:
         yield _named_errors(loader)
+    except RuntimeError as error:
+        # PyTorch raises this in its handler of a signal, wherever the process is.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(f"A worker that reads samples was killed ({error}); use fewer --train.workers.") from None
     finally:
         # Workers ignore SIGTERM, by which Python would end them, and would be waited for forever.
         if hasattr(loader, "_shutdown_workers"):
-            loader._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]  # of the multi-process iterator
+            with contextlib.suppress(RuntimeError):  # the same once more
+                loader._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]  # of the multi-process iterator
 
 
 def _named_errors(loader: Iterator[Batch]) -> Iterator[Batch]:
@@ -114,8 +120,3 @@ def _named_errors(loader: Iterator[Batch]) -> Iterator[Batch]:
         # An error of a worker has the worker's traceback in front.
         last = str(error).strip().splitlines()[-1]
         raise InputError(last.removeprefix(f"{InputError.__module__}.InputError: ")) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        cure = "memory may be full: use fewer --train.workers"
-        raise InputError(f"A worker that reads samples was killed ({error}); {cure}.") from None

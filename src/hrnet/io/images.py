@@ -233,8 +233,9 @@ def to_source(value: object) -> str | Path | Image:
                 return _to_rgb(_upright(file), Path("image bytes"))
     if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
         return _from_tensor(value)
+    name = "None" if value is None else f"{type(value).__name__} {reprlib.repr(value)[:40]}"
     raise InputError(
-        f"{shortened(value)} is no image; give a path, an RGB array (h, w, 3) of uint8, a PIL image, the bytes of a file, or "
+        f"{name} is no image; give a path, an RGB array (h, w, 3) of uint8, a PIL image, the bytes of a file, or "
         "a tensor (3, h, w)."
     )
 
@@ -248,11 +249,6 @@ def _from_tensor(tensor: Any) -> Image:
             raise InputError("A floating-point tensor image has values from 0 to 1; divide or denormalize it.")
         values = (values * 255).round().astype(np.uint8)
     return check_image(np.ascontiguousarray(values.transpose(1, 2, 0)))
-
-
-def shortened(value: object) -> str:
-    """Return a value as a few words of a message."""
-    return "None" if value is None else f"{type(value).__name__} {reprlib.repr(value)[:40]}"
 
 
 def check_image(image: np.ndarray) -> Image:
